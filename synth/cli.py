@@ -1,0 +1,223 @@
+"""The ``synth`` command: parses, calls, prints."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from scans.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Make a corpus of artificial tumours from healthy 3D scans.\n\n"
+    "The road: `synth scan` (what do I have?), `synth prepare` (scans to sources), `synth generate` "
+    "(sources to corpus), `synth verify` and `synth show` (is it right?). Then `train pretrain`.",
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+CatalogOption = Annotated[Path, typer.Option("--catalog", help="The catalog of datasets and regions.")]
+CorpusArgument = Annotated[Path, typer.Argument(help="The corpus.", metavar="CORPUS")]
+DEFAULT_CATALOG = Path("data_catalog.yaml")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake becomes one sentence, never a traceback."""
+    try:
+        app()
+    except UserError as error:
+        err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(2)
+    except OSError as error:
+        err.print(f"error: {error.strerror or error}: {error.filename or ''}", style="red", markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("stopped; run the same command again to go on where it was")
+        sys.exit(130)
+
+
+@app.command()
+def scan(
+    catalog: CatalogOption = DEFAULT_CATALOG,
+    deep: Annotated[bool, typer.Option(help="Read every voxel, not only headers.")] = False,
+) -> None:
+    """List the datasets: what is there, what is missing and how to get it, which files are bad.
+
+    Example: `synth scan --catalog data_catalog.yaml`. Exits with 1 if a file is bad.
+    """
+    from scans.catalog import load_catalog
+
+    from synth.scan import print_report, scan_catalog
+
+    rows = scan_catalog(load_catalog(catalog), deep=deep)
+    raise typer.Exit(print_report(rows, out))
+
+
+@app.command()
+def prepare(
+    dataset: Annotated[list[str], typer.Option("--dataset", help="A dataset of the catalog; give several times.")],
+    store: Annotated[Path, typer.Option("--out", help="The sources store to make or to add to.")],
+    catalog: CatalogOption = DEFAULT_CATALOG,
+    size: Annotated[int, typer.Option(help="Voxels along each side of the network's cube.")] = 128,
+) -> None:
+    """Bring healthy scans into the network's space: orient, resample, crop, measure.
+
+    Example: `synth prepare --dataset OASIS --out sources.zarr`. A bad scan is named and left out, the rest goes
+    on; the exit code is then 1. Finished scans are kept when the command is run again.
+    """
+    from scans.catalog import load_catalog
+
+    from synth.prepare import prepare_datasets
+
+    with _bar("scans") as advance:
+        report = prepare_datasets(load_catalog(catalog), dataset, store, size, advance)
+    for case, sentence in report.failed:
+        err.print(f"left out {case}: {sentence}", style="yellow", markup=False, soft_wrap=True)
+    out.print(f"{store}: {len(report.done)} prepared, {len(report.kept)} kept, {len(report.failed)} left out")
+    if report.done or report.kept:
+        out.print(f"next: synth generate --sources {store} --out corpus.zarr -n 500", markup=False)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def generate(
+    sources: Annotated[Path, typer.Option(help="The sources, made by synth prepare.")],
+    corpus: Annotated[Path, typer.Option("--out", help="The corpus to make, or to finish.")],
+    samples: Annotated[int, typer.Option("-n", "--samples", help="Samples in the corpus.")],
+    seed: Annotated[int, typer.Option(help="Two corpora of one seed are the same, byte for byte.")] = 0,
+    cluster: Annotated[
+        str, typer.Option(help="`local`, `tcp://host:8786`, or a YAML file for a job queue (docs/cluster.md).")
+    ] = "local",
+    workers: Annotated[int | None, typer.Option(help="Worker processes; all cores if not given.")] = None,
+    shard_size: Annotated[int, typer.Option(help="Samples a shard; part of what makes the bytes.")] = 64,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a setting, e.g. `shape.volume_mm3=[500,9000]`; give several times."),
+    ] = None,
+) -> None:
+    """Blend artificial tumours into the sources: the corpus.
+
+    Example: `synth generate --sources sources.zarr --out corpus.zarr -n 500 --seed 1 --set alpha=[0.3,0.9]`.
+    Stopped or killed, the same command goes on with the shards that are missing.
+    """
+    from scans.region import override
+    from synth.generate import generate as run
+    from synth.generate import make_plan
+    from synth.sources import SourceStore
+
+    store = SourceStore(sources)
+    plan = make_plan(store, samples, seed, override(store.region.synthesis, settings or []), shard_size)
+    with _bar("samples") as advance:
+        advance(0, plan.samples)
+        outcome = run(plan, sources, corpus, cluster, workers, lambda _shard, count: advance(count, plan.samples))
+    for shard, reason in sorted(outcome.failed.items()):
+        err.print(f"shard {shard} failed: {reason}", style="red", markup=False, soft_wrap=True)
+    if outcome.failed:
+        err.print(f"{corpus}: {len(outcome.failed)} of {plan.shard_count} shards are missing; run the command again")
+        raise typer.Exit(1)
+    out.print(f"{corpus}: {plan.samples} samples in {plan.shard_count} shards ({outcome.kept} kept from before)")
+    out.print(f"next: synth verify {corpus}; synth show {corpus}; train pretrain --corpus {corpus} --out runs/first")
+
+
+@app.command()
+def info(corpus: CorpusArgument) -> None:
+    """Say what a corpus holds: samples, sources, settings, hash.
+
+    Example: `synth info corpus.zarr`
+    """
+    from synth.corpus import Corpus
+
+    opened = Corpus(corpus, partial=True)
+    size = sum(entry["bytes"] for receipt in opened.receipts.values() for entry in receipt.files.values())
+    table = Table(show_header=False, box=None)
+    for name, value in {
+        "samples": f"{len(opened)} of {opened.size}³ voxels",
+        "shards": f"{len(opened.receipts)} of {opened.shard_count} finished, {opened.shard_size} samples each",
+        "on disk": f"{size / 1e6:.1f} MB",
+        "region": f"{opened.region['name']} ({opened.region['modality']})",
+        "seed": str(opened.seed),
+        "identity": opened.identity,
+        "content": opened.content_hash,
+    }.items():
+        table.add_row(name, value)
+    out.print(table)
+    sources = Table("source", "dataset", "licence", "voxel (z, y, x) mm", "normal in", "donor in", box=None)
+    for position, source in enumerate(opened.sources):
+        sources.add_row(
+            source["name"],
+            source["dataset"],
+            source["licence"],
+            " × ".join(f"{side:.2f}" for side in source["spacing_mm"]),
+            str(int((opened.normal == position).sum())),
+            str(int((opened.donor == position).sum())),
+        )
+    out.print(sources)
+
+
+@app.command()
+def verify(
+    corpus: CorpusArgument,
+    samples: Annotated[int | None, typer.Option(help="Recompute only about so many samples; all if not given.")] = None,
+) -> None:
+    """Check structure, checksums, recipes, and Eq. 5 recomputed on the samples.
+
+    Example: `synth verify corpus.zarr`. Names every damaged, missing or foreign piece and exits with 1.
+    """
+    from synth.corpus import attributes
+    from synth.verify import verify as run
+
+    total = attributes(corpus)["samples"]
+    with _bar("samples") as advance:
+        findings = run(corpus, samples, lambda _index: advance(1, min(samples or total, total)))
+    for finding in findings:
+        out.print(finding, style="red", markup=False, soft_wrap=True)
+    if findings:
+        raise typer.Exit(1)
+    out.print(f"{corpus}: sound")
+
+
+@app.command()
+def show(
+    corpus: CorpusArgument,
+    index: Annotated[list[int] | None, typer.Option("-i", "--index", help="A sample; give several times.")] = None,
+    picture: Annotated[Path | None, typer.Option("--out", help="The PNG; CORPUS.png beside it if not given.")] = None,
+) -> None:
+    """Draw samples: three planes of composite, normal, texture and mask contour, with the recipe's numbers.
+
+    Example: `synth show corpus.zarr -i 0 -i 7 --out samples.png`
+    """
+    from synth.corpus import Corpus
+    from synth.show import montage
+
+    opened = Corpus(corpus)
+    indices = index or list(range(min(3, len(opened))))
+    for position in indices:
+        if not 0 <= position < len(opened):
+            raise UserError(f"-i {position}: {corpus} has samples 0 to {len(opened) - 1}")
+    target = picture or corpus.with_suffix(".png")
+    montage(opened, indices, target)
+    out.print(f"wrote {target}")
+
+
+@contextlib.contextmanager
+def _bar(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Show progress on stderr; yields ``advance(steps, total)``."""
+    with Progress(
+        TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), console=err
+    ) as progress:
+        task = progress.add_task(unit, total=None)
+        yield lambda steps, total: progress.update(task, advance=steps, total=total)
+
+
+if __name__ == "__main__":
+    main()

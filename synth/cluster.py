@@ -1,0 +1,79 @@
+"""Cluster: where the tasks run, by one word of the command line."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from scans.errors import CatalogError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+@contextlib.contextmanager
+def open_cluster(cluster: str = "local", workers: int | None = None) -> "Iterator[Client]":
+    """Yield a Dask client.
+
+    Parameters
+    ----------
+    cluster : str
+        ``local``: processes of this machine, one thread each. ``tcp://host:8786``: a scheduler that runs.
+        A YAML file: ``class``, the name of a cluster class of dask-jobqueue (``SLURMCluster``, ...), ``jobs``,
+        how many to keep, and the class's own arguments.
+    workers : int, optional
+        Worker processes of ``local``; all cores if not given.
+
+    Raises
+    ------
+    CatalogError
+        If `cluster` names nothing of the kind.
+    """
+    import dask
+    from distributed import Client, LocalCluster
+
+    with contextlib.ExitStack() as stack:
+        # Workers outlive no client, and speak only of errors.
+        stack.enter_context(dask.config.set({"distributed.logging.distributed": "error"}))
+        if cluster == "local":
+            local = LocalCluster(
+                n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=40
+            )
+            yield stack.enter_context(Client(stack.enter_context(local)))
+        elif "://" in cluster:
+            try:
+                client = Client(cluster, timeout="20s")
+            except (OSError, TimeoutError, ValueError) as error:
+                raise CatalogError(
+                    f"--cluster {cluster}: no scheduler answers there; start one with dask scheduler"
+                ) from error
+            client = stack.enter_context(client)
+            client.wait_for_workers(1, timeout=120)
+            yield client
+        else:
+            jobs, queue = _job_queue(Path(cluster))
+            queue = stack.enter_context(queue)
+            queue.scale(jobs=jobs)
+            yield stack.enter_context(Client(queue))
+
+
+def _job_queue(path: Path) -> tuple[int, Any]:
+    if not path.is_file():
+        raise CatalogError(f"--cluster {path}: give local, tcp://host:port, or a YAML file that exists")
+    try:
+        import dask_jobqueue
+    except ImportError as error:
+        raise CatalogError(f"--cluster {path}: install the extra 'cluster' (dask-jobqueue) for job queues") from error
+    try:
+        settings = yaml.safe_load(path.read_text())
+        kind, jobs = getattr(dask_jobqueue, settings.pop("class")), int(settings.pop("jobs"))
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CatalogError(
+            f"{path}: needs `class: SLURMCluster` (or another class of dask-jobqueue) and `jobs: 8`"
+        ) from error
+    try:
+        return jobs, kind(**settings)
+    except (TypeError, ValueError) as error:
+        raise CatalogError(f"{path}: {error}") from error

@@ -1,0 +1,82 @@
+"""Show: a montage of samples, three planes each, with the numbers of their recipes."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from synth.corpus import Corpus
+
+_COLUMNS = ("composite", "normal", "tumour texture", "composite, mask contour")
+_PLANES = ("axial", "coronal", "sagittal")
+
+
+def montage(corpus: Corpus, indices: list[int], out: Path) -> None:
+    """Draw samples as a PNG.
+
+    Slices are drawn as a radiologist reads them: the patient's right on the left, anterior and superior up
+    (prepared volumes point L, P, S). All pictures of a sample share one grey scale.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    indices : list of int
+    out : Path
+    """
+    rows = len(indices) * len(_PLANES)
+    figure = Figure(figsize=(11.5, 2.45 * rows), facecolor="black", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, len(_COLUMNS), squeeze=False)
+    for block, index in enumerate(indices):
+        _draw_sample(corpus, index, axes[block * len(_PLANES) : (block + 1) * len(_PLANES)])
+    figure.savefig(out, dpi=80, facecolor="black")
+
+
+def _draw_sample(corpus: Corpus, index: int, axes: np.ndarray) -> None:
+    sample, spacing = corpus[index], corpus.spacing_mm(index)
+    tissue = sample.normal[sample.normal != 0]
+    low, high = np.percentile(tissue, 0.5), np.percentile(np.append(tissue, sample.composite[sample.mask > 0]), 99.5)
+    centre = [int(np.median(axis)) for axis in np.nonzero(sample.mask)]
+    background = sample.composite == 0
+    for plane in range(3):
+        mask = _slice(sample.mask, plane, centre[plane])
+        hidden = _slice(background, plane, centre[plane])
+        vertical, horizontal = [side for axis, side in enumerate(spacing) if axis != plane]
+        for column, volume in enumerate((sample.composite, sample.normal, sample.texture, sample.composite)):
+            axis = axes[plane, column]
+            picture = np.where(hidden, low, _slice(volume, plane, centre[plane]))
+            if column == 2:  # the tumour's layer alone
+                picture = np.where(mask > 0, picture, low)
+            axis.imshow(picture, cmap="gray", vmin=low, vmax=high, aspect=vertical / horizontal)
+            if column == 3 and mask.any():
+                axis.contour(mask, levels=[0.5], colors="#39d353", linewidths=0.9)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if plane == 0:
+                axis.set_title(_COLUMNS[column], color="white", fontsize=9)
+        axes[plane, 0].set_ylabel(_PLANES[plane], color="white", fontsize=8)
+    axes[0, 0].set_ylabel(_numbers(corpus, index), color="white", fontsize=7, rotation=0, ha="right", va="center")
+
+
+def _slice(volume: np.ndarray, plane: int, position: int) -> np.ndarray:
+    """Cut a plane out of a volume (z, y, x) pointing L, P, S, with superior and anterior up."""
+    cut = np.take(volume, position, axis=plane)
+    return cut if plane == 0 else cut[::-1]
+
+
+def _numbers(corpus: Corpus, index: int) -> str:
+    recipe = corpus.recipe(index)
+    names = [source["name"] for source in corpus.sources]
+    return "\n".join(
+        [
+            f"sample {index}",
+            f"normal {names[corpus.normal[index]]}",
+            f"donor {names[corpus.donor[index]]}",
+            f"volume {recipe['volume_mm3'] * recipe['kept'] / 1000:.1f} ml",
+            f"kept {recipe['kept']:.0%} of the form",
+            f"r {recipe['ratio']:.2f}   alpha {recipe['alpha']:.2f}",
+            f"blur {recipe['sigma_mm']:.1f} mm",
+            f"octaves {recipe['octaves']:.0f}   q {recipe['axis_ratio']:.2f}",
+        ]
+    )
