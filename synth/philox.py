@@ -28,7 +28,8 @@ class Stream:
 
     def __init__(self, seed: int, index: int, stream: int = 0) -> None:
         # Drawing increments the lowest counter word; sample and stream sit above it and never meet it.
-        self._bits = np.random.Philox(key=[seed, 0], counter=[0, 0, stream, index])
+        key, counter = np.array([seed, 0], np.uint64), np.array([0, 0, stream, index], np.uint64)
+        self._bits = np.random.Philox(key=key, counter=counter)
 
     def word(self, bits: int = 64) -> int:
         """Return a whole number, uniform over ``bits`` bits."""

@@ -239,9 +239,10 @@ def write_shard(path: Path, plan: Plan, shard: int, assembly: Assembly) -> Recei
     for name, values in assembly.arrays():
         array = group[name]
         assert isinstance(array, zarr.Array)
+        key = f"{name}/c.{shard}" + ".0" * (array.ndim - 1)
+        (path / key).unlink(missing_ok=True)  # Zarr would merge a last, partial shard with what lies there
         array[indices.start : indices.stop] = values
         content.update(name.encode() + np.ascontiguousarray(values).tobytes())
-        key = f"{name}/c.{shard}" + ".0" * (array.ndim - 1)
         sync(path / key)
         files[key] = {"bytes": (path / key).stat().st_size, "sha256": sha256(path / key)}
     for name in {key.split("/")[0] for key in files}:

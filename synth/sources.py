@@ -253,11 +253,8 @@ def write_source(path: Path, name: str, arrays: dict[str, np.ndarray], provenanc
     OSError
         E.g. when the disk is full; the source then does not exist.
     """
-    store = _store_attributes(path)
-    if store["statistics"] is not None:
-        _write_group(path, {**store, "statistics": None})
+    remove_source(path, name)
     folder = path / name
-    shutil.rmtree(folder, ignore_errors=True)
     group = zarr.open_group(path, mode="r+").create_group(name)
     for key, dtype in ARRAYS.items():
         array = group.create_array(
@@ -271,10 +268,19 @@ def write_source(path: Path, name: str, arrays: dict[str, np.ndarray], provenanc
             fill_value=0,
         )
         array[:] = arrays[key]
-    for file in folder.rglob("*"):
-        sync(file)
+    for written in folder.rglob("*"):
+        sync(written)
     stored = {key: arrays[key].astype(dtype, copy=False) for key, dtype in ARRAYS.items()}
     _write_group(folder, {**provenance, "content_sha256": content_sha256(stored, provenance)})
+
+
+def remove_source(path: Path, name: str) -> None:
+    """Remove a source, finished or not, and with it the statistics that it had part in."""
+    store = _store_attributes(path)
+    if store["statistics"] is not None:
+        _write_group(path, {**store, "statistics": None})
+    (path / name / "zarr.json").unlink(missing_ok=True)
+    shutil.rmtree(path / name, ignore_errors=True)
 
 
 def finalise(path: Path) -> None:

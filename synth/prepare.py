@@ -1,0 +1,234 @@
+"""Prepare: bring the scans of datasets into the network's space, one source each, resumable."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from scans.catalog import Case, Catalog, Dataset, find_cases, read_case
+from scans.errors import CatalogError, ScanError, StoreError
+from scans.preparation import check_size, prepare
+from scans.region import Region
+from scans.series import series_files
+from synth import sources
+from synth.durable import sha256
+
+
+@dataclass
+class Report:
+    """What a run of `prepare_datasets` did.
+
+    Attributes
+    ----------
+    done, kept : list of str
+        Sources prepared now, and by an earlier run.
+    failed : list of (str, str)
+        Cases left out, as ``DATASET/CASE``, and why, in one sentence.
+    """
+
+    done: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+
+
+def prepare_datasets(
+    catalog: Catalog,
+    names: list[str],
+    out: Path,
+    size: int = 128,
+    progress: Callable[[int, int], None] = lambda steps, total: None,
+) -> Report:
+    """Prepare every scan of some datasets; one that cannot be is named and left out.
+
+    Sources that an earlier run finished from the same files and settings are kept.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    names : list of str
+        Datasets of one region, with role ``normal``.
+    out : Path
+        The sources store to make or to add to.
+    size : int
+        Voxels along each side of the cube.
+    progress : callable
+        Called with (scans just finished, scans in all).
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    CatalogError
+        If a dataset is unknown, not there, or does not fit the others.
+    ScanError
+        If `size` is not one a network can use.
+    StoreError
+        If `out` holds something else, or another run is writing it.
+    """
+    check_size(size)
+    region, cases = _collect(catalog, names)
+    report = Report()
+    progress(0, len(cases))
+    with sources.open_to_write(out, region, size):
+        finished = sources.finished_sources(out)
+        for case in cases:
+            name = sources.source_name(case.dataset, case.name)
+            dataset = catalog.dataset(case.dataset)
+            try:
+                if _is_kept(out, finished.get(name), case, dataset, region, size):
+                    report.kept.append(name)
+                else:
+                    sources.write_source(out, name, *prepare_case(case, dataset, region, size))
+                    report.done.append(name)
+            except ScanError as error:
+                sources.remove_source(out, name)
+                report.failed.append((f"{case.dataset}/{case.name}", str(error)))
+            progress(1, len(cases))
+        sources.finalise(out)
+    return report
+
+
+def prepare_case(
+    case: Case, dataset: Dataset, region: Region, size: int
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Prepare one scan; depends on nothing but its arguments and the files they name.
+
+    Parameters
+    ----------
+    case : Case
+    dataset : Dataset
+    region : Region
+    size : int
+
+    Returns
+    -------
+    arrays : dict of str to ndarray, shape (size, size, size)
+        Those of a source, see `synth.sources`.
+    provenance : dict
+        Its attributes, but for the content hash.
+
+    Raises
+    ------
+    ScanError
+        If the scan cannot be used.
+    """
+    scan = read_case(case, dataset, region)
+    prepared = prepare(scan.volume, scan.roi, scan.lesion, region, size, where=str(case.image))
+    roi = prepared.roi if prepared.lesion is None else prepared.roi & ~prepared.lesion
+    mean = float(f"{prepared.intensity[roi].mean(dtype=np.float64):.9g}")
+    if mean <= 0:
+        raise ScanError(f"{case.image}: the mean over its ROI is {mean:g}; check raw_zero of region {region.name}")
+    arrays = {
+        "intensity": prepared.intensity,
+        "lent": lend(prepared.intensity, roi, prepared.frame.spacing_mm),
+        "roi": roi.astype(np.uint8),
+        "foreground": prepared.roi.astype(np.uint8),
+    }
+    return arrays, {
+        **_origin(case, dataset, region, size),
+        "frame": prepared.frame.to_json(),
+        "spacing_mm": list(prepared.frame.spacing_mm),
+        "statistics": prepared.statistics.to_json() if prepared.statistics else None,
+        "mean": mean,
+        "roi_voxels": int(roi.sum()),
+        "lesion_voxels": int(prepared.roi.sum()) - int(roi.sum()),
+        "coverage": round(prepared.coverage, 6),
+    }
+
+
+def lend(intensity: np.ndarray, healthy: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
+    """Fill everything that is not healthy tissue with tissue, mirrored at the nearest edge.
+
+    Parameters
+    ----------
+    intensity : ndarray of float32, shape (z, y, x)
+    healthy : ndarray of bool, same shape
+        Not empty.
+    spacing_mm : tuple of float
+        Voxel sides (z, y, x), so that "nearest" means nearest in space.
+
+    Returns
+    -------
+    ndarray of float32, same shape
+        Equal to `intensity` where `healthy`. A voxel d beyond the edge takes the value d within it; where that
+        is not healthy either, the edge's own.
+    """
+    edge = ndimage.distance_transform_edt(~healthy, spacing_mm, return_distances=False, return_indices=True)
+    gaps = np.nonzero(~healthy)
+    nearest = tuple(axis[gaps] for axis in edge)
+    mirrored = tuple(
+        np.clip(2 * at - gap, 0, side - 1) for at, gap, side in zip(nearest, gaps, healthy.shape, strict=True)
+    )
+    filled = intensity.copy()
+    filled[gaps] = np.where(healthy[mirrored], intensity[mirrored], intensity[nearest])
+    return filled
+
+
+def _collect(catalog: Catalog, names: list[str]) -> tuple[Region, list[Case]]:
+    """Return the region of some datasets and all their cases, or say why they cannot be prepared together."""
+    if not names:
+        raise CatalogError("name at least one dataset with --dataset")
+    cases = []
+    for name in dict.fromkeys(names):
+        dataset = catalog.dataset(name)
+        if dataset.role != "normal":
+            raise CatalogError(f"dataset {name} holds tumours; sources are made of datasets with role normal")
+        if dataset.region != catalog.dataset(names[0]).region:
+            raise CatalogError(
+                f"datasets {names[0]} and {name} are of different regions ({catalog.dataset(names[0]).region}, "
+                f"{dataset.region}); prepare them into two stores"
+            )
+        found = find_cases(dataset, name)
+        if not found:
+            reason = dataset.status() or f"no file under {dataset.root} matches {' or '.join(dataset.layout.image)}"
+            raise CatalogError(f"dataset {name} is not there: {reason}; how to get it: {dataset.obtain}")
+        cases += found
+    return catalog.region(catalog.dataset(names[0]).region), cases
+
+
+def _origin(case: Case, dataset: Dataset, region: Region, size: int) -> dict[str, Any]:
+    """Return what decides whether a source prepared earlier is still the one asked for."""
+    return {
+        "dataset": case.dataset,
+        "case": case.name,
+        "modality": dataset.modality,
+        "licence": dataset.licence,
+        "terms": dataset.terms,
+        "redistribute_derived": dataset.redistribute_derived,
+        "citation": dataset.citation,
+        "files": [
+            {"role": role, "name": path.name, "sha256": _digest(path)} for role, path in sorted(case.files().items())
+        ],
+        "settings_sha256": sources.settings_sha256(region, size),
+    }
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or over those of a DICOM series, slice by slice."""
+    if path.is_file():
+        return sha256(path)
+    digest = hashlib.sha256()
+    for file in series_files(path):
+        digest.update(bytes.fromhex(sha256(file)))
+    return digest.hexdigest()
+
+
+def _is_kept(
+    out: Path, provenance: dict[str, Any] | None, case: Case, dataset: Dataset, region: Region, size: int
+) -> bool:
+    if provenance is None or case.problem:
+        return False
+    try:
+        origin = _origin(case, dataset, region, size)
+        if any(provenance.get(key) != value for key, value in origin.items()):
+            return False
+        arrays = sources.read_arrays(out, sources.source_name(case.dataset, case.name))
+    except (StoreError, OSError):
+        return False
+    return sources.content_sha256(arrays, provenance) == provenance["content_sha256"]
