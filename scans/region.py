@@ -63,11 +63,13 @@ class RoiRule(Strict):
 
     ``foreground``: voxels that differ from the constant background left by skull stripping.
     ``label``: voxels of the ROI file with one of ``values`` (None: any non-zero value).
-    A dataset that has ROI files uses them whatever the kind; ``label`` insists on one.
+    A dataset that has ROI files uses them whatever the kind; ``label`` insists on one. A foreground of more than
+    ``most_ml`` is refused: zeros around a head are no sign of skull stripping.
     """
 
     kind: Literal["foreground", "label"] = "foreground"
     values: tuple[int, ...] | None = None
+    most_ml: float | None = Field(None, gt=0)  # a larger foreground still wears its skull; None: no bound
 
 
 class Shape(Strict):

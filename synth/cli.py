@@ -4,14 +4,17 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from scans.errors import UserError
+from scans.errors import CatalogError, UserError
+
+if TYPE_CHECKING:
+    from synth.corpus import Corpus
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,7 +25,7 @@ app = typer.Typer(
     "The road: `synth scan` (what do I have?), `synth prepare` (scans to sources), `synth generate` "
     "(sources to corpus), `synth verify` and `synth show` (is it right?). Then `train pretrain`.",
 )
-out = Console(highlight=False)
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)  # a file has no edge
 err = Console(stderr=True, highlight=False)
 
 CatalogOption = Annotated[Path, typer.Option("--catalog", help="The catalog of datasets and regions.")]
@@ -55,7 +58,6 @@ def scan(
     Example: `synth scan --catalog data_catalog.yaml`. Exits with 1 if a file is bad.
     """
     from scans.catalog import load_catalog
-
     from synth.scan import print_report, scan_catalog
 
     rows = scan_catalog(load_catalog(catalog), deep=deep)
@@ -64,8 +66,13 @@ def scan(
 
 @app.command()
 def prepare(
-    dataset: Annotated[list[str], typer.Option("--dataset", help="A dataset of the catalog; give several times.")],
     store: Annotated[Path, typer.Option("--out", help="The sources store to make or to add to.")],
+    dataset: Annotated[
+        list[str] | None, typer.Option("--dataset", help="A dataset of the catalog; give several times.")
+    ] = None,
+    region: Annotated[
+        str | None, typer.Option(help="Instead: every dataset of normals of this region that is on this machine.")
+    ] = None,
     catalog: CatalogOption = DEFAULT_CATALOG,
     size: Annotated[int, typer.Option(help="Voxels along each side of the network's cube.")] = 128,
 ) -> None:
@@ -74,12 +81,23 @@ def prepare(
     Example: `synth prepare --dataset OASIS --out sources.zarr`. A bad scan is named and left out, the rest goes
     on; the exit code is then 1. Finished scans are kept when the command is run again.
     """
-    from scans.catalog import load_catalog
-
+    from scans.catalog import find_cases, load_catalog
     from synth.prepare import prepare_datasets
 
+    loaded = load_catalog(catalog)
+    if region:
+        loaded.region(region)
+        normals = [name for name, entry in loaded.datasets.items() if (entry.role, entry.region) == ("normal", region)]
+        dataset = [*(dataset or []), *(name for name in normals if find_cases(loaded.dataset(name), name))]
+        if not dataset:
+            raise CatalogError(
+                f"{catalog}: no normal scan of region {region} is on this machine "
+                f"({', '.join(normals) or 'no dataset'}); synth scan tells how to get and place them"
+            )
+    if not dataset:
+        raise CatalogError("give --dataset NAME (synth scan lists them), or --region NAME")
     with _bar("scans") as advance:
-        report = prepare_datasets(load_catalog(catalog), dataset, store, size, advance)
+        report = prepare_datasets(loaded, dataset, store, size, advance)
     for case, sentence in report.failed:
         err.print(f"left out {case}: {sentence}", style="yellow", markup=False, soft_wrap=True)
     out.print(f"{store}: {len(report.done)} prepared, {len(report.kept)} kept, {len(report.failed)} left out")
@@ -151,15 +169,14 @@ def info(corpus: CorpusArgument) -> None:
     }.items():
         table.add_row(name, value)
     out.print(table)
-    sources = Table("source", "dataset", "licence", "voxel (z, y, x) mm", "normal in", "donor in", box=None)
+    sources = Table("source", "voxel (z, y, x) mm", "normal in", "donor in", "licence", box=None)
     for position, source in enumerate(opened.sources):
         sources.add_row(
             source["name"],
-            source["dataset"],
-            source["licence"],
             " × ".join(f"{side:.2f}" for side in source["spacing_mm"]),
             str(int((opened.normal == position).sum())),
             str(int((opened.donor == position).sum())),
+            source["licence"],
         )
     out.print(sources)
 
@@ -200,13 +217,44 @@ def show(
     from synth.show import montage
 
     opened = Corpus(corpus)
-    indices = index or list(range(min(3, len(opened))))
-    for position in indices:
-        if not 0 <= position < len(opened):
-            raise UserError(f"-i {position}: {corpus} has samples 0 to {len(opened) - 1}")
+    indices = _indices(opened, corpus, index) or list(range(min(3, len(opened))))
     target = picture or corpus.with_suffix(".png")
     montage(opened, indices, target)
     out.print(f"wrote {target}")
+
+
+@app.command()
+def export(
+    corpus: CorpusArgument,
+    folder: Annotated[Path, typer.Option("--out", help="The folder to write into.")],
+    index: Annotated[list[int] | None, typer.Option("-i", "--index", help="A sample; give several times.")] = None,
+    source: Annotated[str | None, typer.Option(help="Only samples whose normal is this source.")] = None,
+    most: Annotated[int, typer.Option(help="At most so many samples, if none is given by -i.")] = 10,
+) -> None:
+    """Write samples as NIfTI: composite, mask and organ, to look at or to evaluate like a real case.
+
+    Example: `synth export corpus.zarr --out nifti -i 0 -i 7`
+    """
+    from synth.corpus import Corpus
+    from synth.export import export_nifti
+
+    opened = Corpus(corpus)
+    names = [entry["name"] for entry in opened.sources]
+    if source is not None and source not in names:
+        raise UserError(f"--source {source}: {corpus} has {', '.join(names)}")
+    chosen = (
+        _indices(opened, corpus, index)
+        or [i for i in range(len(opened)) if source is None or names[opened.normal[i]] == source][:most]
+    )
+    written = export_nifti(opened, chosen, folder)
+    out.print(f"wrote {len(written)} samples to {folder}")
+
+
+def _indices(corpus: "Corpus", path: Path, given: list[int] | None) -> list[int]:
+    for index in given or []:
+        if not 0 <= index < len(corpus):
+            raise UserError(f"-i {index}: {path} has samples 0 to {len(corpus) - 1}")
+    return given or []
 
 
 @contextlib.contextmanager

@@ -67,7 +67,7 @@ def _job_queue(path: Path) -> tuple[int, Any]:
     except ImportError as error:
         raise CatalogError(f"--cluster {path}: install the extra 'cluster' (dask-jobqueue) for job queues") from error
     try:
-        settings = yaml.safe_load(path.read_text())
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
         kind, jobs = getattr(dask_jobqueue, settings.pop("class")), int(settings.pop("jobs"))
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise CatalogError(

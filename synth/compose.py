@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scans.region import Synthesis
-from synth.place import Stamp, elastic_control
+from synth.place import Stamp, clip, elastic_control
 from synth.recipe import Recipe
 from synth.sample import Sample
 from synth.shape import make_form
@@ -47,7 +47,7 @@ def make_sample(recipe: Recipe, normal: "Source", donor: "Source", settings: Syn
 
     # The blend may reach further than the mask, by the width of its soft edge.
     reach = [blur_radius(settings.mask.soft_mm / side) for side in normal.spacing_mm]
-    wide = grow(box, reach, layer.shape[0])
+    wide = clip(box, reach, layer.shape[0])
     weight = mask[wide].astype(np.float32)
     if settings.mask.soft_mm:
         soft = (settings.mask.soft_mm / side for side in normal.spacing_mm)
@@ -102,7 +102,7 @@ def make_texture(
     """
     sigma = [recipe.sigma_mm / side for side in normal.spacing_mm] if settings.blur.enabled else [0.0, 0.0, 0.0]
     size = normal.roi.shape[0]
-    wide = grow(box, [blur_radius(s) for s in sigma], size)
+    wide = clip(box, [blur_radius(s) for s in sigma], size)
     field = None
     if settings.elastic.enabled:
         field = displacement_field(elastic_control(settings.elastic, recipe.elastic_seed), size, wide)
@@ -118,9 +118,3 @@ def make_texture(
         mean = math.fsum(inside) / len(inside)  # exact, so that no library's order of summation matters
         return linear_transform(texture, recipe.ratio, normal.mean, mean) if mean else texture
     return linear_transform(texture, recipe.ratio, normal.mean, donor.mean)
-
-
-def grow(box: Box, by: list[int], size: int) -> Box:
-    """Return a box that reaches `by` voxels (z, y, x) further on each side, within the cube."""
-    z, y, x = (slice(max(part.start - n, 0), min(part.stop + n, size)) for part, n in zip(box, by, strict=True))
-    return z, y, x

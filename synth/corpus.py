@@ -194,7 +194,7 @@ def read_receipts(path: Path) -> dict[int, Receipt]:
     receipts = {}
     for file in sorted((path / "receipts").glob("*.json")):
         try:
-            receipt = Receipt(**json.loads(file.read_text()))
+            receipt = Receipt(**json.loads(file.read_text(encoding="utf-8")))
         except (ValueError, TypeError):
             continue
         receipts[receipt.shard] = receipt
@@ -225,7 +225,7 @@ def attributes(path: Path) -> dict[str, Any]:
     if not (path / "zarr.json").is_file():
         raise StoreError(f"{path}: no corpus here; make one with synth generate --out {path}")
     try:
-        attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+        attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
         known = attributes["format"] == FORMAT
         version = attributes["version"]
     except (ValueError, KeyError, TypeError) as error:

@@ -1,9 +1,13 @@
-"""Durable writes: a name appears only once its bytes are safely on disk."""
+"""Durable writes: a name appears only once its bytes are safely on disk, and a store has one writer."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+from scans.errors import StoreError
 
 
 def write_text(path: Path, text: str) -> None:
@@ -16,7 +20,7 @@ def write_text(path: Path, text: str) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w") as file:
+        with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -41,3 +45,23 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def only_writer(store: Path) -> Iterator[None]:
+    """Hold a store against a second run into it; the lock goes with the process that holds it, however that ends.
+
+    Raises
+    ------
+    StoreError
+        If another run holds it.
+    """
+    # A file of its own: network file systems refuse an exclusive lock on a folder.
+    with (store / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(
+                f"{store} is being written by another run; wait for it, or choose another --out"
+            ) from error
+        yield

@@ -10,8 +10,9 @@ from scans.errors import StoreError, UserError
 from scans.region import Synthesis
 from synth.cluster import open_cluster
 from synth.compose import make_sample
+from synth.durable import only_writer
 from synth.recipe import draw_recipe
-from synth.shards import Assembly, Plan, create, load_plan, only_writer, sweep, unfinished, write_shard
+from synth.shards import Assembly, Plan, create, load_plan, sweep, unfinished, write_shard
 from synth.sources import Source, SourceStore
 
 _IN_FLIGHT = 4  # shards submitted per worker: enough to keep it busy, few enough for any number of shards

@@ -1,5 +1,7 @@
 """Place: where a form sits in the normal, and what the ROI leaves of it."""
 
+import math
+
 import numpy as np
 
 from scans.region import Elastic
@@ -32,11 +34,15 @@ class Stamp:
         elastic_seed: int,
     ) -> None:
         self._form, self._roi, self._spacing_mm = form, roi, spacing_mm
-        self._warped = elastic.enabled and elastic.mask
-        self._control = elastic_control(elastic, elastic_seed) if self._warped else None
-        self._half = half_box(form, spacing_mm, elastic.max_displacement_mm if self._warped else 0.0)
-        z, y, x = self._half
-        self._voxels = rasterise(form, spacing_mm, (-z, -y, -x), (2 * z + 1, 2 * y + 1, 2 * x + 1))
+        self._control = elastic_control(elastic, elastic_seed) if elastic.enabled and elastic.mask else None
+        self._reach = [math.ceil(elastic.max_displacement_mm / side) for side in spacing_mm]
+        half = half_box(form, spacing_mm)
+        start, shape = tuple(-n for n in half), tuple(2 * n + 1 for n in half)
+        voxels = rasterise(form, spacing_mm, start, shape)  # type: ignore[arg-type]
+        # The box above is safe, not tight; what follows costs by the voxel, so it works on a tight one.
+        hits = [np.flatnonzero(voxels.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+        self._voxels = voxels[tuple(slice(hit[0], hit[-1] + 1) for hit in hits)]
+        self._start = [first + int(hit[0]) for first, hit in zip(start, hits, strict=True)]
         self._count = int(self._voxels.sum())
 
     def place(self, centre: tuple[int, int, int]) -> tuple[Box, np.ndarray, float]:
@@ -55,24 +61,25 @@ class Stamp:
         kept : float
             Voxels of the mask over voxels of the whole form.
         """
-        box, inside = self._clip(centre)
+        size = self._roi.shape[0]
+        tight = [slice(c + s, c + s + n) for c, s, n in zip(centre, self._start, self._voxels.shape, strict=True)]
         if self._control is None:
-            voxels = self._voxels[inside]
+            box = clip((tight[0], tight[1], tight[2]), [0, 0, 0], size)
+            z, y, x = (slice(b.start - t.start, b.stop - t.start) for b, t in zip(box, tight, strict=True))
+            voxels = self._voxels[z, y, x]
         else:
-            z, y, x = (part.start - middle for part, middle in zip(box, centre, strict=True))
-            field = displacement_field(self._control, self._roi.shape[0], box)
-            voxels = rasterise(self._form, self._spacing_mm, (z, y, x), field.shape[1:], field)
+            box = clip((tight[0], tight[1], tight[2]), self._reach, size)
+            start = tuple(part.start - middle for part, middle in zip(box, centre, strict=True))
+            field = displacement_field(self._control, size, box)
+            voxels = rasterise(self._form, self._spacing_mm, start, field.shape[1:], field)
         mask = voxels * self._roi[box]
         return box, mask, int(mask.sum()) / self._count
 
-    def _clip(self, centre: tuple[int, int, int]) -> tuple[Box, Box]:
-        """Return the box in the cube, and the same box in the stamp."""
-        cube, stamp = [], []
-        for middle, half, side in zip(centre, self._half, self._roi.shape, strict=True):
-            start, stop = max(middle - half, 0), min(middle + half + 1, side)
-            cube.append(slice(start, stop))
-            stamp.append(slice(start - middle + half, stop - middle + half))
-        return (cube[0], cube[1], cube[2]), (stamp[0], stamp[1], stamp[2])
+
+def clip(box: Box, by: list[int], size: int) -> Box:
+    """Return a box that reaches `by` voxels (z, y, x) further on each side, cut to the cube."""
+    z, y, x = (slice(max(part.start - n, 0), min(part.stop + n, size)) for part, n in zip(box, by, strict=True))
+    return z, y, x
 
 
 def elastic_control(elastic: Elastic, seed: int) -> np.ndarray:

@@ -77,11 +77,9 @@ def make_form(
     return Form(inverse, (float(reach[0]), float(reach[1]), float(reach[2])), permutation, gradient, octaves, amplitude)
 
 
-def half_box(form: Form, spacing_mm: tuple[float, float, float], margin_mm: float = 0.0) -> tuple[int, int, int]:
-    """Return half sides (z, y, x), in voxels, of a box around the centre voxel that holds the form."""
-    z, y, x = (
-        math.ceil((extent + margin_mm) / side) for extent, side in zip(form.half_extent_mm, spacing_mm, strict=True)
-    )
+def half_box(form: Form, spacing_mm: tuple[float, float, float]) -> tuple[int, int, int]:
+    """Return half sides (z, y, x), in voxels, of a box around the centre voxel that holds the form for certain."""
+    z, y, x = (math.ceil(extent / side) for extent, side in zip(form.half_extent_mm, spacing_mm, strict=True))
     return z, y, x
 
 
@@ -175,7 +173,7 @@ def _cube_sphere() -> tuple[np.ndarray, np.ndarray]:
     middle = (np.arange(_CUBE_SIDE) + 0.5) * (2.0 / _CUBE_SIDE) - 1.0
     u, v = (grid.ravel() for grid in np.meshgrid(middle, middle, indexing="ij"))
     w = np.ones_like(u)
-    faces = [np.stack(np.roll([sign * w, u, v], axis, axis=0), axis=1) for axis in range(3) for sign in (1.0, -1.0)]
+    faces = [np.roll(np.array([sign * w, u, v]), axis, axis=0).T for axis in range(3) for sign in (1.0, -1.0)]
     points = np.concatenate(faces)
     length = np.sqrt((points**2).sum(axis=1))
     weights = 1.0 / (length * length * length)  # solid angle of a cell of the face

@@ -4,8 +4,6 @@ A shard is every array of samples ``k*K`` to ``(k+1)*K - 1``. Its files are writ
 summed; the receipt comes last. A shard without a valid receipt does not exist: it is made again.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -268,25 +266,6 @@ def sweep(path: Path) -> None:
     """Remove what a killed writer left under temporary names."""
     for leftover in (*path.glob("*/*.partial"), *path.glob("receipts/.*.tmp")):
         leftover.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def only_writer(path: Path) -> Iterator[None]:
-    """Hold the corpus against a second run into it.
-
-    Raises
-    ------
-    StoreError
-        If another run holds it. The lock goes with the process that holds it, however that ends.
-    """
-    with (path / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StoreError(f"{path} is being written by another run; wait for it, or choose another --out") from error
-        file.write(f"{platform.node()} {os.getpid()}\n")
-        file.flush()
-        yield
 
 
 def _dtype(name: str) -> type[np.generic]:

@@ -24,13 +24,28 @@ def montage(corpus: Corpus, indices: list[int], out: Path) -> None:
     indices : list of int
     out : Path
     """
-    rows = len(indices) * len(_PLANES)
-    figure = Figure(figsize=(11.5, 2.45 * rows), facecolor="black", layout="constrained")
+    # Rows are as tall, and columns as wide, as what they show is in millimetres; the first column holds text.
+    extents = [[corpus.size * side for side in corpus.spacing_mm(index)] for index in indices]
+    heights = [height for z, y, _ in extents for height in (y, z, z)]
+    width = max(max(y, x) for _, y, x in extents)
+    widths = [0.62 * width] + [width] * len(_COLUMNS)
+    inch = 2.6 / width
+    figure = Figure(figsize=(sum(widths) * inch, sum(heights) * inch * 1.03), facecolor="black")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, len(_COLUMNS), squeeze=False)
+    grid = figure.add_gridspec(
+        len(heights), len(widths), height_ratios=heights, width_ratios=widths,
+        left=0, right=1, bottom=0, top=1 - 0.35 / figure.get_figheight(), wspace=0.02, hspace=0.02,
+    )  # fmt: skip
+    axes = grid.subplots(squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for column, title in enumerate(_COLUMNS, start=1):
+        axes[0, column].set_title(title, color="white", fontsize=10)
     for block, index in enumerate(indices):
         _draw_sample(corpus, index, axes[block * len(_PLANES) : (block + 1) * len(_PLANES)])
-    figure.savefig(out, dpi=80, facecolor="black")
+    partial = out.with_name(f".{out.name}.partial")
+    figure.savefig(partial, dpi=90, facecolor="black", format="png")
+    partial.replace(out)
 
 
 def _draw_sample(corpus: Corpus, index: int, axes: np.ndarray) -> None:
@@ -43,20 +58,15 @@ def _draw_sample(corpus: Corpus, index: int, axes: np.ndarray) -> None:
         mask = _slice(sample.mask, plane, centre[plane])
         hidden = _slice(background, plane, centre[plane])
         vertical, horizontal = [side for axis, side in enumerate(spacing) if axis != plane]
-        for column, volume in enumerate((sample.composite, sample.normal, sample.texture, sample.composite)):
+        for column, volume in enumerate((sample.composite, sample.normal, sample.texture, sample.composite), start=1):
             axis = axes[plane, column]
             picture = np.where(hidden, low, _slice(volume, plane, centre[plane]))
-            if column == 2:  # the tumour's layer alone
+            if column == 3:  # the tumour's layer alone
                 picture = np.where(mask > 0, picture, low)
             axis.imshow(picture, cmap="gray", vmin=low, vmax=high, aspect=vertical / horizontal)
-            if column == 3 and mask.any():
+            if column == 4 and mask.any():
                 axis.contour(mask, levels=[0.5], colors="#39d353", linewidths=0.9)
-            axis.set_xticks([])
-            axis.set_yticks([])
-            if plane == 0:
-                axis.set_title(_COLUMNS[column], color="white", fontsize=9)
-        axes[plane, 0].set_ylabel(_PLANES[plane], color="white", fontsize=8)
-    axes[0, 0].set_ylabel(_numbers(corpus, index), color="white", fontsize=7, rotation=0, ha="right", va="center")
+    axes[0, 0].text(0.06, 0.95, _numbers(corpus, index), color="white", fontsize=8, va="top", linespacing=1.5)
 
 
 def _slice(volume: np.ndarray, plane: int, position: int) -> np.ndarray:
@@ -71,8 +81,8 @@ def _numbers(corpus: Corpus, index: int) -> str:
     return "\n".join(
         [
             f"sample {index}",
-            f"normal {names[corpus.normal[index]]}",
-            f"donor {names[corpus.donor[index]]}",
+            f"normal {names[corpus.normal[index]].split('--')[-1]}",
+            f"donor {names[corpus.donor[index]].split('--')[-1]}",
             f"volume {recipe['volume_mm3'] * recipe['kept'] / 1000:.1f} ml",
             f"kept {recipe['kept']:.0%} of the form",
             f"r {recipe['ratio']:.2f}   alpha {recipe['alpha']:.2f}",

@@ -5,11 +5,9 @@ zeros, so nothing counts without its attributes, and every load is checked again
 """
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 from scans.errors import StoreError
 from scans.preparation import Statistics, scale
 from scans.region import Region
-from synth.durable import sync, write_text
+from synth.durable import only_writer, sync, write_text
 
 FORMAT = "layered-tumors-sources"
 VERSION = 1
@@ -210,18 +208,13 @@ def open_to_write(path: Path, region: Region, size: int) -> Iterator[None]:
             raise StoreError(
                 f"{path} was prepared with another {', '.join(differing)}; choose another --out, or delete it"
             )
-    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+    elif path.exists() and (not path.is_dir() or any(entry.name != ".lock" for entry in path.iterdir())):
         raise StoreError(f"{path} exists and is not a store of sources; choose another --out")
     try:
         path.mkdir(parents=True, exist_ok=True)
-        folder = os.open(path, os.O_RDONLY)
     except OSError as error:
         raise StoreError(f"{path} cannot be made ({error.strerror}); choose another --out") from error
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreError(f"{path} is being written by another run; wait for it, or choose another --out") from error
+    with only_writer(path):
         attributes = {
             "format": FORMAT,
             "version": VERSION,
@@ -231,8 +224,6 @@ def open_to_write(path: Path, region: Region, size: int) -> Iterator[None]:
         }
         _write_group(path, attributes)
         yield
-    finally:
-        os.close(folder)
 
 
 def write_source(path: Path, name: str, arrays: dict[str, np.ndarray], provenance: dict[str, Any]) -> None:
@@ -310,7 +301,7 @@ def finished_sources(path: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for file in sorted(path.glob("*/zarr.json")):
         try:
-            attributes = json.loads(file.read_text())["attributes"]
+            attributes = json.loads(file.read_text(encoding="utf-8"))["attributes"]
         except (ValueError, KeyError):
             continue
         if "content_sha256" in attributes:
@@ -362,7 +353,7 @@ def _store_attributes(path: Path) -> dict[str, Any]:
     if not (path / "zarr.json").is_file():
         raise StoreError(f"{path}: no sources here; make them with synth prepare --out {path}")
     try:
-        attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+        attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
         kind, version = attributes["format"], attributes["version"]
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path}/zarr.json is damaged or not a store of sources; prepare it again") from error

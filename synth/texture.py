@@ -206,7 +206,7 @@ def _blur_first_axis(texture: np.ndarray, weights: np.ndarray) -> np.ndarray:
 @njit(cache=True)
 def _warp(donor: np.ndarray, starts: np.ndarray, spacing: np.ndarray, displacement: np.ndarray) -> np.ndarray:
     depth, height, width = donor.shape
-    warped = np.empty(displacement.shape[1:], np.float32)
+    warped: np.ndarray = np.empty(displacement.shape[1:], np.float32)
     for k in range(warped.shape[0]):
         for j in range(warped.shape[1]):
             for i in range(warped.shape[2]):

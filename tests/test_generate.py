@@ -14,10 +14,10 @@ from scans.errors import CatalogError, StoreError
 from scans.region import override
 from synth.compose import make_sample
 from synth.corpus import Corpus
-from synth.durable import sha256
+from synth.durable import only_writer, sha256
 from synth.generate import generate, make_plan
 from synth.recipe import Recipe
-from synth.shards import only_writer, unfinished
+from synth.shards import unfinished
 
 
 def files_of(path):
@@ -86,7 +86,7 @@ def test_a_torn_receipt_does_not_count(plan, sources_path, tmp_path):
     out = tmp_path / "c.zarr"
     generate(plan, sources_path, out, workers=0)
     receipt = out / "receipts" / "000000.json"
-    receipt.write_text(receipt.read_text()[:50])
+    receipt.write_text(receipt.read_text(encoding="utf-8")[:50])
     assert unfinished(out, plan) == [0]
     with pytest.raises(StoreError, match="2 of 3 shards"):
         Corpus(out)
@@ -154,7 +154,7 @@ def test_a_scheduler_over_tcp_serves_as_cluster(plan, sources_path, corpus_path,
 
 
 def test_a_cluster_nobody_knows_is_one_sentence(plan, sources_path, tmp_path):
-    with pytest.raises(CatalogError, match="YAML file that exists"):
+    with pytest.raises(CatalogError, match=r"YAML file that exists"):
         generate(plan, sources_path, tmp_path / "c.zarr", cluster="slrum.yaml")
 
 
@@ -178,4 +178,4 @@ def test_provenance_names_sources_settings_and_software(corpus_path):
     assert [s["case"] for s in corpus.sources] == ["case0", "case1", "case2"]
     assert all({"licence", "terms", "content_sha256", "spacing_mm"} <= set(s) for s in corpus.sources)
     assert corpus.attrs["settings"]["alpha"] == [0.2, 0.8]
-    assert json.loads((corpus_path / "software.json").read_text())["numpy"] == np.__version__
+    assert json.loads((corpus_path / "software.json").read_text(encoding="utf-8"))["numpy"] == np.__version__

@@ -45,7 +45,7 @@ def test_synth_and_scans_never_import_torch():
 
 def test_train_imports_of_synth_only_the_corpus_reader():
     for file in (ROOT / "train").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for name in names:

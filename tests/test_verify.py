@@ -20,7 +20,7 @@ def copy(corpus_path, tmp_path):
 def reseal(path, shard, key):
     """Make a receipt agree with a file that was changed, as a forger would."""
     file = path / "receipts" / f"{shard:06d}.json"
-    receipt = json.loads(file.read_text())
+    receipt = json.loads(file.read_text(encoding="utf-8"))
     receipt["files"][key] = {"bytes": (path / key).stat().st_size, "sha256": sha256(path / key)}
     file.write_text(json.dumps(receipt))
 
@@ -55,12 +55,12 @@ def test_truncated_missing_and_foreign_files_are_named(copy):
 
 def test_a_shard_of_another_corpus_is_named(copy):
     file = copy / "receipts" / "000001.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"identity": "0" * 64}))
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"identity": "0" * 64}))
     assert any("shard 1: belongs to another corpus" in finding for finding in verify(copy))
 
 
 def test_changed_settings_are_noticed(copy):
-    content = json.loads((copy / "zarr.json").read_text())
+    content = json.loads((copy / "zarr.json").read_text(encoding="utf-8"))
     content["attributes"]["settings"]["alpha"] = [0.0, 1.0]
     (copy / "zarr.json").write_text(json.dumps(content))
     assert any("does not match its settings" in finding for finding in verify(copy))

@@ -1,0 +1,113 @@
+"""The catalog: regions and datasets by name.
+
+Catalogs are YAML; one may include others by path, relative to itself.
+"""
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError, model_validator
+
+from scans.cases import Case, Scan, find_cases, read_case
+from scans.dataset import Dataset
+from scans.errors import CatalogError
+from scans.region import Region, Strict, one_line
+
+__all__ = ["Case", "Catalog", "Dataset", "Scan", "find_cases", "load_catalog", "read_case"]
+
+
+class Catalog(Strict):
+    """Regions and datasets by name."""
+
+    regions: dict[str, Region]
+    datasets: dict[str, Dataset]
+
+    @model_validator(mode="after")
+    def _regions_exist(self) -> "Catalog":
+        for name, dataset in self.datasets.items():
+            if dataset.region not in self.regions:
+                raise ValueError(f"dataset {name}: no region {dataset.region}; there are {_names(self.regions)}")
+        return self
+
+    def dataset(self, name: str) -> Dataset:
+        """Return a dataset by name, or raise CatalogError with the names there are."""
+        if name not in self.datasets:
+            raise CatalogError(f"no dataset {name} in the catalog; there are {_names(self.datasets)}")
+        return self.datasets[name]
+
+    def region(self, name: str) -> Region:
+        """Return a region by name, or raise CatalogError with the names there are."""
+        if name not in self.regions:
+            raise CatalogError(f"no region {name} in the catalog; there are {_names(self.regions)}")
+        return self.regions[name]
+
+
+def load_catalog(path: str | Path) -> Catalog:
+    """Read a catalog and those it includes.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    Catalog
+
+    Raises
+    ------
+    CatalogError
+        If a file is missing or not as it must be, or two define the same name.
+    """
+    merged: dict[str, dict[str, Any]] = {"regions": {}, "datasets": {}}
+    _merge(Path(path), merged, set())
+    for name, region in merged["regions"].items():
+        if isinstance(region, dict):
+            merged["regions"][name] = {**region, "name": name}
+    try:
+        return Catalog.model_validate(merged)
+    except ValidationError as error:
+        raise CatalogError(f"{path}: {one_line(error)}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which also refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        doubled = next((key for number, key in enumerate(keys) if key in keys[:number]), None)
+        if doubled is not None:
+            raise yaml.MarkedYAMLError(problem=f"{doubled!r} is given twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _merge(path: Path, merged: dict[str, dict[str, Any]], done: set[Path]) -> None:
+    if path.resolve() in done:
+        return
+    done.add(path.resolve())
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise CatalogError(f"{path}: no catalog can be read there; give one with --catalog") from error
+    except yaml.YAMLError as error:
+        raise CatalogError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or not set(content) <= {"include", "regions", "datasets"}:
+        raise CatalogError(f"{path}: a catalog holds include, regions and datasets, nothing else")
+    include = content.get("include") or []
+    if not isinstance(include, list) or not all(isinstance(entry, str) for entry in include):
+        raise CatalogError(f"{path}: include must be a list of paths")
+    for entry in include:
+        _merge(path.parent / entry, merged, done)
+    for kind in ("regions", "datasets"):
+        entries = content.get(kind) or {}
+        if not isinstance(entries, dict):
+            raise CatalogError(f"{path}: {kind} must map names to settings")
+        for name, entry in entries.items():
+            if name in merged[kind]:
+                raise CatalogError(f"{path}: {kind[:-1]} {name} is defined twice; rename one")
+            merged[kind][str(name)] = entry
+
+
+def _names(entries: dict[str, Any]) -> str:
+    return ", ".join(sorted(entries)) or "none"

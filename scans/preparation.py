@@ -1,0 +1,239 @@
+"""Preparation: from a scan as a lab has it to the network's cube, and the way back.
+
+The steps are ROI, raw zero, frame, resampling, statistics; `prepare` runs them in this order.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from scans.errors import ScanError
+from scans.foreground import border_value, large_parts, region_of_interest
+from scans.frame import Frame, coverage, fit_frame, from_frame, to_frame
+from scans.region import Region
+from scans.volume import Volume
+
+__all__ = [
+    "Frame",
+    "Prepared",
+    "Statistics",
+    "from_frame",
+    "normalise",
+    "prepare",
+    "scale",
+    "to_frame",
+]
+
+_LEAST_FRAMED = 0.001  # a part of the ROI smaller than this share of the largest does not count for the frame
+_RINGING = 0.05  # share of negative ROI voxels up to which they are ringing of an interpolation: measured up
+#                  to 0.01 on resampled raw scans, 0.3 and more on z-scored ones
+_LESION_SHARE = 0.1  # of a voxel; little, since what is left must be healthy
+_DIGITS = 9  # of a statistic: sums differ in the last bits between machines
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Normalisation of a scan: inside the ROI ``(clip(intensity, low, high) - mean) / std``, 0 outside.
+
+    Attributes
+    ----------
+    mean, std : float
+    low, high : float or None
+        None: no clipping.
+    """
+
+    mean: float
+    std: float
+    low: float | None = None
+    high: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the four numbers by name."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Statistics":
+        """Return the statistics that `to_json` wrote."""
+        return cls(**content)
+
+    @classmethod
+    def of(cls, values: np.ndarray, low: float | None = None, high: float | None = None) -> "Statistics":
+        """Return the statistics of intensities (any shape), clipped to [low, high] first."""
+        clipped = np.clip(values.astype(np.float64), low, high)
+        return cls(_rounded(clipped.mean()), _rounded(clipped.std()), low, high)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scan in the network's cube.
+
+    Attributes
+    ----------
+    intensity : ndarray of float32, shape (size, size, size)
+        Raw intensities, non-negative (0 is the raw zero of Eq. 4), 0 outside the ROI.
+    roi : ndarray of bool, same shape
+    lesion : ndarray of bool, same shape, or None
+        Voxels touched by the lesion mask, generously; no reference to score against.
+    frame : Frame
+    statistics : Statistics or None
+        Of this scan's healthy ROI voxels (``zscore``); the given ones, which may be None (``window``).
+    coverage : float
+        Share of the ROI that lies inside the cube.
+    """
+
+    intensity: np.ndarray
+    roi: np.ndarray
+    lesion: np.ndarray | None
+    frame: Frame
+    statistics: Statistics | None
+    coverage: float = 1.0
+
+
+def prepare(
+    volume: Volume,
+    roi: Volume | None,
+    lesion: Volume | None,
+    region: Region,
+    size: int,
+    statistics: Statistics | None = None,
+    where: str = "",
+) -> Prepared:
+    """Bring a scan into the network's cube; a pure function of its arguments.
+
+    Parameters
+    ----------
+    volume : Volume
+        The scan, finite float32.
+    roi, lesion : Volume or None
+        Masks on the scan's grid. Without an ROI the foreground of a skull-stripped scan is taken.
+    region : Region
+    size : int
+        Voxels along each side of the cube; divisible by 8.
+    statistics : Statistics, optional
+        Common to all scans, for regions with ``normalisation.kind`` ``window``.
+    where : str
+        Name of the scan, for errors.
+
+    Returns
+    -------
+    Prepared
+
+    Raises
+    ------
+    ScanError
+        If there is no usable ROI, the lesion lies outside it, or nothing varies inside it.
+    """
+    check_size(size)
+    where = where or "scan"
+    for mask in (roi, lesion):
+        if mask is not None and not mask.same_grid(volume):
+            raise ScanError(f"{where}: a mask is not on the scan's grid; resample it to the scan's grid")
+    background = border_value(volume.array)
+    inside = region_of_interest(volume, roi, region, background, where)
+    if lesion is not None and lesion.array.any() and not (inside & (lesion.array > 0)).any():
+        raise ScanError(f"{where}: its lesion mask lies wholly outside the ROI; check that the files belong together")
+
+    values = volume.array[inside]
+    if values.min() == values.max():
+        raise ScanError(f"{where}: nothing varies inside the ROI; check that the mask belongs to the scan")
+    zero = np.float32(_raw_zero(values, region, background))
+    # A stray voxel of a mask must not stretch the cube.
+    framed = volume.with_array(large_parts(inside, _LEAST_FRAMED))
+    frame = fit_frame(framed, region.field_of_view, region.orientation, size)
+    box = _bounding_box(inside)  # what lies outside contributes nothing
+    within = volume.with_array(inside).crop(box)
+    raw = np.where(within.array, np.maximum(volume.array[box] - zero, 0), np.float32(0))
+    share = to_frame(within, frame)
+    roi_cube = share >= 0.5
+    # Weighted by the share of the ROI, so that nothing outside it darkens its edge: a scan gives the same with
+    # and without skull stripping.
+    blurred = to_frame(within.with_array(raw), frame)
+    intensity = np.where(roi_cube, blurred / np.maximum(share, 0.5), np.float32(0))
+    lesion_cube = None
+    if lesion is not None and lesion.array.any():
+        lesion_cube = to_frame(lesion, frame) >= _LESION_SHARE
+
+    healthy = intensity[roi_cube if lesion_cube is None else roi_cube & ~lesion_cube]
+    if not healthy.size:
+        raise ScanError(f"{where}: its lesions leave nothing of the ROI; check the two masks")
+    zscore = region.normalisation.kind == "zscore"
+    return Prepared(
+        intensity=intensity,
+        roi=roi_cube,
+        lesion=lesion_cube,
+        frame=frame,
+        statistics=Statistics.of(healthy) if zscore else statistics,
+        coverage=coverage(frame, inside),
+    )
+
+
+def check_size(size: int) -> None:
+    """Stop at a cube that the network cannot halve three times.
+
+    Raises
+    ------
+    ScanError
+    """
+    if size % 8 or not 16 <= size <= 512:
+        raise ScanError(f"size {size}: give a multiple of 8 from 16 to 512")
+
+
+def scale(intensity: np.ndarray, statistics: Statistics) -> np.ndarray:
+    """Bring raw intensities to the network's units, wherever they lie.
+
+    Parameters
+    ----------
+    intensity : ndarray of float32
+    statistics : Statistics
+
+    Returns
+    -------
+    ndarray of float32, same shape
+    """
+    if statistics.low is not None or statistics.high is not None:
+        intensity = np.clip(intensity, statistics.low, statistics.high)
+    return ((intensity - np.float32(statistics.mean)) / np.float32(statistics.std)).astype(np.float32, copy=False)
+
+
+def normalise(intensity: np.ndarray, roi: np.ndarray, statistics: Statistics) -> np.ndarray:
+    """Bring a prepared scan to the network's units.
+
+    Parameters
+    ----------
+    intensity : ndarray of float32
+    roi : ndarray of bool, same shape
+    statistics : Statistics
+
+    Returns
+    -------
+    ndarray of float32, same shape
+        0 outside the ROI.
+    """
+    return np.where(roi, scale(intensity, statistics), np.float32(0))
+
+
+def _bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
+    """Return the ranges (z, y, x) of a mask's voxels and one more on each side, within the volume."""
+    ranges = []
+    for axis, others in enumerate(((1, 2), (0, 2), (0, 1))):
+        filled = np.flatnonzero(mask.any(axis=others))
+        ranges.append(slice(max(int(filled[0]) - 1, 0), min(int(filled[-1]) + 2, mask.shape[axis])))
+    return ranges[0], ranges[1], ranges[2]
+
+
+def _raw_zero(values: np.ndarray, region: Region, background: float | None) -> float:
+    """Return the value that counts as zero intensity in Eq. 4; `values` are those of ROI voxels."""
+    if region.normalisation.raw_zero is not None:
+        return region.normalisation.raw_zero
+    scored = (values < 0).mean() > _RINGING
+    # A scan that was z-scored whole carries the image of its old zero in its background; a background far below
+    # all tissue is padding instead.
+    old_zero = background is not None and background < 0 and (scored or -background <= values.max())
+    if background is not None and old_zero and (values < background).mean() <= _RINGING:
+        return background
+    return float(values.min()) if scored else 0.0
+
+
+def _rounded(number: float) -> float:
+    return float(f"{number:.{_DIGITS}g}")

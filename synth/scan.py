@@ -1,0 +1,130 @@
+"""Scan: what a catalog's datasets hold on this machine, what is missing and how to get it, which files are bad."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from scans.cases import check_files
+from scans.catalog import Case, Catalog, Dataset, find_cases, read_case
+from scans.errors import ScanError
+from scans.preparation import prepare
+from scans.region import Region
+from scans.volume import check_same_grid, read_grid
+
+_HEADINGS = ["dataset", "role", "region", "root", "scans", "masks", "state"]
+_TRIAL_SIZE = 16  # voxels a side: enough for every check of a preparation, and fast
+
+
+@dataclass(frozen=True)
+class Row:
+    """What there is of one dataset.
+
+    Attributes
+    ----------
+    name : str
+    dataset : Dataset
+    cases : int
+        Scans found.
+    masks : dict of str to int
+        Scans with an ROI, lesion or label mask.
+    missing : str or None
+        Why nothing was found, in a sentence.
+    bad : list of (str, str)
+        Cases that cannot be used, and why.
+    """
+
+    name: str
+    dataset: Dataset
+    cases: int
+    masks: dict[str, int]
+    missing: str | None
+    bad: list[tuple[str, str]]
+
+
+def scan_catalog(catalog: Catalog, *, deep: bool = False) -> list[Row]:
+    """Look at every dataset of a catalog.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    deep : bool
+        Read every voxel and try the preparation, instead of headers only.
+
+    Returns
+    -------
+    list of Row
+        In the catalog's order.
+    """
+    return [_row(name, dataset, catalog.region(dataset.region), deep) for name, dataset in catalog.datasets.items()]
+
+
+def check_case(case: Case, dataset: Dataset, region: Region, *, deep: bool = False) -> None:
+    """Check one scan and its masks; the headers, or with `deep` everything that `synth prepare` would find.
+
+    Raises
+    ------
+    ScanError
+        If it cannot be used.
+    """
+    if deep:
+        scan = read_case(case, dataset, region)
+        prepare(scan.volume, scan.roi, scan.lesion, region, _TRIAL_SIZE, where=str(case.image))
+        return
+    check_files(case, dataset, region)
+    grid = read_grid(case.image)
+    for role, path in case.files().items():
+        if role != "image":
+            check_same_grid(read_grid(path, kind=f"{role} mask"), grid, path, case.image)
+
+
+def print_report(rows: list[Row], console: Console) -> int:
+    """Print rows as a table, then what to do about the missing and the bad.
+
+    Parameters
+    ----------
+    rows : list of Row
+    console : Console
+
+    Returns
+    -------
+    int
+        Exit code: 1 if a file is bad, else 0; a dataset that is not there is no mistake.
+    """
+    table = [_HEADINGS, *(_cells(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for number, cells in enumerate(table):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        # soft_wrap: a name cut short to fit the terminal could not be typed
+        console.print(line.rstrip(), style=None if number else "bold", markup=False, soft_wrap=True)
+    for row in rows:
+        if row.missing:
+            console.print(f"\n{row.name}: {row.missing}.\n  {row.dataset.obtain}", markup=False, soft_wrap=True)
+    for row in rows:
+        for case, sentence in row.bad:
+            console.print(f"bad: {row.name}/{case}: {sentence}", style="red", markup=False, soft_wrap=True)
+    ready = [row for row in rows if row.cases > len(row.bad) and row.dataset.role == "normal"]
+    if ready:
+        console.print(f"\nnext: synth prepare --dataset {ready[0].name} --out sources.zarr", markup=False)
+    return int(any(row.bad for row in rows))
+
+
+def _row(name: str, dataset: Dataset, region: Region, deep: bool) -> Row:
+    cases = find_cases(dataset, name)
+    missing = None if cases else dataset.status() or f"no file under {dataset.root} matches its image pattern"
+    masks = {role: sum(role in case.files() for case in cases) for role in ("roi", "lesion", "label")}
+    return Row(name, dataset, len(cases), masks, missing, list(_bad(cases, dataset, region, deep)))
+
+
+def _bad(cases: list[Case], dataset: Dataset, region: Region, deep: bool) -> Iterator[tuple[str, str]]:
+    for case in cases:
+        try:
+            check_case(case, dataset, region, deep=deep)
+        except ScanError as error:
+            yield case.name, str(error)
+
+
+def _cells(row: Row) -> list[str]:
+    masks = ", ".join(f"{count} {role}" for role, count in row.masks.items() if count)
+    state = "missing" if row.missing else f"{len(row.bad)} bad" if row.bad else "ready"
+    return [row.name, row.dataset.role, row.dataset.region, str(row.dataset.root), str(row.cases), masks, state]

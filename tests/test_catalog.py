@@ -1,0 +1,217 @@
+from pathlib import Path
+
+import pytest
+from scan_files import brain, mask, save, save_dicom
+
+from scans.catalog import find_cases, load_catalog, read_case
+from scans.errors import CatalogError, ScanError
+
+ROOT = Path(__file__).parent.parent
+CATALOGS = [ROOT / "data_catalog.yaml", ROOT / "catalogs/dev.yaml", ROOT / "catalogs/demo.yaml"]
+ENTRY = """
+datasets:
+  mine:
+    role: normal
+    region: brain
+    modality: FLAIR
+    licence: none
+    terms: none
+    redistribute_derived: true
+    citation: none
+    obtain: Ask me.
+    root: {path: %s}
+    layout:
+      %s
+regions:
+  brain: {modality: FLAIR}
+"""
+
+
+def make(tmp_path: Path, layout: str = 'image: "{case}_flair.nii.gz"', extra: str = "") -> Path:
+    path = tmp_path / "catalog.yaml"
+    path.write_text(ENTRY % (tmp_path / "data", layout) + extra)
+    return path
+
+
+def cases_of(path: Path):
+    catalog = load_catalog(path)
+    dataset = catalog.dataset("mine")
+    return catalog, dataset, find_cases(dataset, "mine")
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CatalogError) as caught:
+        load_catalog(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", CATALOGS, ids=lambda path: path.name)
+def test_shipped_catalogs_are_valid(path):
+    catalog = load_catalog(path)
+    for name, region in catalog.regions.items():
+        assert region.name == name
+    for dataset in catalog.datasets.values():
+        assert dataset.status() is None or len(dataset.obtain) > 10
+
+
+def test_every_dataset_of_the_paper_is_named():
+    catalog = load_catalog(CATALOGS[0])
+    roles = {name: dataset.role for name, dataset in catalog.datasets.items()}
+    normals = ["OASIS", "BTCV", "CHAOS", "KiTS", "Pancreas-CT", "MSD-Pancreas", "MSD-Spleen"]
+    assert roles == dict.fromkeys(normals, "normal") | {"BraTS2018": "tumour", "LiTS2017": "tumour"}
+    assert {name for name, dataset in catalog.datasets.items() if dataset.region == "brain-flair"} == {
+        "OASIS",
+        "BraTS2018",
+    }
+
+
+def test_official_layouts_are_found(tmp_path, monkeypatch):
+    files = {
+        "OASIS": ["OAS1_MR_d0129/anat3/sub-OAS1_ses-d0129_FLAIR.nii.gz"],
+        "BTCV": ["Training/img/img0001.nii.gz", "Training/label/label0001.nii.gz"],
+        "KiTS": ["case_00000/imaging.nii.gz", "case_00000/segmentation.nii.gz", "liver/case_00000.nii.gz"],
+        "MSD-Spleen": ["imagesTr/spleen_2.nii.gz", "imagesTr/._spleen_2.nii.gz", "liver/spleen_2.nii.gz"],
+        "BraTS2018": ["HGG/Brats18_A_1/Brats18_A_1_flair.nii.gz", "HGG/Brats18_A_1/Brats18_A_1_seg.nii.gz"],
+        "LiTS2017": ["Training Batch 1/volume-7.nii", "Training Batch 1/segmentation-7.nii"],
+    }
+    catalog = load_catalog(CATALOGS[0])
+    for name, paths in files.items():
+        dataset = catalog.dataset(name)
+        for path in paths:
+            (tmp_path / name / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / path).touch()
+        monkeypatch.setenv(dataset.root.env, str(tmp_path / name))
+        (case,) = find_cases(dataset, name)
+        assert case.problem == ""
+        for role in dataset.layout.required:
+            assert role in case.files(), (name, role)
+
+
+def test_include_is_relative_to_the_file_and_names_are_unique(tmp_path):
+    (tmp_path / "sub").mkdir()
+    make(tmp_path)
+    inner = tmp_path / "sub" / "more.yaml"
+    inner.write_text("include: [../catalog.yaml]\nregions:\n  other: {modality: CT}\n")
+    assert set(load_catalog(inner).regions) == {"brain", "other"}
+    inner.write_text("include: [../catalog.yaml]\nregions:\n  brain: {modality: CT}\n")
+    assert "region brain is defined twice" in refusal(inner)
+
+
+def test_unknown_names_list_the_known(tmp_path):
+    catalog = load_catalog(make(tmp_path))
+    with pytest.raises(CatalogError, match="no dataset OASIS in the catalog; there are mine"):
+        catalog.dataset("OASIS")
+    with pytest.raises(CatalogError, match="no region liver in the catalog; there are brain"):
+        catalog.region("liver")
+
+
+@pytest.mark.parametrize(
+    ("layout", "told"),
+    [
+        ('image: "{case}.nii.gz"\n      colour: red', "colour"),
+        ('image: "../{case}.nii.gz"', "must lie under the root"),
+        ('image: "/data/{case}.nii.gz"', "must lie under the root"),
+        ('image: "scan.nii.gz"', "contain {case}"),
+        ('image: "{case}?.nii.gz"', "only wildcard"),
+        ('image: "{case}.nii.gz"\n      required: [label]', "requires label"),
+        ('image: "{case}.nii.gz"\n      image: "{case}.mha"', "given twice"),
+        ("image: !!python/object/apply:os.getcwd []", "not valid YAML"),
+        ("image: [", "not valid YAML"),
+    ],
+)
+def test_mistakes_in_a_catalog_are_told_in_one_line(tmp_path, layout, told):
+    assert told in refusal(make(tmp_path, layout))
+
+
+def test_missing_region_file_and_foreign_keys_are_told(tmp_path):
+    path = make(tmp_path)
+    path.write_text(path.read_text(encoding="utf-8").replace("  brain: {", "  liver: {"))
+    assert "no region brain; there are liver" in refusal(path)
+    assert "no catalog can be read" in refusal(tmp_path / "absent.yaml")
+    (tmp_path / "list.yaml").write_text("- a\n")
+    assert "nothing else" in refusal(tmp_path / "list.yaml")
+
+
+def test_root_that_is_not_there_gives_no_cases_and_a_reason(tmp_path, monkeypatch):
+    path = make(tmp_path)
+    _, dataset, cases = cases_of(path)
+    assert cases == []
+    assert dataset.status() == f"{tmp_path / 'data'} is not a folder"
+    path.write_text(path.read_text(encoding="utf-8").replace(f"path: {tmp_path / 'data'}", "env: NO_SUCH_ROOT"))
+    monkeypatch.delenv("NO_SUCH_ROOT", raising=False)
+    _, dataset, cases = cases_of(path)
+    assert cases == []
+    assert "set NO_SUCH_ROOT" in dataset.status()
+    path.write_text(path.read_text(encoding="utf-8").replace("env: NO_SUCH_ROOT", "package: no_such_package"))
+    _, dataset, cases = cases_of(path)
+    assert "install the Python package" in dataset.status()
+
+
+def test_package_root_is_its_folder(tmp_path):
+    path = make(tmp_path, 'image: "core/{case}.py"')
+    path.write_text(path.read_text(encoding="utf-8").replace(f"path: {tmp_path / 'data'}", "package: numpy"))
+    _, _, cases = cases_of(path)
+    assert any(case.image.is_file() and case.image.parent.parent.name == "numpy" for case in cases)
+
+
+def test_cases_pair_their_masks_and_read_them(tmp_path):
+    layout = 'image: "*/{case}_flair.nii.gz"\n      roi: "*/{case}_brain.nii.gz"'
+    layout += '\n      lesion: ["{case}_a.nii.gz", "{case}_b.nii.gz"]'
+    path = make(tmp_path, layout)
+    for name in ("b [1]", "a"):
+        save(brain(), tmp_path / "data" / "x" / f"{name}_flair.nii.gz")
+    save(mask(radius=0.8, centre=0), tmp_path / "data" / "x" / "b [1]_brain.nii.gz")
+    save(mask(), tmp_path / "data" / "b [1]_b.nii.gz")
+    catalog, dataset, cases = cases_of(path)
+    assert [case.name for case in cases] == ["a", "b [1]"]
+    assert [sorted(case.files()) for case in cases] == [["image"], ["image", "lesion", "roi"]]
+    scan = read_case(cases[1], dataset, catalog.region("brain"))
+    assert scan.lesion.array.sum() == mask().array.sum()
+    assert scan.label is None
+
+
+def test_files_that_cannot_be_told_apart_are_a_problem_of_their_case(tmp_path):
+    path = make(tmp_path, 'image: "*/{case}_flair.nii.gz"')
+    for folder in ("one", "two"):
+        save(brain(), tmp_path / "data" / folder / "a_flair.nii.gz")
+    catalog, dataset, cases = cases_of(path)
+    with pytest.raises(ScanError, match="match the same pattern"):
+        read_case(cases[0], dataset, catalog.region("brain"))
+
+
+def test_mask_that_must_be_there_is_asked_for(tmp_path):
+    path = make(tmp_path, 'image: "{case}_flair.nii.gz"\n      roi: "m/{case}.nii.gz"\n      required: [roi]')
+    save(brain(), tmp_path / "data" / "a_flair.nii.gz")
+    catalog, dataset, cases = cases_of(path)
+    with pytest.raises(ScanError, match=r"roi mask is missing; expected at m/a\.nii\.gz"):
+        read_case(cases[0], dataset, catalog.region("brain"))
+
+
+def test_mask_on_another_grid_is_refused(tmp_path):
+    path = make(tmp_path, 'image: "{case}_flair.nii.gz"\n      lesion: "{case}_lesion.nii.gz"')
+    save(brain(), tmp_path / "data" / "a_flair.nii.gz")
+    save(mask().with_array(mask().array[:-1]), tmp_path / "data" / "a_lesion.nii.gz")
+    catalog, dataset, cases = cases_of(path)
+    with pytest.raises(ScanError, match="not on the grid"):
+        read_case(cases[0], dataset, catalog.region("brain"))
+
+
+def test_dicom_series_are_found_by_their_folder(tmp_path):
+    path = make(tmp_path, 'kind: dicom\n      image: "CT/{case}/DICOM_anon"\n      roi: "liver/{case}.nii.gz"')
+    save_dicom(brain(), tmp_path / "data" / "CT" / "5" / "DICOM_anon")
+    (tmp_path / "data" / "CT" / "6").mkdir()
+    (tmp_path / "data" / "CT" / "6" / "DICOM_anon").touch()
+    save(mask(), tmp_path / "data" / "liver" / "5.nii.gz")
+    catalog, dataset, cases = cases_of(path)
+    assert [case.name for case in cases] == ["5"]
+    scan = read_case(cases[0], dataset, catalog.region("brain"))
+    assert scan.roi.same_grid(scan.volume)
+
+
+def test_development_scans_are_found(dev_data):
+    catalog = load_catalog(CATALOGS[1])
+    found = {name: [case.name for case in find_cases(catalog.dataset(name), name)] for name in catalog.datasets}
+    assert found["dev-flair-normal"] == ["healthy", "ms07", "ms19", "ms26", "thick04", "thick20"]
+    assert found["dev-flair-tumour"] == ["glioma0002", "glioma0005", "tcga-fg-6692"]
+    assert found["dev-liver-normal"] == ["chaos", "ts"]

@@ -1,0 +1,69 @@
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scan_files import brain, mask, save
+from test_catalog import make
+
+from scans.catalog import load_catalog
+from synth.scan import print_report, scan_catalog
+
+LAYOUT = 'image: "{case}_flair.nii.gz"\n      roi: "{case}_brain.nii.gz"'
+
+
+@pytest.fixture
+def catalog_path(tmp_path):
+    save(brain(), tmp_path / "data" / "good_flair.nii.gz")
+    save(mask(radius=0.8, centre=0.0), tmp_path / "data" / "good_brain.nii.gz")
+    return make(tmp_path, LAYOUT)
+
+
+def report(catalog_path, deep: bool = False) -> tuple[int, str]:
+    text = io.StringIO()
+    code = print_report(scan_catalog(load_catalog(catalog_path), deep=deep), Console(file=text, width=60))
+    return code, text.getvalue()
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_what_is_there_is_listed(catalog_path, deep):
+    code, text = report(catalog_path, deep)
+    assert code == 0
+    row = next(line for line in text.splitlines() if line.startswith("mine"))
+    assert row.split()[-4:] == ["1", "1", "roi", "ready"]
+    assert "synth prepare --dataset mine" in text
+
+
+def test_what_is_missing_comes_with_how_to_get_it_and_is_no_mistake(tmp_path):
+    code, text = report(make(tmp_path, LAYOUT))
+    assert code == 0
+    assert "missing" in text
+    assert "is not a folder" in text
+    assert "Ask me." in text
+
+
+def test_headers_tell_of_cut_files_of_another_grid(catalog_path):
+    save(mask().with_array(mask().array[:-1]), catalog_path.parent / "data" / "good_brain.nii.gz")
+    (catalog_path.parent / "data" / "cut_flair.nii.gz").write_bytes(b"no scan")
+    code, text = report(catalog_path)
+    assert code == 1
+    assert "2 bad" in text
+    assert "bad: mine/cut: " in text
+    assert "not on the grid" in text
+
+
+def test_deep_reading_finds_what_headers_hide(catalog_path):
+    scan = brain()
+    scan.array[2, 2, 2] = np.nan
+    save(scan, catalog_path.parent / "data" / "nan_flair.nii.gz")
+    save(mask().with_array(0 * mask().array), catalog_path.parent / "data" / "good_brain.nii.gz")
+    assert report(catalog_path)[0] == 0
+    code, text = report(catalog_path, deep=True)
+    assert code == 1
+    assert "NaN" in text
+    assert "ROI mask is empty" in text
+
+
+def test_names_with_markup_are_printed_as_they_are(catalog_path):
+    (catalog_path.parent / "data" / "[red]x_flair.nii.gz").write_bytes(b"no scan")
+    assert "mine/[red]x" in report(catalog_path)[1]
