@@ -64,11 +64,13 @@ def _job_queue(path: Path) -> tuple[int, Any]:
         raise CatalogError(f"--cluster {path}: give local, tcp://host:port, or a YAML file that exists")
     try:
         import dask_jobqueue
+        import dask_jobqueue.local  # LocalCluster: jobs that are processes here, to try a file on one machine
     except ImportError as error:
         raise CatalogError(f"--cluster {path}: install the extra 'cluster' (dask-jobqueue) for job queues") from error
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-        kind, jobs = getattr(dask_jobqueue, settings.pop("class")), int(settings.pop("jobs"))
+        name, jobs = settings.pop("class"), int(settings.pop("jobs"))
+        kind = dask_jobqueue.local.LocalCluster if name == "LocalCluster" else getattr(dask_jobqueue, name)
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise CatalogError(
             f"{path}: needs `class: SLURMCluster` (or another class of dask-jobqueue) and `jobs: 8`"

@@ -14,7 +14,7 @@ from scans.errors import CatalogError, ScanError, StoreError
 from scans.preparation import check_size, prepare
 from scans.region import Region
 from scans.series import series_files
-from synth import sources
+from synth import source_store
 from synth.durable import sha256
 
 _ORDINARY = 2.5  # standard deviations from the median within which tissue is ordinary
@@ -78,22 +78,22 @@ def prepare_datasets(
     region, cases = _collect(catalog, names)
     report = Report()
     progress(0, len(cases))
-    with sources.open_to_write(out, region, size):
-        finished = sources.finished_sources(out)
+    with source_store.open_to_write(out, region, size):
+        finished = source_store.finished_sources(out)
         for case in cases:
-            name = sources.source_name(case.dataset, case.name)
+            name = source_store.source_name(case.dataset, case.name)
             dataset = catalog.dataset(case.dataset)
             try:
                 if _is_kept(out, finished.get(name), case, dataset, region, size):
                     report.kept.append(name)
                 else:
-                    sources.write_source(out, name, *prepare_case(case, dataset, region, size))
+                    source_store.write_source(out, name, *prepare_case(case, dataset, region, size))
                     report.done.append(name)
             except ScanError as error:
-                sources.remove_source(out, name)
+                source_store.remove_source(out, name)
                 report.failed.append((f"{case.dataset}/{case.name}", str(error)))
             progress(1, len(cases))
-        sources.finalise(out)
+        source_store.finalise(out)
     return report
 
 
@@ -112,7 +112,7 @@ def prepare_case(
     Returns
     -------
     arrays : dict of str to ndarray, shape (size, size, size)
-        Those of a source, see `synth.sources`.
+        Those of a source, see `synth.source_store`.
     provenance : dict
         Its attributes, but for the content hash.
 
@@ -221,7 +221,7 @@ def _origin(case: Case, dataset: Dataset, region: Region, size: int) -> dict[str
         "files": [
             {"role": role, "name": path.name, "sha256": _digest(path)} for role, path in sorted(case.files().items())
         ],
-        "settings_sha256": sources.settings_sha256(region, size),
+        "settings_sha256": source_store.settings_sha256(region, size),
     }
 
 
@@ -244,7 +244,7 @@ def _is_kept(
         origin = _origin(case, dataset, region, size)
         if any(provenance.get(key) != value for key, value in origin.items()):
             return False
-        arrays = sources.read_arrays(out, sources.source_name(case.dataset, case.name))
+        arrays = source_store.read_arrays(out, source_store.source_name(case.dataset, case.name))
     except (StoreError, OSError):
         return False
-    return sources.content_sha256(arrays, provenance) == provenance["content_sha256"]
+    return source_store.content_sha256(arrays, provenance) == provenance["content_sha256"]

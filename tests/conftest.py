@@ -14,7 +14,8 @@ from scipy import ndimage
 
 from scans.preparation import Statistics
 from scans.region import Region
-from synth.sources import SourceStore, open_to_write, write_source
+from synth.source_store import open_to_write, write_source
+from synth.sources import SourceStore
 
 SIZE = 32
 REGION = Region.model_validate(

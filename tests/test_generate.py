@@ -169,7 +169,7 @@ def test_numbers_out_of_range_are_named(sources, samples, seed, shard):
     ["shape.volume=3", "shape", "nothing.at=1", "alpha=[0.9,0.1]", "alpha=[0,2]", "shape.octaves=7", "blur.sigma_mm=x"],
 )
 def test_a_setting_that_cannot_be_is_one_sentence(sources, assignment):
-    with pytest.raises(CatalogError, match="^--set"):
+    with pytest.raises(CatalogError, match=r"^--set"):
         override(sources.region.synthesis, [assignment])
 
 
@@ -179,3 +179,20 @@ def test_provenance_names_sources_settings_and_software(corpus_path):
     assert all({"licence", "terms", "content_sha256", "spacing_mm"} <= set(s) for s in corpus.sources)
     assert corpus.attrs["settings"]["alpha"] == [0.2, 0.8]
     assert json.loads((corpus_path / "software.json").read_text(encoding="utf-8"))["numpy"] == np.__version__
+
+
+def test_a_job_queue_from_a_file_serves_as_cluster(plan, sources_path, corpus_path, tmp_path):
+    """dask-jobqueue's own local queue: the jobs are processes here, submitted as a batch system would."""
+    queue = tmp_path / "queue.yaml"
+    queue.write_text("class: LocalCluster\njobs: 1\ncores: 1\nprocesses: 1\nmemory: 1GB\n")
+    generate(plan, sources_path, tmp_path / "c.zarr", cluster=str(queue))
+    assert files_of(tmp_path / "c.zarr") == files_of(corpus_path)
+
+
+@pytest.mark.parametrize(
+    "content", ["jobs: 1", "class: NoSuchCluster\njobs: 1", "[", "class: SLURMCluster\njobs: many"]
+)
+def test_a_queue_file_that_says_too_little_is_one_sentence(plan, sources_path, tmp_path, content):
+    (tmp_path / "queue.yaml").write_text(content)
+    with pytest.raises(CatalogError, match=r"queue\.yaml"):
+        generate(plan, sources_path, tmp_path / "c.zarr", cluster=str(tmp_path / "queue.yaml"))

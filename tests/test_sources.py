@@ -8,7 +8,8 @@ from conftest import REGION, SIZE, make_scan, make_store
 
 from scans.errors import StoreError
 from scans.region import Region
-from synth.sources import SourceStore, finalise, finished_sources, open_to_write, write_source
+from synth.source_store import finalise, finished_sources, open_to_write, write_source
+from synth.sources import SourceStore
 
 WINDOW = Region.model_validate({"name": "w", "modality": "CT", "normalisation": {"kind": "window", "raw_zero": -1024}})
 

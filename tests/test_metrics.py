@@ -1,0 +1,101 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from train.metrics import dice, hausdorff95, score, summarise
+
+
+def ball(side=24, centre=(12, 12, 12), radius=5.0, spacing=(1, 1, 1)):
+    grid = np.indices((side,) * 3).astype(float)
+    squares = [((g - c) * s) ** 2 for g, c, s in zip(grid, centre, spacing, strict=True)]
+    return sum(squares) < radius**2
+
+
+def slow_hausdorff95(a, b, spacing):
+    """Every surface voxel of one mask against every one of the other."""
+
+    def surface(mask):
+        inner = ndimage.binary_erosion(np.pad(mask, 1))[1:-1, 1:-1, 1:-1]
+        return np.argwhere(mask & ~inner) * np.array(spacing)
+
+    pa, pb = surface(a), surface(b)
+    distances = np.linalg.norm(pa[:, None] - pb[None], axis=-1)
+    return max(np.percentile(distances.min(1), 95), np.percentile(distances.min(0), 95))
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 2**31), st.tuples(*[st.sampled_from([0.7, 1.0, 3.0])] * 3))
+def test_hd95_equals_the_definition_in_mm(seed, spacing):
+    rng = np.random.default_rng(seed)
+    a = ball(16, rng.uniform(5, 10, 3), 3.5)
+    b = ball(16, rng.uniform(4, 11, 3), rng.uniform(2, 6))
+    assert hausdorff95(a, b, spacing) == pytest.approx(slow_hausdorff95(a, b, spacing), rel=1e-4)
+
+
+def test_hd95_counts_the_surface_on_the_images_border():
+    whole, one = np.ones((6, 6, 6), bool), np.zeros((6, 6, 6), bool)
+    one[0, 0, 0] = True
+    assert hausdorff95(whole, one, (1, 1, 1)) == pytest.approx(slow_hausdorff95(whole, one, (1, 1, 1)))
+
+
+def test_hd95_does_not_depend_on_the_image_around():
+    a, b = ball(20, (8, 8, 8), 4), ball(20, (10, 9, 8), 5)
+    wide = [np.pad(m, 7) for m in (a, b)]
+    assert hausdorff95(*wide, (2, 1, 1)) == pytest.approx(hausdorff95(a, b, (2, 1, 1)))
+
+
+def test_scores_count_voxels():
+    mask, truth = np.zeros((4, 4, 4), bool), np.zeros((4, 4, 4), bool)
+    mask[0, 0, :4], truth[0, 0, 2:], truth[1, 1, :1] = True, True, True
+    result = score(mask, truth, (2.0, 1.0, 5.0))
+    assert result.dice == pytest.approx(2 * 2 / (4 + 3))
+    assert result.sensitivity == pytest.approx(2 / 3)
+    assert result.specificity == pytest.approx(59 / 61)
+    assert result.volume_ml == pytest.approx(0.04)
+    assert result.truth_ml == pytest.approx(0.03)
+
+
+def test_both_empty_is_perfect():
+    nothing = np.zeros((4, 5, 6), bool)
+    result = score(nothing, nothing, (1, 1, 1))
+    assert (result.dice, result.hd95_mm, result.one_empty) == (1, 0, False)
+    assert math.isnan(result.sensitivity)
+    assert result.specificity == 1
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_one_empty_costs_the_images_diagonal_and_is_counted(swap):
+    pair = (np.zeros((10, 10, 10), bool), ball(10, (5, 5, 5), 3))
+    result = score(*(pair[::-1] if swap else pair), (3.0, 4.0, 12.0))
+    assert result.dice == 0
+    assert result.hd95_mm == pytest.approx(130.0)
+    assert result.one_empty
+
+
+def test_missing_a_tumour_never_improves_the_mean():
+    truth = ball()
+    found, missed = score(ball(centre=(13, 12, 12)), truth, (1, 1, 1)), score(truth & False, truth, (1, 1, 1))
+    summary = summarise([found, missed])
+    assert summary["hd95_mm"].mean > found.hd95_mm
+    assert summary["dice"].mean < found.dice
+    assert summary["dice"].count == 2
+
+
+def test_undefined_sensitivity_is_left_out_of_the_mean_and_counted():
+    nothing = np.zeros((8, 8, 8), bool)
+    summary = summarise(
+        [score(nothing, nothing, (1, 1, 1)), score(ball(8, (4, 4, 4), 2), ball(8, (4, 4, 4), 2), (1, 1, 1))]
+    )
+    assert (summary["sensitivity"].mean, summary["sensitivity"].count) == (1, 1)
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=10, deadline=None)
+def test_quick_dice_equals_the_scored_one(seed):
+    rng = np.random.default_rng(seed)
+    a, b = rng.random((2, 6, 6, 6)) < rng.random()
+    assert dice(a, b) == pytest.approx(score(a, b, (1, 1, 1)).dice)

@@ -1,0 +1,165 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from scans.errors import CheckpointError
+from train.checkpoint import load_checkpoint
+from train.pretrain import pretrain
+from train.settings import Pretrain, Schedule, SettingsError
+
+COMMAND = [sys.executable, "-c", "from train.cli import main; main()", "pretrain"]
+SMALL = ["--width", "2", "--checkpoint-every", "2", "--validation-samples", "2", "--device", "cpu"]
+
+
+def start(corpus_path, out, *more):
+    # One thread: with fewer cores than threads, two would wait for each other.
+    return subprocess.Popen(
+        [*COMMAND, "--corpus", corpus_path, "--out", out, *SMALL, *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for_step(process, out, step):
+    log = out / "log.jsonl"
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline and process.poll() is None:
+        if (out / "last.safetensors").exists() and log.exists():
+            lines = log.read_text(encoding="utf-8").splitlines()
+            if lines and lines[-1].endswith("}") and json.loads(lines[-1])["step"] >= step:
+                return
+        time.sleep(0.01)
+    raise AssertionError(f"step {step} never came: {process.communicate()}")
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(corpus_path, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    process = start(corpus_path, out, "--steps", "8")
+    said, problems = process.communicate(timeout=120)
+    assert process.returncode == 0, problems
+    return out, said
+
+
+def test_a_run_folder_holds_what_a_person_and_a_program_need(uninterrupted):
+    out, said = uninterrupted
+    for name in ("settings.json", "log.jsonl", "last.safetensors", "last.json", "best.safetensors", "best.json"):
+        assert (out / name).is_file(), name
+    assert len(list((out / "pictures").glob("validation-*.png"))) == 4
+    assert list((out / "events").iterdir())
+    entries = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert sum("validation_loss" in entry for entry in entries) == 4
+    record = load_checkpoint(out / "best.safetensors").record
+    assert record.region["name"] == "test"
+    assert record.size == 32
+    assert record.threshold["side"] in ("above", "below")
+    assert "next: train evaluate" in said
+
+
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(corpus_path, tmp_path, uninterrupted):
+    out = tmp_path / "run"
+    process = start(corpus_path, out, "--steps", "8")
+    wait_for_step(process, out, 4)
+    process.kill()
+    process.communicate()
+    process = start(corpus_path, out, "--steps", "8", "--resume")
+    _, problems = process.communicate(timeout=120)
+    assert process.returncode == 0, problems
+    whole, resumed = (load_checkpoint(run / "last.safetensors") for run in (uninterrupted[0], out))
+    assert resumed.record.step == 8
+    assert same(whole.network, resumed.network)
+    assert same(whole.optimiser, resumed.optimiser)
+    assert whole.record.progress == resumed.record.progress
+    steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert steps == sorted(steps)
+
+
+def test_sigterm_saves_between_two_steps_and_says_how_to_go_on(corpus_path, tmp_path):
+    out = tmp_path / "run"
+    process = start(corpus_path, out, "--steps", "100000", "--checkpoint-every", "3")
+    wait_for_step(process, out, 3)
+    process.send_signal(signal.SIGTERM)
+    _, problems = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "--resume" in problems
+    assert "Traceback" not in problems
+    assert load_checkpoint(out / "last.safetensors").record.step >= 3
+
+
+def run(corpus_path, out, *, resume=False, steps=2, **changed):
+    schedule = Schedule(steps=steps, checkpoint_every=2, device="cpu", seed=changed.pop("seed", 0))
+    settings = Pretrain(
+        network={"width": 2, "norm": changed.pop("norm", "batch")},
+        schedule=schedule,
+        validation_samples=2,
+        **changed,
+    )
+    return pretrain(corpus_path, out, settings, resume=resume)
+
+
+def test_a_run_is_never_overwritten_or_continued_with_other_settings(corpus_path, tmp_path):
+    out = tmp_path / "run"
+    assert run(corpus_path, out).step == 2
+    before = (out / "last.safetensors").read_bytes()
+    with pytest.raises(CheckpointError, match="--resume"):
+        run(corpus_path, out)
+    with pytest.raises(CheckpointError, match=r"schedule.seed = 0, not 1"):
+        run(corpus_path, out, resume=True, seed=1)
+    assert (out / "last.safetensors").read_bytes() == before
+    assert run(corpus_path, out, resume=True).step == 2
+    assert run(corpus_path, out, resume=True, steps=4).step == 4
+
+
+def test_resume_without_a_checkpoint_starts(corpus_path, tmp_path):
+    assert run(corpus_path, tmp_path / "run", resume=True, norm="instance", standardise=True).step == 2
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(corpus_path, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    run(corpus_path, out)
+    monkeypatch.setattr("train.losses.SMOOTH_VOXELS", float("nan"))
+    with pytest.raises(SettingsError, match="not finite at step 4"):
+        run(corpus_path, out, resume=True, steps=4)
+    assert load_checkpoint(out / "last.safetensors").record.step == 2
+
+
+def test_wrong_settings_are_told_in_one_line(corpus_path, tmp_path):
+    process = start(corpus_path, tmp_path / "run", "--batch", "0", "--norm", "group")
+    _, problems = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "schedule.batch" in problems
+    assert "network.norm" in problems
+    assert "Traceback" not in problems
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_same_code_trains_on_a_gpu(corpus_path, tmp_path):
+    settings = Pretrain(
+        network={"width": 2},
+        schedule=Schedule(steps=4, checkpoint_every=2, device="cuda"),
+        validation_samples=2,
+    )
+    assert pretrain(corpus_path, tmp_path / "run", settings).step == 4
+    assert (
+        pretrain(
+            corpus_path,
+            tmp_path / "run",
+            settings.model_copy(update={"schedule": settings.schedule.model_copy(update={"steps": 6})}),
+            resume=True,
+        ).step
+        == 6
+    )

@@ -1,0 +1,46 @@
+"""A checkpoint whose mask is known: its network finds what is brighter than 2 in network units, and nothing else."""
+
+import torch
+
+from train.checkpoint import Record, save_checkpoint
+from train.settings import Network
+from train.unet import UNet
+
+LEVEL = 2.0
+REGION = {"name": "brain", "modality": "FLAIR"}
+
+
+def bright_network(width=2):
+    network = UNet(Network(width=width))
+    coarse = 4 * width
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        for block, channel in ((network.encoder.levels[0], 0), (network.decoder.levels[0], coarse)):
+            block[0].weight[0, channel, 1, 1, 1] = 1
+            block[3].weight[0, 0, 1, 1, 1] = 1
+            block[1].weight[0] = block[4].weight[0] = 1
+        network.head.weight[0, 0] = network.head.weight[1, 0] = 1
+        network.head.weight[2, 0], network.head.bias[2] = 40, -40 * LEVEL
+    return network
+
+
+def save_bright(path, region=REGION, size=48, **changed):
+    values = {
+        "stage": "pretrain",
+        "step": 1,
+        "settings": {},
+        "network": {"width": 2},
+        "region": region,
+        "size": size,
+        "statistics": None,
+        "data": {
+            "corpus": "ab" * 32,
+            "corpus_samples": 5,
+            "split": "none",
+            "sources": [{"name": "s", "dataset": "d", "licence": "CC0", "terms": "cite <us>"}],
+        },
+        "threshold": {"sigma_mm": 1.0, "level": 1.0, "side": "above", "dice": 0.5},
+    }
+    save_checkpoint(path, Record(**{**values, **changed}), bright_network())
+    return path

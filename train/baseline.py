@@ -1,0 +1,125 @@
+"""The row to beat: smooth, threshold, keep the largest component.
+
+What a user would try first. Its smoothing, level and side are chosen on composites of the synthetic corpus
+alone, so that it has seen exactly what the network has, and no real tumour.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import ndimage
+
+from synth.corpus import Sample
+from train.metrics import dice
+
+SIGMAS_MM = (0.5, 1.0, 2.0, 3.0)
+TAILS = (0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01, 0.005)  # share of ROI voxels beyond a candidate level
+REFINED = 8  # levels tried between the best candidate's neighbours
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A rule that needs no learning.
+
+    Attributes
+    ----------
+    sigma_mm : float
+        Gaussian smoothing.
+    level : float
+        In the network's intensity units.
+    side : str
+        Whether a tumour lies ``above`` or ``below`` the level.
+    dice : float
+        Mean Dice on the composites it was chosen on.
+    """
+
+    sigma_mm: float
+    level: float
+    side: Literal["above", "below"]
+    dice: float
+
+    def __call__(self, intensity: np.ndarray, roi: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
+        """Segment a scan.
+
+        Parameters
+        ----------
+        intensity : ndarray, shape (z, y, x)
+            In the network's units, 0 outside the ROI.
+        roi : ndarray of bool, shape (z, y, x)
+        spacing_mm : tuple of float
+            (z, y, x).
+
+        Returns
+        -------
+        ndarray of bool, shape (z, y, x)
+        """
+        return _segment(smooth(intensity, roi, self.sigma_mm, spacing_mm), roi, self.level, self.side)
+
+
+def smooth(
+    intensity: np.ndarray, roi: np.ndarray, sigma_mm: float, spacing_mm: tuple[float, float, float]
+) -> np.ndarray:
+    """Gaussian mean over ROI voxels alone, float32; 0 outside the ROI."""
+    sigma = [sigma_mm / s for s in spacing_mm]
+    total = ndimage.gaussian_filter(np.where(roi, intensity, 0).astype(np.float32), sigma)
+    weight = ndimage.gaussian_filter(roi.astype(np.float32), sigma)
+    return np.where(roi, total / np.maximum(weight, 1e-6), 0).astype(np.float32)
+
+
+def largest_component(mask: np.ndarray) -> np.ndarray:
+    """Keep the largest face-connected component; the first in scan order among equals."""
+    labels, count = ndimage.label(mask)
+    if count <= 1:
+        return mask
+    sizes = np.bincount(labels.ravel())[1:]
+    return labels == 1 + int(sizes.argmax())
+
+
+def choose_threshold(samples: Sequence[Sample], spacings_mm: Sequence[tuple[float, float, float]]) -> Threshold:
+    """Find the smoothing, level and side with the best mean Dice, first on a coarse grid, then around its best.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        Composites with their masks.
+    spacings_mm : sequence of tuple
+        Voxel spacing (z, y, x) of each.
+    """
+    rois = [(sample.normal != 0) | (sample.composite != 0) for sample in samples]
+    truths = [sample.mask != 0 for sample in samples]
+    best = Threshold(SIGMAS_MM[0], 0.0, "above", -1.0)
+    for sigma_mm in SIGMAS_MM:
+        smoothed = [
+            smooth(sample.composite, roi, sigma_mm, spacing)
+            for sample, roi, spacing in zip(samples, rois, spacings_mm, strict=True)
+        ]
+        inside = np.concatenate([volume[roi] for volume, roi in zip(smoothed, rois, strict=True)])
+        for side in ("above", "below"):
+            tails = np.array(TAILS)
+            levels = np.quantile(inside, 1 - tails if side == "above" else tails).tolist()
+            scored = _scores(smoothed, rois, truths, levels, side)
+            at = int(np.argmax(scored))
+            around = levels[max(0, at - 1)], levels[min(len(levels) - 1, at + 1)]
+            levels += np.linspace(*around, REFINED + 2)[1:-1].tolist() if scored[at] > best.dice else []
+            scored += _scores(smoothed, rois, truths, levels[len(scored) :], side)
+            at = int(np.argmax(scored))
+            if scored[at] > best.dice:
+                best = Threshold(sigma_mm, float(levels[at]), side, float(scored[at]))
+    return best
+
+
+def _scores(
+    smoothed: list[np.ndarray], rois: list[np.ndarray], truths: list[np.ndarray], levels: list[float], side: str
+) -> list[float]:
+    cases = list(zip(smoothed, rois, truths, strict=True))
+    return [
+        float(np.mean([dice(_segment(volume, roi, level, side), truth) for volume, roi, truth in cases]))
+        for level in levels
+    ]
+
+
+def _segment(smoothed: np.ndarray, roi: np.ndarray, level: float, side: str) -> np.ndarray:
+    beyond = smoothed > level if side == "above" else smoothed < level
+    return largest_component(beyond & roi)

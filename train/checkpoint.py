@@ -1,0 +1,198 @@
+"""Checkpoints: safetensors plus plain JSON, never pickle.
+
+``NAME.safetensors`` is complete in itself: the record (settings, region, scores) travels in its header, so that
+weights and record cannot come from two different moments. ``NAME.json`` beside it repeats the record for people
+and other programs; it is never read back.
+"""
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import nn
+
+from scans.errors import CheckpointError
+
+FORMAT = "layered-tumors-checkpoint"
+VERSION = 1
+_KEY = "record"
+_NETWORK = "network."
+_OPTIMISER = "optimiser."
+
+
+@dataclass(frozen=True)
+class Record:
+    """What must be known to use or to continue a network; plain JSON values only.
+
+    Attributes
+    ----------
+    stage : str
+        ``pretrain``, ``adapt`` or ``finetune``.
+    step : int
+        Steps taken in this stage.
+    settings : dict
+        Of the stage, ``train.settings``.
+    network : dict
+        ``train.settings.Network``.
+    region : dict
+        ``scans.region.Region``; prepares scans as the network expects them.
+    size : int
+        Side of the network's cube in voxels.
+    statistics : dict or None
+        ``scans.preparation.Statistics`` shared by all scans, None where each has its own.
+    data : dict
+        What it was trained on: hashes, source names, terms, held-out sources or cases.
+    threshold : dict or None
+        ``train.baseline.Threshold``.
+    validation : dict
+        Scores of the last validation.
+    progress : dict
+        State of the plateau rule and the best score, for ``--resume``.
+    """
+
+    stage: str
+    step: int
+    settings: dict[str, Any]
+    network: dict[str, Any]
+    region: dict[str, Any]
+    size: int
+    statistics: dict[str, Any] | None
+    data: dict[str, Any]
+    threshold: dict[str, Any] | None = None
+    validation: dict[str, Any] = field(default_factory=dict)
+    progress: dict[str, Any] = field(default_factory=dict)
+    format: str = FORMAT
+    version: int = VERSION
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A record with its tensors, on the CPU; ``optimiser`` is empty in ``best.safetensors``."""
+
+    record: Record
+    network: dict[str, torch.Tensor]
+    optimiser: dict[str, torch.Tensor]
+
+
+def save_checkpoint(
+    path: Path, record: Record, network: nn.Module, optimiser: torch.optim.Optimizer | None = None
+) -> None:
+    """Write a checkpoint so that `path` holds either the old or the new one, whatever happens meanwhile."""
+    tensors = {_NETWORK + name: tensor for name, tensor in network.state_dict().items()}
+    if optimiser is not None:
+        names: dict[object, str] = {parameter: name for name, parameter in network.named_parameters()}
+        for parameter, state in optimiser.state.items():
+            for key, value in state.items():
+                tensors[f"{_OPTIMISER}{key}.{names[parameter]}"] = value
+    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    text = json.dumps(asdict(record), allow_nan=False)
+    write_atomically(path, to_bytes(plain, metadata={_KEY: text}))
+    readable = json.dumps(asdict(record), allow_nan=False, indent=2) + "\n"
+    write_atomically(path.with_suffix(".json"), readable.encode())
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If `path` is missing, is not a safetensors file, is damaged, or was made by something else.
+    """
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path}: only .safetensors checkpoints made by train are read, never pickles")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no checkpoint here; make one with train pretrain --out {path.parent}")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            text = (file.metadata() or {}).get(_KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged or not a safetensors file ({error})") from error
+    record = _record(path, text)
+    network = {n.removeprefix(_NETWORK): t for n, t in tensors.items() if n.startswith(_NETWORK)}
+    optimiser = {n.removeprefix(_OPTIMISER): t for n, t in tensors.items() if n.startswith(_OPTIMISER)}
+    broken = [n for n, t in network.items() if t.is_floating_point() and not bool(t.isfinite().all())]
+    if broken:
+        raise CheckpointError(f"{path}: {broken[0]} holds values that are not finite; take an earlier one")
+    return Checkpoint(record, network, optimiser)
+
+
+def _record(path: Path, text: str | None) -> Record:
+    if text is None:
+        raise CheckpointError(f"{path}: safetensors, but not a checkpoint made by train")
+    try:
+        values = json.loads(text)
+        version = values["version"]
+        if values["format"] != FORMAT:
+            raise CheckpointError(f"{path}: a {values['format']}, not a checkpoint made by train")
+        if version != VERSION:
+            raise CheckpointError(
+                f"{path}: checkpoint version {version}, this program reads {VERSION}; "
+                "use the release of layered-tumors that wrote it"
+            )
+        return Record(**values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: its record is damaged ({error})") from error
+
+
+def restore_network(network: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Copy weights into `network`; every tensor must be there, in its shape, and no other.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the first tensor that does not fit.
+    """
+    expected = network.state_dict()
+    for name in sorted(set(expected) ^ set(tensors)):
+        what = "is missing" if name in expected else "has no place in this network"
+        raise CheckpointError(f"{path}: {name} {what}; the checkpoint is of another network")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise CheckpointError(
+                f"{path}: {name} has shape {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
+            )
+    network.load_state_dict(tensors)
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, network: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Put the moments and step counts of Adam back, each in its parameter's own memory layout."""
+    for name, parameter in network.named_parameters():
+        state: dict[str, torch.Tensor] = {}
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            if (value := tensors.get(f"{key}.{name}")) is not None:
+                like = value.clone() if key == "step" else torch.empty_like(parameter).copy_(value)
+                state[key] = like
+        if state:
+            optimiser.state[parameter] = state
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` under a temporary name, flush it to disk, and rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from error
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def plain(number: float) -> float | None:
+    """Return a JSON number; infinities and NaN become None."""
+    return float(number) if math.isfinite(number) else None

@@ -1,0 +1,225 @@
+"""Fine-tuning on annotated scans: encoder from pretraining, decoder random, soft Dice (Zhang et al., Sec. IV-C)."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from scans.catalog import load_catalog
+from scans.errors import CatalogError
+from scans.preparation import Statistics
+from scans.region import Region
+from train import hardware, loop
+from train.cases import RealScan, dataset_cases, prepare_cases
+from train.checkpoint import Checkpoint, Record, load_checkpoint, restore_network
+from train.losses import dice_loss
+from train.metrics import dice
+from train.run_folder import check_run_folder
+from train.settings import Finetune, Network, SettingsError, recorded
+from train.stream import order, positions, random_bits
+from train.unet import POOLINGS, UNet, split_layers
+
+_FOLDS, _FLIPS = 2**64 - 2, 2**63  # streams of random bits beside the order of samples
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Which cases train, which steer the training, and which are kept for evaluation."""
+
+    training: list[str]
+    validation: list[str]
+    test: list[str]
+
+
+def split_cases(names: list[str], folds: int, fold: int, fraction: float, seed: int) -> Folds:
+    """Part cases into folds, the training ones nested over `fraction`: a tenth is part of every fifth.
+
+    A fifth of the training cases steer the learning rate and the choice of the best checkpoint. With fewer
+    than three none can be spared; ``validation`` is empty then.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such fold, or fewer cases than folds.
+    """
+    if not 0 <= fold < folds:
+        raise SettingsError(f"--fold {fold}: with --folds {folds} give 0 to {folds - 1}")
+    if len(names) < folds:
+        raise SettingsError(f"--folds {folds}: only {len(names)} usable cases; use fewer folds or more cases")
+    shuffled = [sorted(names)[i] for i in order(len(names), seed, _FOLDS)]
+    rest = [name for position, name in enumerate(shuffled) if position % folds != fold]
+    chosen = rest[: max(1, math.ceil(fraction * len(rest) - 1e-9))]
+    # Every fifth, not the last fifth, so that also the parts stay nested when the fraction grows.
+    steering = [name for position, name in enumerate(chosen) if position % 5 == 2]
+    return Folds([n for n in chosen if n not in steering], steering, shuffled[fold::folds])
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """Annotated scans side by side: float32 (N, 1, z, y, x)."""
+
+    composite: torch.Tensor
+    mask: torch.Tensor
+
+    def to(self, device: torch.device) -> "Annotated":
+        """Move to a device."""
+        return Annotated(self.composite.to(device, non_blocking=True), self.mask.to(device, non_blocking=True))
+
+
+class Supervised:
+    """The task of fine-tuning, for ``train.loop``."""
+
+    def __init__(self, training: list[RealScan], validation: list[RealScan], settings: Finetune) -> None:
+        self.settings = settings
+        self.training = training
+        self.validation = validation or training
+
+    def batches(self, steps: range) -> Iterator[Annotated]:
+        """Yield the batch of each step."""
+        schedule = self.settings.schedule
+        for step in steps:
+            chosen = positions(len(self.training), schedule.batch, schedule.seed, step)
+            yield batch_of([self.training[i] for i in chosen], self._mirrors(step, len(chosen)))
+
+    def _mirrors(self, step: int, count: int) -> list[tuple[int, ...]]:
+        """Draw the axes along which each sample of a step is flipped."""
+        if not self.settings.mirror:
+            return [()] * count
+        bits = random_bits(count, self.settings.schedule.seed, _FLIPS + step)
+        return [tuple(axis for axis in range(3) if int(word) >> axis & 1) for word in bits]
+
+    def loss(self, output: torch.Tensor, batch: Annotated) -> dict[str, torch.Tensor]:
+        """Soft Dice loss of the mask channel; the other channels are not trained."""
+        return {"total": dice_loss(split_layers(output).logits, batch.mask)}
+
+    def validate(self, network: nn.Module, machine: hardware.Hardware) -> dict[str, float]:
+        """Soft Dice loss and Dice at probability 0.5 on the steering cases, in the network's cube."""
+        losses, overlaps = [], []
+        for scan in self.validation:
+            logits, batch = self._logits(network, machine, scan)
+            losses.append(float(dice_loss(logits, batch.mask)))
+            overlaps.append(dice((logits[0, 0] > 0).cpu().numpy(), scan.mask != 0))  # type: ignore[arg-type]
+        overlap = float(np.mean(overlaps))
+        return {"loss": float(np.mean(losses)), "dice": overlap, "score": overlap}
+
+    def picture(self, network: nn.Module, machine: hardware.Hardware, path: Path) -> np.ndarray:
+        """Draw the first steering cases; their layers are not trained and left empty."""
+        from train.pictures import Views, validation_picture
+
+        rows = []
+        for scan in self.validation[:4]:
+            logits, _ = self._logits(network, machine, scan)
+            rows.append(Views(scan.name, scan.intensity, None, None, (logits[0, 0] > 0).cpu().numpy(), scan.mask))
+        return validation_picture(rows, path)
+
+    def _logits(self, network: nn.Module, machine: hardware.Hardware, scan: RealScan) -> tuple[torch.Tensor, Annotated]:
+        batch = batch_of([scan], [()]).to(machine.device)
+        with torch.no_grad(), machine.autocast():
+            output = network(batch.composite)
+        return split_layers(output).logits, batch
+
+
+def batch_of(scans: list[RealScan], mirrored: list[tuple[int, ...]]) -> Annotated:
+    """Stack annotated scans, each flipped along its axes."""
+
+    def stack(volumes: list[np.ndarray]) -> torch.Tensor:
+        turned = [np.flip(volume, axes) for volume, axes in zip(volumes, mirrored, strict=True)]
+        return torch.from_numpy(np.stack(turned)[:, None].astype(np.float32))
+
+    masks = [scan.mask for scan in scans if scan.mask is not None]
+    return Annotated(stack([scan.intensity for scan in scans]), stack(masks))
+
+
+def finetune(
+    init: Path | None,
+    catalog: Path,
+    dataset_name: str,
+    out: Path,
+    settings: Finetune,
+    *,
+    size: int = 128,
+    resume: bool = False,
+    report: loop.Report = lambda step, shown: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> loop.Outcome:
+    """Fine-tune on one fold of a dataset; ``split.json`` in the run folder says which cases it saw.
+
+    Parameters
+    ----------
+    init : Path or None
+        A pretrained checkpoint; None: from scratch, with cubes of `size`.
+    catalog : Path
+    dataset_name : str
+    out : Path
+    settings : Finetune
+    size : int
+    resume, report, say
+        As in ``train.pretrain.pretrain``.
+    """
+    check_run_folder(out, resume)
+    start = None if init is None else load_checkpoint(init)
+    network, region, size, statistics = _start(start, init, catalog, dataset_name, settings, size)
+    dataset, _, cases = dataset_cases(catalog, dataset_name, region)
+    scans = prepare_cases(cases, dataset, region, size, statistics, annotated=True, told=say)
+    schedule = settings.schedule
+    folds = split_cases([s.name for s in scans], settings.folds, settings.fold, settings.fraction, schedule.seed)
+    by_name = {scan.name: scan for scan in scans}
+    say(
+        f"{len(folds.training)} training, {len(folds.validation)} steering, {len(folds.test)} test cases"
+        + ("" if folds.validation else "; too few to spare any, so the training cases themselves steer")
+    )
+    data = {} if start is None else dict(start.record.data)
+    data |= {
+        "dataset": dataset_name,
+        "training": folds.training,
+        "validation": folds.validation,
+        "test": folds.test,
+        "init": None if start is None else start.record.stage,
+    }
+    record = Record(
+        stage="finetune",
+        step=0,
+        settings=settings.model_dump(mode="json"),
+        network=network.settings.model_dump(mode="json"),
+        region=region.model_dump(mode="json"),
+        size=size,
+        statistics=None if statistics is None else statistics.to_json(),
+        data=json.loads(json.dumps(data)),
+        threshold=None if start is None else start.record.threshold,
+    )
+    task = Supervised(
+        [by_name[name] for name in folds.training], [by_name[name] for name in folds.validation], settings
+    )
+    outcome = loop.train(task, network, record, schedule, hardware.of(schedule), out, resume=resume, report=report)
+    return replace(outcome, left_out=len(cases) - len(scans))
+
+
+def _start(
+    start: Checkpoint | None, init: Path | None, catalog: Path, dataset_name: str, settings: Finetune, size: int
+) -> tuple[UNet, Region, int, Statistics | None]:
+    """Return the network to begin with and what its input must look like."""
+    torch.manual_seed(settings.schedule.seed)
+    if start is None:
+        loaded = load_catalog(catalog)
+        region = loaded.region(loaded.dataset(dataset_name).region)
+        if region.normalisation.kind == "window":
+            raise CatalogError(
+                f"region {region.name} is normalised by statistics of its sources, which scratch has not; "
+                "use --init with a checkpoint pretrained on such a corpus"
+            )
+        if size % 2**POOLINGS:
+            raise SettingsError(f"--size {size}: give a multiple of {2**POOLINGS}")
+        return UNet(settings.network), region, size, None
+    network = UNet(recorded(Network, start.record.network, str(init)))
+    fresh = network.state_dict()
+    from_encoder = {n: t for n, t in start.network.items() if n.startswith("encoder.")}
+    decoder = {n: t for n, t in fresh.items() if not n.startswith("encoder.")}
+    assert init is not None
+    restore_network(network, {**decoder, **from_encoder}, init)
+    statistics = None if start.record.statistics is None else Statistics(**start.record.statistics)
+    return network, recorded(Region, start.record.region, str(init)), start.record.size, statistics

@@ -1,0 +1,79 @@
+"""Where and in which precision a network runs: one code for CPU and CUDA."""
+
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from train.settings import Schedule, SettingsError
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A device with the precision and memory layout that pay there."""
+
+    device: torch.device
+    precision: str  # "fp32" or "bf16"
+
+    def autocast(self) -> AbstractContextManager:
+        """Context in which the network runs; losses stay outside and in float32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def place(self, network: nn.Module) -> nn.Module:
+        """Move a network, channels last where its norm allows: 1.3 to 2 times faster than plain on two cores.
+
+        InstanceNorm copies to the plain layout and back, which costs more than it gains.
+        """
+        instance = any(isinstance(module, nn.InstanceNorm3d) for module in network.modules())
+        layout = torch.contiguous_format if instance else torch.channels_last_3d
+        return network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+
+    def __str__(self) -> str:
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
+        return f"{name}, {self.precision}"
+
+
+def choose(device: str = "auto", precision: str = "auto") -> Hardware:
+    """Resolve ``auto``: the GPU where there is one, bf16 where the hardware multiplies it.
+
+    Raises
+    ------
+    SettingsError
+        If CUDA is asked for and there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("--device cuda: this machine has no CUDA device that torch can use; try --device cpu")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        # One thread for each core this process may use, not for each core of the machine.
+        torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
+    if precision == "auto":
+        fast = torch.cuda.is_bf16_supported() if device == "cuda" else _cpu_multiplies_bf16()
+        precision = "bf16" if fast else "fp32"
+    return Hardware(torch.device(device), precision)
+
+
+def of(schedule: Schedule) -> Hardware:
+    """Resolve a schedule's device and precision."""
+    return choose(schedule.device, schedule.precision)
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu_multiplies_bf16() -> bool:
+    """Whether bf16 runs in hardware; emulated it is slower than float32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return False
+    words = set(flags.split())
+    return bool(words & {"avx512_bf16", "amx_bf16"}) or ("Features" in flags and "bf16" in words)

@@ -1,0 +1,278 @@
+"""The training loop, read from top to bottom; pretraining, adaptation and fine-tuning differ in their task.
+
+Everything random is a function of (seed, step), and a checkpoint holds weights, moments, the plateau rule's state
+and the step: a training that was killed and resumed ends with the weights of one that was not, bit for bit on a
+CPU with the same number of threads.
+"""
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from scans.errors import CheckpointError
+from train.checkpoint import (
+    Checkpoint,
+    Record,
+    load_checkpoint,
+    plain,
+    restore_network,
+    restore_optimiser,
+    save_checkpoint,
+)
+from train.hardware import Hardware
+from train.run_folder import RunFolder
+from train.settings import Schedule, SettingsError
+
+Report = Callable[[int, dict[str, float]], None]  # called every few steps with the step and what to show
+
+
+class Scan(Protocol):
+    """A batch: at least what the network sees, shape (N, channels, z, y, x)."""
+
+    @property
+    def composite(self) -> torch.Tensor:
+        """The network's input."""
+        ...
+
+    def to(self, device: torch.device) -> "Scan":
+        """Move to a device."""
+        ...
+
+
+class Task(Protocol):
+    """What a stage of training adds to the loop."""
+
+    def batches(self, steps: range) -> Iterator[Any]:
+        """Yield the batch of each step, a pure function of the step."""
+        ...
+
+    def loss(self, output: torch.Tensor, batch: Any) -> dict[str, torch.Tensor]:
+        """Return the loss terms by name, and their sum as ``total``."""
+        ...
+
+    def validate(self, network: nn.Module, hardware: Hardware) -> dict[str, float]:
+        """Score a network in evaluation mode: ``loss`` steers the plateau rule, ``score`` (high is good) the best."""
+        ...
+
+    def picture(self, network: nn.Module, hardware: Hardware, path: Path) -> np.ndarray | None:
+        """Draw a validation picture into `path`; return it as uint8 (height, width, 3)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    Attributes
+    ----------
+    step : int
+        Steps taken in all.
+    best : dict
+        Step and scores of the best validation; empty if there was none yet.
+    signal : int
+        0, or the number of the signal that stopped it early.
+    left_out : int
+        Cases of a dataset that could not be used.
+    """
+
+    step: int
+    best: dict[str, Any]
+    signal: int = 0
+    left_out: int = 0
+
+
+class Interruption:
+    """Catches SIGINT and SIGTERM so that the loop can stop between two steps; a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        signal.signal(number, signal.SIG_DFL)
+
+
+def train(
+    task: Task,
+    network: nn.Module,
+    record: Record,
+    schedule: Schedule,
+    hardware: Hardware,
+    folder: Path,
+    *,
+    resume: bool = False,
+    report: Report = lambda step, shown: None,
+) -> Outcome:
+    """Train `network` on `task` and leave ``last`` and ``best`` checkpoints in `folder`.
+
+    Parameters
+    ----------
+    task : Task
+    network : Module
+        Already initialised; resuming replaces its weights.
+    record : Record
+        Everything a checkpoint records but steps and scores.
+    schedule : Schedule
+    hardware : Hardware
+    folder : Path
+    resume : bool
+        Continue from ``last.safetensors`` if there is one.
+    report : callable
+        Told of progress.
+
+    Raises
+    ------
+    CheckpointError
+        If `folder` holds something that cannot be continued, or cannot be written.
+    SettingsError
+        If the loss stops being finite; the last checkpoint is from before.
+    """
+    network = hardware.place(network)
+    optimiser = torch.optim.Adam(
+        network.parameters(), lr=schedule.learning_rate, betas=schedule.betas, eps=schedule.epsilon
+    )
+    plateau = ReduceLROnPlateau(optimiser, factor=schedule.plateau_factor, patience=schedule.plateau_patience)
+    rate, start, best = schedule.learning_rate, 0, {}
+
+    with RunFolder(folder, resume=resume) as run, Interruption() as interruption:
+        if resume and run.last.exists():
+            saved = _resumable(run.last, record)
+            restore_network(network, saved.network, run.last)
+            restore_optimiser(optimiser, network, saved.optimiser)
+            start, best, rate = saved.record.step, saved.record.progress["best"], saved.record.progress["rate"]
+            record = replace(record, validation=saved.record.validation)
+            _restore_plateau(plateau, saved.record.progress)
+        run.start({"stage": record.stage, **record.settings, "hardware": str(hardware)}, start)
+        run.write(start, {"started_on": str(hardware), "split": record.data.get("split")})
+        clock, logged, step = time.monotonic(), start, start
+
+        for step, batch in enumerate(task.batches(range(start, schedule.steps)), start + 1):
+            network.train()
+            optimiser.param_groups[0]["lr"] = rate * min(1.0, step / max(1, schedule.warmup_steps))
+            batch = batch.to(hardware.device)
+            with hardware.autocast():
+                output = network(batch.composite)
+            terms = task.loss(output.float(), batch)
+            optimiser.zero_grad(set_to_none=True)
+            terms["total"].backward()
+            optimiser.step()
+
+            ends = interruption.number != 0 or step == schedule.steps
+            validates = step % schedule.checkpoint_every == 0 or step == schedule.steps
+            if step % schedule.log_every == 0 or ends or validates:
+                # Reading the loss waits for a GPU, hence not at every step.
+                shown = {name: float(term.detach()) for name, term in terms.items()}
+                if not math.isfinite(shown["total"]):
+                    raise _diverged("loss", step)
+                seconds = (time.monotonic() - clock) / max(1, step - logged)
+                clock, logged = time.monotonic(), step
+                shown |= {"learning_rate": optimiser.param_groups[0]["lr"], "seconds_per_step": seconds}
+                run.write(step, shown)
+                report(step, shown)
+
+            if validates:
+                network.eval()  # back to training mode at the next step
+                with torch.no_grad():
+                    scores = task.validate(network, hardware)
+                    image = task.picture(network, hardware, run.pictures / f"validation-{step:07d}.png")
+                record = replace(record, validation={name: plain(value) for name, value in scores.items()})
+                optimiser.param_groups[0]["lr"] = rate
+                plateau.step(scores["loss"])
+                rate = optimiser.param_groups[0]["lr"]
+                run.write(step, {f"validation_{name}": value for name, value in record.validation.items()})
+                if image is not None:
+                    run.picture(step, image)
+                report(step, {f"validation_{name}": value for name, value in scores.items()})
+                if not best or _merit(scores) > _merit(best):
+                    best = {"step": step, **record.validation}
+                    save_checkpoint(run.best, replace(record, step=step), network)
+                clock, logged = time.monotonic(), step
+            if validates or ends:
+                if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
+                    raise _diverged("network", step)
+                progress = {"best": best, "rate": rate, **_plateau_state(plateau)}
+                save_checkpoint(run.last, replace(record, step=step, progress=progress), network, optimiser)
+            if ends:
+                break
+    return Outcome(step, best, interruption.number if step < schedule.steps else 0)
+
+
+def _merit(scores: dict[str, Any]) -> tuple[float, float]:
+    """Order validations: by score, then by loss, so that an empty mask at the start is not the best for ever."""
+    return scores["score"], -scores["loss"]
+
+
+def _diverged(what: str, step: int) -> SettingsError:
+    return SettingsError(
+        f"the {what} is not finite at step {step}; the last checkpoint is from before; start again in another "
+        "--out with a lower --learning-rate or with --precision fp32"
+    )
+
+
+def _resumable(path: Path, record: Record) -> Checkpoint:
+    """Load the last checkpoint if it was made with the same settings on the same data."""
+    saved = load_checkpoint(path)
+    if saved.record.stage != record.stage:
+        raise CheckpointError(f"{path}: is of train {saved.record.stage}, not of train {record.stage}")
+    if saved.record.data != record.data:
+        raise CheckpointError(f"{path}: was trained on other data; choose another --out")
+    before, now = _compared(saved.record.settings), _compared(record.settings)
+    for name in sorted(set(before) | set(now)):
+        if before.get(name) != now.get(name):
+            raise CheckpointError(
+                f"{path}: was trained with {name} = {before.get(name)}, not {now.get(name)}; "
+                "give the same settings, or choose another --out"
+            )
+    return saved
+
+
+def _compared(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten settings, without those that may change between two parts of one training."""
+    free = {"schedule.steps", "schedule.device", "schedule.loader_threads", "schedule.log_every"}
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _compared(value, f"{prefix}{name}.")
+        elif prefix + name not in free:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _plateau_state(plateau: ReduceLROnPlateau) -> dict[str, Any]:
+    state = plateau.state_dict()
+    return {
+        "plateau_best": plain(state["best"]),
+        "plateau_waited": int(state["num_bad_epochs"]),
+        "plateau_seen": int(state["last_epoch"]),
+    }
+
+
+def _restore_plateau(plateau: ReduceLROnPlateau, progress: dict[str, Any]) -> None:
+    best = progress["plateau_best"]
+    plateau.load_state_dict(
+        {
+            "best": math.inf if best is None else best,
+            "num_bad_epochs": progress["plateau_waited"],
+            "last_epoch": progress["plateau_seen"],
+        }
+    )

@@ -1,0 +1,80 @@
+"""The losses of layer decomposition (Zhang et al. 2021, Eqs. 6 to 11, with Eq. 9 as its Eq. 5 asks for).
+
+Everything is computed in float32, whatever precision the network ran in. Volumes have shape (N, 1, z, y, x).
+"""
+
+import torch
+from torch.nn import functional
+
+from train.settings import Loss
+from train.stream import Batch
+from train.unet import Layers
+
+SMOOTH_VOXELS = 1.0  # keeps soft Dice and its gradient finite for an empty mask
+
+
+def decomposition_loss(layers: Layers, batch: Batch, weights: Loss) -> dict[str, torch.Tensor]:
+    """Return each term by name, unweighted, and their weighted sum as ``total`` (Eq. 11).
+
+    A term of weight 0 is not computed: an ablation by weight costs no time.
+    """
+    emphasised = weights.form == "emphasised"
+    terms: dict[str, torch.Tensor] = {}
+    if weights.l0:
+        terms["l0"] = layer_loss(layers.normal, batch.normal, batch.mask, emphasised)
+    if weights.l1:
+        terms["l1"] = layer_loss(layers.texture, batch.texture, batch.mask, emphasised)
+    if weights.l2:
+        terms["l2"] = dice_loss(layers.logits, batch.mask)
+    if weights.l3:
+        terms["l3"] = composition_loss(layers, batch.composite, batch.alpha)
+    if weights.cross_entropy:
+        terms["cross_entropy"] = functional.binary_cross_entropy_with_logits(layers.logits.float(), batch.mask.float())
+    total = torch.zeros((), device=batch.composite.device)
+    for name, term in terms.items():
+        total = total + getattr(weights, name) * term
+    return {**terms, "total": total}
+
+
+def layer_loss(predicted: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor, emphasised: bool) -> torch.Tensor:
+    """Mean L1 distance of a layer (Eqs. 6 and 7).
+
+    A tumour fills about one voxel in a hundred, so a plain mean is nearly minimised by a tumour layer of
+    zeros. The emphasised form adds the mean over the voxels inside the mask, sample by sample.
+    """
+    distance = (predicted.float() - truth.float()).abs()
+    loss = distance.mean()
+    if emphasised:
+        inside = mask.float()
+        spatial = tuple(range(1, distance.ndim))
+        per_sample = (distance * inside).sum(spatial) / inside.sum(spatial).clamp(min=1.0)
+        loss = loss + per_sample.mean()
+    return loss
+
+
+def dice_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Soft Dice loss (Eq. 8), per sample, averaged over the batch: a small tumour counts as much as a large one."""
+    probability = logits.float().sigmoid()
+    truth = mask.float()
+    spatial = tuple(range(1, probability.ndim))
+    overlap = (probability * truth).sum(spatial)
+    volumes = probability.sum(spatial) + truth.sum(spatial)
+    return (1.0 - (2.0 * overlap + SMOOTH_VOXELS) / (volumes + SMOOTH_VOXELS)).mean()
+
+
+def composition_loss(layers: Layers, composite: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """L1 distance between the scan and its predicted layers put together again.
+
+    Eq. 9 is printed with its layers swapped; Eq. 5 gives ``(1 - α·m̂)·x̂ + α·m̂·ŝ``.
+
+    Parameters
+    ----------
+    layers : Layers
+    composite : Tensor, shape (N, 1, z, y, x)
+        The scan; real ones have ``alpha`` 1.
+    alpha : Tensor, shape (N,)
+        Blending strength of each sample.
+    """
+    blend = alpha.float().view(-1, 1, 1, 1, 1) * layers.logits.float().sigmoid()
+    together = layers.normal.float() + blend * (layers.texture.float() - layers.normal.float())
+    return (together - composite.float()).abs().mean()

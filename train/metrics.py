@@ -1,0 +1,135 @@
+"""Scores of a mask against the truth, in the scan's own grid, by MONAI.
+
+Conventions, where libraries disagree or divide by zero:
+
+* HD95 is the larger of the two directed 95th percentiles of surface distances, in mm.
+* Both masks empty: Dice 1, HD95 0. One empty: Dice 0, HD95 the image's diagonal in mm; such cases are counted
+  beside every mean, because a library that drops them rewards missing a tumour.
+* Sensitivity is undefined (NaN) where the truth is empty, specificity where it fills the image; a mean leaves
+  them out and says how many.
+* Specificity counts every voxel of the image, background included, as the literature does; it is high for
+  almost any mask.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+METRICS = ("dice", "sensitivity", "specificity", "hd95_mm")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one case; ``nan`` where undefined. Volumes in ml."""
+
+    dice: float
+    sensitivity: float
+    specificity: float
+    hd95_mm: float
+    volume_ml: float
+    truth_ml: float
+
+    @property
+    def one_empty(self) -> bool:
+        """Whether exactly one of prediction and truth is empty."""
+        return (self.volume_ml == 0) != (self.truth_ml == 0)
+
+
+def score(mask: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, float, float]) -> Scores:
+    """Score a mask.
+
+    Parameters
+    ----------
+    mask, truth : ndarray, shape (z, y, x)
+        Non-zero inside the tumour, on one grid.
+    spacing_mm : tuple of float
+        Voxel spacing (z, y, x) in mm.
+
+    Returns
+    -------
+    Scores
+    """
+    mask, truth = np.asarray(mask) != 0, np.asarray(truth) != 0
+    true_positive, false_positive, true_negative, false_negative = _confusion(mask, truth)
+    found, real = true_positive + false_positive, true_positive + false_negative
+    voxel_ml = math.prod(spacing_mm) / 1000.0
+    return Scores(
+        dice=1.0 if found + real == 0 else 2.0 * true_positive / (found + real),
+        sensitivity=true_positive / real if real else math.nan,
+        specificity=true_negative / (true_negative + false_positive) if real < truth.size else math.nan,
+        hd95_mm=hausdorff95(mask, truth, spacing_mm),
+        volume_ml=found * voxel_ml,
+        truth_ml=real * voxel_ml,
+    )
+
+
+def hausdorff95(mask: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, float, float]) -> float:
+    """Return the 95th percentile Hausdorff distance in mm; see the module's conventions for empty masks."""
+    if not mask.any() and not truth.any():
+        return 0.0
+    if not mask.any() or not truth.any():
+        sides = np.array(mask.shape) * np.array(spacing_mm)
+        return float(np.linalg.norm(sides))
+    import torch
+    from monai.metrics import compute_hausdorff_distance
+
+    # MONAI erodes inside the box around both masks; a margin keeps surfaces on the image's border surfaces.
+    box = _box_around(mask | truth)
+    a, b = (torch.from_numpy(np.pad(m[box], 1).astype(np.float32))[None, None] for m in (mask, truth))
+    with warnings.catch_warnings():
+        # MONAI 1.5 and 1.6 warn of an argument that they pass to themselves.
+        warnings.simplefilter("ignore", FutureWarning)
+        distance = compute_hausdorff_distance(
+            a, b, include_background=True, percentile=95, directed=False, spacing=list(spacing_mm)
+        )
+    return float(distance[0, 0])
+
+
+def _confusion(mask: np.ndarray, truth: np.ndarray) -> tuple[int, int, int, int]:
+    """Count true positives, false positives, true negatives, false negatives."""
+    import torch
+    from monai.metrics import get_confusion_matrix
+
+    # float64 sums: MONAI counts in the masks' own type, and float32 is exact to 16.7 million voxels only.
+    a, b = (torch.from_numpy(m.astype(np.float64))[None, None] for m in (mask, truth))
+    counts = get_confusion_matrix(a, b, include_background=True)[0, 0]
+    return tuple(int(count) for count in counts)  # type: ignore[return-value]
+
+
+def _box_around(mask: np.ndarray) -> tuple[slice, ...]:
+    box = []
+    for axis in range(mask.ndim):
+        others = tuple(a for a in range(mask.ndim) if a != axis)
+        where = np.flatnonzero(mask.any(axis=others))
+        box.append(slice(int(where[0]), int(where[-1]) + 1))
+    return tuple(box)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One metric over cases: mean and sample deviation over the ``count`` cases where it is defined."""
+
+    mean: float
+    deviation: float
+    count: int
+
+
+def summarise(scores: Sequence[Scores]) -> dict[str, Summary]:
+    """Mean and deviation of every metric; NaN where no case defines it."""
+    summary = {}
+    for metric in METRICS:
+        values = np.array([getattr(case, metric) for case in scores], dtype=float)
+        values = values[~np.isnan(values)]
+        mean = float(values.mean()) if len(values) else math.nan
+        deviation = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+        summary[metric] = Summary(mean, deviation, len(values))
+    return summary
+
+
+def dice(mask: np.ndarray, truth: np.ndarray) -> float:
+    """Dice of two boolean masks; 1 if both are empty. For searches that need nothing else, without MONAI."""
+    total = int(np.count_nonzero(mask)) + int(np.count_nonzero(truth))
+    return 2.0 * int(np.count_nonzero(mask & truth)) / total if total else 1.0

@@ -1,0 +1,85 @@
+"""The report: one self-contained ``report.html`` that a person looks at."""
+
+import base64
+import math
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from train.checkpoint import write_atomically
+from train.evaluate import Evaluation
+from train.metrics import METRICS, Scores, summarise
+from train.pictures import PREDICTION, THRESHOLD, TRUTH
+
+HEADINGS = {
+    "dice": "Dice",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "hd95_mm": "HD95 (mm)",
+}
+
+
+def write_report(evaluation: Evaluation, path: Path) -> None:
+    """Write the report. Every value is escaped: file and case names are not to be trusted."""
+    environment = Environment(
+        loader=PackageLoader("train"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template("report.html").render(**_content(evaluation))
+    write_atomically(path, page.encode())
+
+
+def _content(evaluation: Evaluation) -> dict[str, Any]:
+    record = evaluation.model.record
+    norm = (
+        "BatchNorm with running statistics, noisy at small batches"
+        if evaluation.model.network.settings.norm == "batch"
+        else "InstanceNorm, each scan by its own statistics"
+    )
+    return {
+        "dataset_name": evaluation.dataset_name,
+        "dataset": evaluation.dataset,
+        "selection": evaluation.selection,
+        "verdict": evaluation.verdict(),
+        "headings": [HEADINGS[metric] for metric in METRICS],
+        "means": {
+            row: [_mean(summary) for summary in summarise(scores).values()] for row, scores in evaluation.rows().items()
+        },
+        "empties": {row: sum(case.one_empty for case in scores) for row, scores in evaluation.rows().items()},
+        "cases": [
+            {
+                "name": case.name,
+                "network": _numbers(case.model),
+                "threshold": _numbers(case.threshold),
+                "volumes": f"{case.model.volume_ml:.1f} / {case.model.truth_ml:.1f}" if case.model else "",
+                "picture": base64.b64encode(case.picture).decode(),
+            }
+            for case in evaluation.scored
+        ],
+        "failed": evaluation.failed,
+        "record": record,
+        "rule": record.threshold,
+        "norm": norm,
+        "sources": record.data.get("sources", []),
+        "path": evaluation.model.path,
+        "colours": {"truth": TRUTH, "prediction": PREDICTION, "threshold": THRESHOLD},
+    }
+
+
+def _numbers(scores: Scores | None) -> list[str]:
+    if scores is None:
+        return []
+    return [_number(getattr(scores, metric), metric) for metric in METRICS]
+
+
+def _number(value: float, metric: str) -> str:
+    if math.isnan(value):
+        return "undefined"
+    return f"{value:.1f}" if metric == "hd95_mm" else f"{value:.4f}" if metric == "specificity" else f"{value:.3f}"
+
+
+def _mean(summary: Any) -> str:
+    if math.isnan(summary.mean):
+        return "undefined"
+    spread = "" if math.isnan(summary.deviation) else f" ± {summary.deviation:.3f}"
+    return f"{summary.mean:.3f}{spread} ({summary.count})"

@@ -1,0 +1,138 @@
+"""Every setting of a training, once, with the source of its default.
+
+``Zhang`` is Zhang et al., "Self-supervised Tumor Segmentation through Layer Decomposition", 2021;
+``method`` is ``docs/method.md``; ``Genesis`` is Zhou et al., "Models Genesis", 2019; ``measured`` is
+``train/README.md``.
+"""
+
+from typing import Literal, TypeVar
+
+from pydantic import Field, ValidationError
+
+from scans.errors import CheckpointError, UserError
+from scans.region import Strict, one_line
+
+S = TypeVar("S", bound=Strict)
+
+
+class SettingsError(UserError):
+    """A setting of a training is not as it must be."""
+
+
+class Network(Strict):
+    """The UNet; see ``train.unet``."""
+
+    width: int = Field(32, ge=1, le=256)  # Genesis: 32 channels after the first convolution, about 19 M parameters
+    norm: Literal["batch", "instance"] = "batch"  # Zhang, Sec. IV-C; method, settled 8
+    in_channels: int = Field(1, ge=1)
+    mask_bias: float = -2.0  # initial logit of the mask, measured: starts it sooner; 0: as torch would
+
+
+class Loss(Strict):
+    """Weights of the loss terms; see ``train.losses``."""
+
+    l0: float = Field(1.0, ge=0)  # Zhang, Eq. 11: normal layer
+    l1: float = Field(1.0, ge=0)  # Zhang, Eq. 11: tumour layer
+    l2: float = Field(1.0, ge=0)  # Zhang, Eq. 11: soft Dice of the mask
+    l3: float = Field(1.0, ge=0)  # Zhang, Eq. 11: composition of the layers
+    cross_entropy: float = Field(1.0, ge=0)  # not in Zhang: voxel cross-entropy of the mask, starts the mask sooner
+    form: Literal["emphasised", "plain"] = "emphasised"  # method: l0 and l1 once more, inside the mask alone
+
+    @property
+    def scores_mask(self) -> bool:
+        """Whether any term trains the mask channel by itself."""
+        return self.l2 > 0 or self.cross_entropy > 0
+
+
+class Schedule(Strict):
+    """How long, how fast, how often, on what."""
+
+    steps: int = Field(100_000, ge=1)
+    batch: int = Field(2, ge=1)  # Zhang, Sec. IV-C
+    seed: int = Field(0, ge=0, lt=2**63)
+    learning_rate: float = Field(1e-3, gt=0)  # Zhang, Sec. IV-C
+    betas: tuple[float, float] = (0.9, 0.999)  # Zhang, Sec. IV-C
+    epsilon: float = Field(1e-8, gt=0)  # Zhang, Sec. IV-C
+    warmup_steps: int = Field(0, ge=0)  # steps over which the learning rate rises from 0
+    plateau_factor: float = Field(0.5, gt=0, lt=1)  # Genesis; Zhang names ReduceLROnPlateau, not its numbers
+    plateau_patience: int = Field(10, ge=0)  # validations without a better loss, torch's default
+    checkpoint_every: int = Field(500, ge=1)  # steps between validations; each one saves
+    log_every: int = Field(10, ge=1)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    loader_threads: int = Field(2, ge=1, le=64)
+
+
+class Pretrain(Strict):
+    """``train pretrain``."""
+
+    network: Network = Network()
+    loss: Loss = Loss()
+    schedule: Schedule = Schedule()
+    validation_sources: tuple[str, ...] = ()  # empty: a tenth of the sources, at least one, drawn by the seed
+    validation_samples: int = Field(32, ge=1)
+    standardise: bool = False  # each composite by its own mean and deviation, as a real scan is
+
+
+class Adapt(Strict):
+    """``train adapt``: layer decomposition of real scans without annotations (last row of Table VI)."""
+
+    loss: Loss = Loss()  # of the synthetic part
+    schedule: Schedule = Schedule(steps=2_000, learning_rate=1e-4)
+    real_share: float = Field(0.5, gt=0, le=1)  # of each batch; Zhang does not say
+    real_weight: float = Field(1.0, gt=0)  # of l3 on real scans
+    validation_sources: tuple[str, ...] = ()
+    validation_samples: int = Field(32, ge=1)
+    standardise: bool = False
+
+
+class Finetune(Strict):
+    """``train finetune``: Dice loss on annotated scans."""
+
+    network: Network = Network()  # of a network from scratch; a checkpoint brings its own
+    schedule: Schedule = Schedule(steps=5_000, learning_rate=1e-4)  # Zhang, Sec. IV-C
+    folds: int = Field(3, ge=2)  # Zhang, Sec. IV-B: 3-fold cross-validation
+    fold: int = Field(0, ge=0)
+    fraction: float = Field(1.0, gt=0, le=1)  # of the training folds, Zhang, Table III
+    mirror: bool = True  # flips along each axis, each with probability 0.5
+
+
+def validated(model: type[S], values: object, where: str) -> S:
+    """Build settings from plain values.
+
+    Raises
+    ------
+    SettingsError
+        Naming in one line every value that is not allowed.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(f"{where}: {one_line(error)}") from error
+
+
+def parse_weights(text: str | None, base: Loss) -> Loss:
+    """Read ``--loss-weights``, e.g. ``l3=0,cross_entropy=1``; what is not named keeps its default."""
+    values: dict[str, object] = base.model_dump()
+    for item in filter(None, (text or "").split(",")):
+        name, equals, value = (part.strip() for part in item.partition("="))
+        if not equals or name not in values:
+            raise SettingsError(f"--loss-weights {item!r}: write name=number with a name of {', '.join(values)}")
+        values[name] = value
+    return validated(Loss, values, "--loss-weights")
+
+
+def recorded(model: type[S], values: object, where: str) -> S:
+    """Build settings from what a checkpoint recorded.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint holds a setting this release does not know.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{where}: its settings do not fit this release of layered-tumors ({one_line(error)})"
+        ) from error
