@@ -82,8 +82,13 @@ lint: setup ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup ## Measure: milliseconds a sample and a training step
-	$(BIN)/python -m benchmarks.synthesis $(if $(OUT),--out $(OUT))
+bench: demo-data ## Measure: milliseconds a sample by stage, on the demo's scans or SOURCES=...; OUT=file keeps the table
+ifeq ($(origin SOURCES),file)
+	$(BIN)/synth prepare --catalog catalogs/demo.yaml --dataset demo-mni152 --dataset demo-papaya --out out/bench.zarr --size 128
+	$(BIN)/python -m benchmarks.synthesis --sources out/bench.zarr $(if $(OUT),--out $(OUT))
+else
+	$(BIN)/python -m benchmarks.synthesis --sources $(SOURCES) $(if $(OUT),--out $(OUT))
+endif
 
 clean: ## Remove the environment, the demo and caches (not out/ or runs/)
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

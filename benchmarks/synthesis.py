@@ -92,8 +92,9 @@ def main() -> None:
     lines = [
         f"# Synthesis, {datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
         "",
-        f"{platform.machine()}, {os.cpu_count()} cores, one used; Python {platform.python_version()}; {len(store.names)} "
-        f"sources of {store.region.name} at {store.size} voxels; median of {arguments.samples} samples.",
+        f"{platform.machine()}, {os.cpu_count()} cores, one used; Python {platform.python_version()}; "
+        f"{len(store.names)} sources of {store.region.name} at {store.size} voxels; "
+        f"median of {arguments.samples} samples.",
         "",
         "| stage | ms | ratio to the copy |",
         "|---|---|---|",

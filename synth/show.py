@@ -51,7 +51,8 @@ def montage(corpus: Corpus, indices: list[int], out: Path) -> None:
 def _draw_sample(corpus: Corpus, index: int, axes: np.ndarray) -> None:
     sample, spacing = corpus[index], corpus.spacing_mm(index)
     tissue = sample.normal[sample.normal != 0]
-    low, high = np.percentile(tissue, 0.5), np.percentile(np.append(tissue, sample.composite[sample.mask > 0]), 99.5)
+    low = np.percentile(tissue, 0.5)
+    high = max(np.percentile(tissue, 99.5), np.percentile(sample.composite[sample.mask > 0], 98))
     centre = [int(np.median(axis)) for axis in np.nonzero(sample.mask)]
     background = sample.composite == 0
     for plane in range(3):
