@@ -36,7 +36,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         command = [*npm(), "pack", PACKAGE, "--pack-destination", folder, "--silent"]
-        fetched = subprocess.run(command, capture_output=True, text=True, check=False)
+        fetched = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
         archives = list(Path(folder).glob("*.tgz"))
         if fetched.returncode or not archives:
             reason = (fetched.stderr.strip().splitlines() or ["no reason given"])[-1]

@@ -31,6 +31,7 @@ err = Console(stderr=True, highlight=False)
 CatalogOption = Annotated[Path, typer.Option("--catalog", help="The catalog of datasets and regions.")]
 CorpusArgument = Annotated[Path, typer.Argument(help="The corpus.", metavar="CORPUS")]
 DEFAULT_CATALOG = Path("data_catalog.yaml")
+INTERRUPTED = 130  # typer's exit code after Ctrl-C
 
 
 def main() -> None:
@@ -43,9 +44,10 @@ def main() -> None:
     except OSError as error:
         err.print(f"error: {error.strerror or error}: {error.filename or ''}", style="red", markup=False)
         sys.exit(2)
-    except KeyboardInterrupt:
-        err.print("stopped; run the same command again to go on where it was")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            err.print("stopped; run the same command again to go on where it was")
+        raise
 
 
 @app.command()

@@ -1,6 +1,8 @@
 """Cluster: where the tasks run, by one word of the command line."""
 
 import contextlib
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,9 +40,10 @@ def open_cluster(cluster: str = "local", workers: int | None = None) -> "Iterato
         # Workers outlive no client, and speak only of errors.
         stack.enter_context(dask.config.set({"distributed.logging.distributed": "error"}))
         if cluster == "local":
-            local = LocalCluster(
-                n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=40
-            )
+            with _deaf_to_ctrl_c():
+                local = LocalCluster(
+                    n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=40
+                )
             yield stack.enter_context(Client(stack.enter_context(local)))
         elif "://" in cluster:
             try:
@@ -57,6 +60,19 @@ def open_cluster(cluster: str = "local", workers: int | None = None) -> "Iterato
             queue = stack.enter_context(queue)
             queue.scale(jobs=jobs)
             yield stack.enter_context(Client(queue))
+
+
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Start processes that ignore Ctrl-C, which a terminal sends to all: this one hears it, and ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _job_queue(path: Path) -> tuple[int, Any]:

@@ -33,7 +33,7 @@ def evaluated(heads, checkpoint, tmp_path_factory):
 
 def test_every_case_is_scored_beside_the_threshold_row(evaluated):
     evaluation, out = evaluated
-    with open(out / "cases.csv", newline="") as file:
+    with open(out / "cases.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["case"], row["row"]) for row in rows] == [
         (case.name, row) for case in evaluation.cases for row in ("network", "threshold")

@@ -196,3 +196,22 @@ def test_a_queue_file_that_says_too_little_is_one_sentence(plan, sources_path, t
     (tmp_path / "queue.yaml").write_text(content)
     with pytest.raises(CatalogError, match=r"queue\.yaml"):
         generate(plan, sources_path, tmp_path / "c.zarr", cluster=str(tmp_path / "queue.yaml"))
+
+
+def test_ctrl_c_stops_with_a_word_and_the_next_run_goes_on(sources_path, corpus_path, tmp_path):
+    out = tmp_path / "c.zarr"
+    command = [sys.executable, "-m", "synth.cli", "generate", "--sources", str(sources_path), "--out", str(out)]
+    command += ["-n", "400", "--seed", "7", "--shard-size", "8", "--workers", "1"]
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        until = time.monotonic() + 120
+        while not list(out.glob("receipts/*.json")) and time.monotonic() < until and run.poll() is None:
+            time.sleep(0.01)
+        os.killpg(run.pid, signal.SIGINT)
+        _, said = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert b"run the same command again" in said
+    assert b"Traceback" not in said
+    made = {f"{shard:06d}.json" for shard in range(50)} & {f.name for f in (out / "receipts").glob("*.json")}
+    assert made
+    with pytest.raises(StoreError, match=r"of 50 shards; run the same synth generate command"):
+        Corpus(out)

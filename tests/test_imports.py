@@ -30,7 +30,7 @@ def imported_after(code, *blocked):
     result = subprocess.run(
         [sys.executable, "-c", guard + code + "\nprint('\\n'.join(sys.modules))"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         cwd=ROOT,
         check=False,
     )

@@ -23,7 +23,7 @@ def start(corpus_path, out, *more):
         [*COMMAND, "--corpus", corpus_path, "--out", out, *SMALL, *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 

@@ -34,7 +34,7 @@ datasets:
 
 def synth(*arguments, cwd):
     command = [sys.executable, "-m", "synth.cli", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=200)
+    return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", check=False, timeout=200)
 
 
 @pytest.fixture

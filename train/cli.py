@@ -42,6 +42,7 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 DEFAULT_CATALOG = Path("data_catalog.yaml")
+INTERRUPTED = 130  # typer's exit code after Ctrl-C
 CatalogOption = Annotated[Path, typer.Option("--catalog", help="The catalog of datasets and regions.")]
 CheckpointOption = Annotated[Path, typer.Option("--checkpoint", help="A .safetensors file made by train.")]
 CorpusOption = Annotated[Path, typer.Option("--corpus", help="A corpus made by synth generate.")]
@@ -76,9 +77,10 @@ def main() -> None:
         where = f": {error.filename}" if error.filename else ""
         err.print(f"error: {error.strerror or error}{where}", style="red", markup=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        err.print("stopped")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            err.print("stopped")
+        raise
 
 
 @app.command()

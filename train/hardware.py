@@ -72,7 +72,7 @@ def available_cores() -> int:
 def _cpu_multiplies_bf16() -> bool:
     """Whether bf16 runs in hardware; emulated it is slower than float32."""
     try:
-        flags = Path("/proc/cpuinfo").read_text(errors="replace")
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
     words = set(flags.split())

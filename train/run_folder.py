@@ -51,7 +51,7 @@ class RunFolder:
         self.pictures = path / "pictures"
         try:
             self.pictures.mkdir(parents=True, exist_ok=True)
-            self._lock: IO[str] = open(path / ".lock", "w")  # noqa: SIM115
+            self._lock: IO[str] = open(path / ".lock", "w", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be used as a run folder ({error.strerror})") from error
         try:
@@ -73,7 +73,7 @@ class RunFolder:
         log = self.path / "log.jsonl"
         kept = [line for line in _whole_lines(log) if step and json.loads(line)["step"] <= step]
         write_atomically(log, "".join(f"{line}\n" for line in kept).encode())
-        self._log = open(log, "a")  # noqa: SIM115
+        self._log = open(log, "a", encoding="utf-8")  # noqa: SIM115
         self._events = SummaryWriter(str(self.path / "events"), purge_step=step + 1)
 
     def write(self, step: int, entry: dict[str, Any]) -> None:

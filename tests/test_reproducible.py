@@ -1,0 +1,63 @@
+"""The same corpus on any machine: the content of one small corpus, known beforehand.
+
+The sources are made by whole-number arithmetic, so that nothing before the synthesis can differ. Were this
+hash to change, every recipe shared between labs would rebuild another corpus: raise the corpus's version then.
+"""
+
+import numpy as np
+import pytest
+from conftest import make_scan
+
+from scans.region import Region, override
+from synth.corpus import Corpus
+from synth.generate import generate, make_plan
+from synth.source_store import open_to_write, write_source
+from synth.sources import SourceStore
+
+CONTENT = {
+    "default": "1aab3cb96778a5c6d39716b0b9b923a777b869e3e60bea71869dd17a92128ed7 "
+    "bb88b3e6fdbc6cfec9735a7227258698603be952bf7635b3742bef0e98217c3f",
+    "every option": "559c46fe177298487550cf72ce9006b8dfbb85cc6ec28a9e8d4f912db30fb15a "
+    "63ead4b869b2f9545af11387c019fbc386a9038cd6f4b2cd9bf83f6e29ba753b",
+}
+OPTIONS = {
+    "default": [],
+    "every option": [
+        "elastic.mask=true", "mask.soft_mm=1.5", "linear.reference=mask", "donor.shift=2", "donor.outside=zero",
+        "shape.volume_law=log-uniform", "linear.ratio=[[0.5,0.8],[1.2,2.5]]",
+    ],
+}  # fmt: skip
+
+
+def whole_number_scan(seed: int) -> dict:
+    z, y, x = np.meshgrid(*[np.arange(32)] * 3, indexing="ij")
+    tissue = ((z * 7919 + y * 104729 + x * 1299709 + seed * 15485863) % 251 + 40).astype(np.float32)
+    foreground = (z - 16) ** 2 + (y - 16) ** 2 + (x - 16) ** 2 < 15**2
+    scan = make_scan(seed)
+    scan["arrays"] = {
+        "intensity": np.where(foreground, tissue, np.float32(0)),
+        "lent": tissue,
+        "roi": foreground.astype(np.uint8),
+        "foreground": foreground.astype(np.uint8),
+    }
+    scan["provenance"] |= {
+        "spacing_mm": [1.5, 1.25, 1.0],
+        "mean": 165.25 + seed,
+        "roi_voxels": int(foreground.sum()),
+        "statistics": {"mean": 165.25 + seed, "std": 72.5, "low": None, "high": None},
+    }
+    return scan
+
+
+@pytest.mark.parametrize("name", CONTENT)
+def test_content_is_what_it_was_on_every_machine_before(name, tmp_path):
+    region = Region.model_validate({"name": "t", "modality": "t", "synthesis": {"shape": {"volume_mm3": [400, 4000]}}})
+    with open_to_write(tmp_path / "s.zarr", region, 32):
+        for seed in range(3):
+            scan = whole_number_scan(seed)
+            write_source(tmp_path / "s.zarr", f"n--{seed}", scan["arrays"], scan["provenance"])
+    settings = override(region.synthesis, OPTIONS[name])
+    plan = make_plan(SourceStore(tmp_path / "s.zarr"), samples=6, seed=2**63 + 5, settings=settings, shard_size=4)
+    assert not generate(plan, tmp_path / "s.zarr", tmp_path / "c.zarr", workers=0).failed
+    contents = [receipt.content for _, receipt in sorted(Corpus(tmp_path / "c.zarr").receipts.items())]
+    assert contents == CONTENT[name].split()
