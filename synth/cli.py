@@ -1,53 +1,34 @@
 """The ``synth`` command: parses, calls, prints."""
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from scans.errors import CatalogError, UserError
+from scans.terminal import command_line, err, out, run
 
 if TYPE_CHECKING:
     from synth.corpus import Corpus
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    help="Make a corpus of artificial tumours from healthy 3D scans.\n\n"
+app = command_line(
+    "Make a corpus of artificial tumours from healthy 3D scans.\n\n"
     "The road: `synth scan` (what do I have?), `synth prepare` (scans to sources), `synth generate` "
-    "(sources to corpus), `synth verify` and `synth show` (is it right?). Then `train pretrain`.",
+    "(sources to corpus), `synth verify` and `synth show` (is it right?). Then `train pretrain`."
 )
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)  # a file has no edge
-err = Console(stderr=True, highlight=False)
 
 CatalogOption = Annotated[Path, typer.Option("--catalog", help="The catalog of datasets and regions.")]
 CorpusArgument = Annotated[Path, typer.Argument(help="The corpus.", metavar="CORPUS")]
 DEFAULT_CATALOG = Path("data_catalog.yaml")
-INTERRUPTED = 130  # typer's exit code after Ctrl-C
 
 
 def main() -> None:
-    """Run the command line; a user's mistake becomes one sentence, never a traceback."""
-    try:
-        app()
-    except UserError as error:
-        err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(2)
-    except OSError as error:
-        err.print(f"error: {error.strerror or error}: {error.filename or ''}", style="red", markup=False)
-        sys.exit(2)
-    except SystemExit as end:
-        if end.code == INTERRUPTED:
-            err.print("stopped; run the same command again to go on where it was")
-        raise
+    """Run the command line."""
+    run(app, "stopped; run the same command again to go on where it was")
 
 
 @app.command()
@@ -101,7 +82,7 @@ def prepare(
     with _bar("scans") as advance:
         report = prepare_datasets(loaded, dataset, store, size, advance)
     for case, sentence in report.failed:
-        err.print(f"left out {case}: {sentence}", style="yellow", markup=False, soft_wrap=True)
+        err.print(f"left out {case}: {sentence}", style="yellow", markup=False)
     out.print(f"{store}: {len(report.done)} prepared, {len(report.kept)} kept, {len(report.failed)} left out")
     if report.done or report.kept:
         out.print(f"next: synth generate --sources {store} --out corpus.zarr -n 500", markup=False)
@@ -131,7 +112,7 @@ def generate(
     Stopped or killed, the same command goes on with the shards that are missing.
     """
     from scans.region import override
-    from synth.generate import generate as run
+    from synth.generate import generate as make
     from synth.generate import make_plan
     from synth.sources import SourceStore
 
@@ -139,9 +120,9 @@ def generate(
     plan = make_plan(store, samples, seed, override(store.region.synthesis, settings or []), shard_size)
     with _bar("samples") as advance:
         advance(0, plan.samples)
-        outcome = run(plan, sources, corpus, cluster, workers, lambda _shard, count: advance(count, plan.samples))
+        outcome = make(plan, sources, corpus, cluster, workers, lambda _shard, count: advance(count, plan.samples))
     for shard, reason in sorted(outcome.failed.items()):
-        err.print(f"shard {shard} failed: {reason}", style="red", markup=False, soft_wrap=True)
+        err.print(f"shard {shard} failed: {reason}", style="red", markup=False)
     if outcome.failed:
         err.print(f"{corpus}: {len(outcome.failed)} of {plan.shard_count} shards are missing; run the command again")
         raise typer.Exit(1)
@@ -193,13 +174,13 @@ def verify(
     Example: `synth verify corpus.zarr`. Names every damaged, missing or foreign piece and exits with 1.
     """
     from synth.corpus import attributes
-    from synth.verify import verify as run
+    from synth.verify import verify as check
 
     total = attributes(corpus)["samples"]
     with _bar("samples") as advance:
-        findings = run(corpus, samples, lambda _index: advance(1, min(samples or total, total)))
+        findings = check(corpus, samples, lambda _index: advance(1, min(samples or total, total)))
     for finding in findings:
-        out.print(finding, style="red", markup=False, soft_wrap=True)
+        out.print(finding, style="red", markup=False)
     if findings:
         raise typer.Exit(1)
     out.print(f"{corpus}: sound")

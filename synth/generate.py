@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from scans.durable import only_writer
 from scans.errors import StoreError, UserError
 from scans.region import Synthesis
 from synth.cluster import open_cluster
 from synth.compose import make_sample
-from synth.durable import only_writer
 from synth.recipe import draw_recipe
 from synth.shards import Assembly, Plan, create, load_plan, sweep, unfinished, write_shard
 from synth.sources import Source, SourceStore

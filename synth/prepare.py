@@ -10,12 +10,12 @@ import numpy as np
 from scipy import ndimage
 
 from scans.catalog import Case, Catalog, Dataset, find_cases, read_case
+from scans.durable import sha256
 from scans.errors import CatalogError, ScanError, StoreError
 from scans.preparation import check_size, prepare
 from scans.region import Region
 from scans.series import series_files
 from synth import source_store
-from synth.durable import sha256
 
 _ORDINARY = 2.5  # standard deviations from the median within which tissue is ordinary
 _REACHES = (1024.0, 16.0, 4.0)  # voxels inward that a mirror looks for tissue, tried in turn; the first is any

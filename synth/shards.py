@@ -19,10 +19,10 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ZstdCodec
 
+from scans.durable import sha256, sync, write_text
 from scans.errors import StoreError
 from scans.region import Synthesis
 from synth.corpus import FORMAT, VERSION, VOLUMES, Receipt, attributes, read_receipts
-from synth.durable import sha256, sync, write_text
 from synth.recipe import COLUMNS, Recipe
 from synth.sample import Sample
 
@@ -240,7 +240,8 @@ def write_shard(path: Path, plan: Plan, shard: int, assembly: Assembly) -> Recei
         key = f"{name}/c.{shard}" + ".0" * (array.ndim - 1)
         (path / key).unlink(missing_ok=True)  # Zarr would merge a last, partial shard with what lies there
         array[indices.start : indices.stop] = values
-        content.update(name.encode() + np.ascontiguousarray(values).tobytes())
+        content.update(name.encode())
+        content.update(np.ascontiguousarray(values).data)
         sync(path / key)
         files[key] = {"bytes": (path / key).stat().st_size, "sha256": sha256(path / key)}
     for name in {key.split("/")[0] for key in files}:

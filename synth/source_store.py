@@ -17,10 +17,10 @@ import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
+from scans.durable import only_writer, sync, write_text
 from scans.errors import StoreError
 from scans.preparation import Statistics
 from scans.region import Region
-from synth.durable import only_writer, sync, write_text
 
 FORMAT = "layered-tumors-sources"
 VERSION = 1

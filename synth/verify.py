@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from scans.durable import sha256
 from scans.errors import StoreError
 from scans.region import Synthesis
 from synth.compose import blend
 from synth.corpus import ARRAYS, Corpus, Receipt, Sample, attributes, read_receipts
-from synth.durable import sha256
 from synth.recipe import Recipe
 from synth.shards import Plan, load_plan
 

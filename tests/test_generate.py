@@ -10,11 +10,11 @@ import time
 import numpy as np
 import pytest
 
+from scans.durable import only_writer, sha256
 from scans.errors import CatalogError, StoreError
 from scans.region import override
 from synth.compose import make_sample
 from synth.corpus import Corpus
-from synth.durable import only_writer, sha256
 from synth.generate import generate, make_plan
 from synth.recipe import Recipe
 from synth.shards import unfinished

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import zarr
 
+from scans.durable import sha256
 from scans.errors import StoreError
-from synth.durable import sha256
 from synth.verify import verify
 
 

@@ -7,7 +7,6 @@ and other programs; it is never read back.
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import nn
 
+from scans.durable import write_bytes
 from scans.errors import CheckpointError
 
 FORMAT = "layered-tumors-checkpoint"
@@ -175,22 +175,17 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, network: nn.Module, tens
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` under a temporary name, flush it to disk, and rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Write a file so that a crash leaves the old one or the new.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written; the old one is still there.
+    """
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_bytes(path, content)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from error
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def plain(number: float) -> float | None:

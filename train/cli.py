@@ -1,13 +1,11 @@
 """The ``train`` command: parses, calls, prints."""
 
-import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,7 +17,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from scans.errors import UserError
+from scans.terminal import command_line, err, out
+from scans.terminal import run as run_app
 from train.settings import Adapt, Finetune, Loss, Pretrain, Schedule, parse_weights, validated
 
 if TYPE_CHECKING:
@@ -29,20 +28,13 @@ if TYPE_CHECKING:
 
 # Torch, SimpleITK and MONAI take seconds to import: each command imports what it needs, --help nothing.
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    help="Learn to find tumours from a corpus of artificial ones, and use what was learned.\n\n"
+app = command_line(
+    "Learn to find tumours from a corpus of artificial ones, and use what was learned.\n\n"
     "The road: `train pretrain` (corpus to network), `train segment` (scans to masks), `train evaluate` "
-    "(masks against annotations). `train adapt` and `train finetune` continue a network on real scans.",
+    "(masks against annotations). `train adapt` and `train finetune` continue a network on real scans."
 )
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
 
 DEFAULT_CATALOG = Path("data_catalog.yaml")
-INTERRUPTED = 130  # typer's exit code after Ctrl-C
 CatalogOption = Annotated[Path, typer.Option("--catalog", help="The catalog of datasets and regions.")]
 CheckpointOption = Annotated[Path, typer.Option("--checkpoint", help="A .safetensors file made by train.")]
 CorpusOption = Annotated[Path, typer.Option("--corpus", help="A corpus made by synth generate.")]
@@ -67,20 +59,8 @@ SourcesOption = Annotated[list[str] | None, typer.Option(help="Sources kept for 
 
 
 def main() -> None:
-    """Run the command line; a user's mistake becomes one sentence, never a traceback."""
-    try:
-        app()
-    except UserError as error:
-        err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(2)
-    except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        err.print(f"error: {error.strerror or error}{where}", style="red", markup=False, soft_wrap=True)
-        sys.exit(2)
-    except SystemExit as end:
-        if end.code == INTERRUPTED:
-            err.print("stopped")
-        raise
+    """Run the command line."""
+    run_app(app, "stopped")
 
 
 @app.command()
@@ -229,9 +209,9 @@ def segment(
 
     def told(result: "Segmented") -> None:
         if result.problem:
-            err.print(f"failed: {result.problem}", style="red", markup=False, soft_wrap=True)
+            err.print(f"failed: {result.problem}", style="red", markup=False)
         else:
-            out.print(f"{result.scan}: {result.volume_ml:.1f} ml -> {result.mask}", markup=False, soft_wrap=True)
+            out.print(f"{result.scan}: {result.volume_ml:.1f} ml -> {result.mask}", markup=False)
 
     results = run(
         checkpoint, scans, out_folder, rois=roi or (), device=device or "auto", precision=precision or "auto", told=told
@@ -264,7 +244,7 @@ def evaluate(
 
     def told(result: "CaseResult") -> None:
         if result.problem:
-            err.print(f"failed: {result.name}: {result.problem}", style="red", markup=False, soft_wrap=True)
+            err.print(f"failed: {result.name}: {result.problem}", style="red", markup=False)
 
     evaluation = run(
         checkpoint,
@@ -277,8 +257,8 @@ def evaluate(
         told=told,
     )
     out.print(_dice_table(evaluation))
-    out.print(evaluation.verdict(), soft_wrap=True)
-    out.print(f"report: {out_folder / 'report.html'}", markup=False, soft_wrap=True)
+    out.print(evaluation.verdict())
+    out.print(f"report: {out_folder / 'report.html'}", markup=False)
     if evaluation.failed:
         err.print(f"{len(evaluation.failed)} of {len(evaluation.cases)} cases could not be scored", style="red")
         raise typer.Exit(1)
@@ -319,7 +299,7 @@ class Steps(AbstractContextManager["Steps"]):
 
 
 def _say(line: str) -> None:
-    out.print(line, markup=False, soft_wrap=True)
+    out.print(line, markup=False)
 
 
 def _given(**values: Any) -> dict[str, Any]:
@@ -359,8 +339,8 @@ def _finish(outcome: "Outcome", folder: Path, following: str) -> None:
     best = folder / "best.safetensors"
     dice = outcome.best.get("dice")
     scored = "" if dice is None else f", validation Dice {dice:.3f}"
-    out.print(f"{outcome.step} steps done; best at step {outcome.best.get('step')}{scored}: {best}", soft_wrap=True)
-    out.print(f"next: {following.format(best=best)}", markup=False, soft_wrap=True)
+    out.print(f"{outcome.step} steps done; best at step {outcome.best.get('step')}{scored}: {best}")
+    out.print(f"next: {following.format(best=best)}", markup=False)
     if outcome.left_out:
         err.print(f"{outcome.left_out} cases could not be used; see above", style="red")
         raise typer.Exit(1)

@@ -10,8 +10,8 @@ from pathlib import Path
 from scans.errors import StoreError
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file by temporary name, flush to disk, rename; a crash leaves the old file or the new.
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file by temporary name, flush to disk, rename; a crash leaves the old file or the new.
 
     Raises
     ------
@@ -20,8 +20,8 @@ def write_text(path: Path, text: str) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -30,6 +30,11 @@ def write_text(path: Path, text: str) -> None:
             temporary.unlink()
         raise
     sync(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, as `write_bytes` does."""
+    write_bytes(path, text.encode())
 
 
 def sync(path: Path) -> None:
