@@ -61,7 +61,22 @@ def test_a_pretrained_network_is_continued_on_real_scans(corpus_path, tmp_path):
     record = load_checkpoint(tmp_path / "run" / "best.safetensors").record
     assert record.stage == "adapt"
     assert record.data["scans"] == ["case0", "case1"]
-    assert record.threshold == load_checkpoint(pretrained).record.threshold
+    before = load_checkpoint(pretrained).record
+    assert record.threshold == before.threshold
+
+
+def test_what_pretraining_held_out_stays_held_out(corpus_path, tmp_path):
+    write_case(tmp_path / "data", "case0", spacing_mm=(4.0, 4.0, 4.0))
+    catalog = write_catalog(tmp_path / "catalog.yaml", tmp_path / "data")
+    catalog.write_text(catalog.read_text(encoding="utf-8").replace("brain", "test"), encoding="utf-8")
+    schedule = Schedule(steps=1, checkpoint_every=1, device="cpu")
+    for source in ("made--case0", "made--case2"):
+        settings = Pretrain(network={"width": 1}, schedule=schedule, validation_samples=1, validation_sources=(source,))
+        pretrain(corpus_path, tmp_path / source, settings)
+        started = tmp_path / source / "last.safetensors"
+        adapted = tmp_path / f"{source}-adapted"
+        adapt(started, corpus_path, catalog, "heads", adapted, Adapt(schedule=schedule, validation_samples=1))
+        assert load_checkpoint(adapted / "last.safetensors").record.data["held_out"] == [source]
 
 
 def test_a_checkpoint_of_another_size_is_refused(corpus_path, tmp_path):

@@ -124,7 +124,10 @@ def adapt(
     scans = prepare_cases(cases, dataset, region, corpus.size, statistics, annotated=False, told=say)
     say(f"{len(scans)} of {len(cases)} scans of {dataset_name}, without their annotations")
     schedule = settings.schedule
-    split = split_by_source(corpus, settings.validation_sources, schedule.seed, settings.validation_samples)
+    # What pretraining held out stays held out: a source it was trained on would flatter the validation.
+    there = {str(source["name"]) for source in corpus.sources}
+    held_out = settings.validation_sources or tuple(n for n in start.record.data.get("held_out", ()) if n in there)
+    split = split_by_source(corpus, held_out, schedule.seed, settings.validation_samples)
     say(f"{len(split.training)} training and {len(split.validation)} validation samples: {split.note}")
     network = UNet(recorded(Network, start.record.network, str(checkpoint)))
     restore_network(network, start.network, checkpoint)
