@@ -121,8 +121,10 @@ def generate(
     with _bar("samples") as advance:
         advance(0, plan.samples)
         outcome = make(plan, sources, corpus, cluster, workers, lambda _shard, count: advance(count, plan.samples))
-    for shard, reason in sorted(outcome.failed.items()):
-        err.print(f"shard {shard} failed: {reason}", style="red", markup=False)
+    for reason in dict.fromkeys(outcome.failed.values()):
+        shards = [str(shard) for shard, why in sorted(outcome.failed.items()) if why == reason]
+        named = ", ".join(shards[:12]) + (f" and {len(shards) - 12} more" if len(shards) > 12 else "")
+        err.print(f"failed: shard {named}: {reason}", style="red", markup=False)
     if outcome.failed:
         err.print(f"{corpus}: {len(outcome.failed)} of {plan.shard_count} shards are missing; run the command again")
         raise typer.Exit(1)

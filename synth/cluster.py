@@ -1,6 +1,7 @@
 """Cluster: where the tasks run, by one word of the command line."""
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -37,12 +38,16 @@ def open_cluster(cluster: str = "local", workers: int | None = None) -> "Iterato
     from distributed import Client, LocalCluster
 
     with contextlib.ExitStack() as stack:
-        # Workers outlive no client, and speak only of errors.
-        stack.enter_context(dask.config.set({"distributed.logging.distributed": "error"}))
+        # A failed shard is told once, by name, at the end; the workers stay silent.
+        stack.enter_context(dask.config.set({"logging.distributed": "critical"}))
         if cluster == "local":
             with _deaf_to_ctrl_c():
                 local = LocalCluster(
-                    n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=40
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    dashboard_address=None,
+                    silence_logs=logging.CRITICAL,
                 )
             yield stack.enter_context(Client(stack.enter_context(local)))
         elif "://" in cluster:

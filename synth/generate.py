@@ -163,12 +163,20 @@ def _store(path: Path) -> SourceStore:
     return SourceStore(path)
 
 
+def _reason(error: BaseException) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return f"{type(error).__name__}: {error}"
+
+
 def _here(sources: Path, out: Path, shards: list[int]) -> Iterator[tuple[int, str | None]]:
     for shard in shards:
         try:
             make_shard(sources, out, shard)
         except (UserError, OSError) as error:
-            yield shard, str(error)
+            yield shard, _reason(error)
         else:
             yield shard, None
 
@@ -195,5 +203,5 @@ def _on_cluster(
         submit_next(_IN_FLIGHT * max(len(client.scheduler_info()["workers"]), 1))
         for future in queue:
             error = future.exception()
-            yield numbers.pop(future.key), (f"{type(error).__name__}: {error}" if error else None)
+            yield numbers.pop(future.key), (_reason(error) if error else None)
             submit_next(1)

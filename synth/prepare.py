@@ -92,6 +92,11 @@ def prepare_datasets(
             except ScanError as error:
                 source_store.remove_source(out, name)
                 report.failed.append((f"{case.dataset}/{case.name}", str(error)))
+            except OSError as error:
+                raise StoreError(
+                    f"{out} cannot be written ({error.strerror or error}); mend that and run the same command again, "
+                    "finished scans are kept"
+                ) from error
             progress(1, len(cases))
         source_store.finalise(out)
     return report

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -215,3 +216,24 @@ def test_ctrl_c_stops_with_a_word_and_the_next_run_goes_on(sources_path, corpus_
     assert made
     with pytest.raises(StoreError, match=r"of 50 shards; run the same synth generate command"):
         Corpus(out)
+
+
+def test_a_full_disk_fails_by_name_without_a_traceback_and_is_finished_later(sources_path, corpus_path, tmp_path):
+    """A limit on the size of files stands in for the full disk: writing fails with an error of the system."""
+    out = tmp_path / "c.zarr"
+    command = [sys.executable, "-m", "synth.cli", "generate", "--sources", str(sources_path), "--out", str(out)]
+    command += ["-n", "22", "--seed", "7", "--shard-size", "8", "--workers"]
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    for workers in ("0", "1"):
+        failed = subprocess.run(
+            [*command, workers], capture_output=True, encoding="utf-8", preexec_fn=small_files, timeout=120, check=False
+        )
+        assert failed.returncode == 1
+        assert "failed: shard 0, 1, 2: File too large" in failed.stderr
+        assert "Traceback" not in failed.stderr
+        assert not list((out / "receipts").glob("*.json"))
+    assert subprocess.run([*command, "0"], capture_output=True, timeout=120, check=False).returncode == 0
+    assert files_of(out) == files_of(corpus_path)
