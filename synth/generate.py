@@ -117,7 +117,8 @@ def generate(
     with only_writer(out):
         sweep(out)
         todo = unfinished(out, plan)
-        kept = [shard for shard in range(plan.shard_count) if shard not in set(todo)]
+        missing = set(todo)
+        kept = [shard for shard in range(plan.shard_count) if shard not in missing]
         for shard in kept:
             finished(shard, len(plan.indices(shard)))
         failed: dict[int, str] = {}
@@ -139,7 +140,12 @@ def make_shard(sources: Path, out: Path, shard: int) -> int:
         The shard.
     """
     plan = load_plan(out)
-    lend = functools.partial(_source, sources, tuple(source["content_sha256"] for source in plan.sources))
+    identity = plan.identity
+
+    def lend(position: int) -> Source:
+        source = plan.sources[position]
+        return _source(sources, identity, source["name"], source["content_sha256"])
+
     assembly = Assembly()
     for index in plan.indices(shard):
         recipe = draw_recipe(lend, len(plan.sources), plan.settings, plan.seed, index)
@@ -150,16 +156,16 @@ def make_shard(sources: Path, out: Path, shard: int) -> int:
 
 
 @functools.lru_cache(maxsize=64)  # at 128 voxels about 25 MB a source
-def _source(store: Path, content: tuple[str, ...], position: int) -> Source:
-    opened = _store(store)
-    source = opened.load(opened.names[position])
-    if source.provenance["content_sha256"] != content[position]:
+def _source(store: Path, identity: str, name: str, content: str) -> Source:
+    source = _store(store, identity).load(name)
+    if source.provenance["content_sha256"] != content:
         raise StoreError(f"{store}: source {source.name} has changed since the corpus was begun")
     return source
 
 
-@functools.cache
-def _store(path: Path) -> SourceStore:
+@functools.lru_cache(maxsize=1)
+def _store(path: Path, identity: str) -> SourceStore:
+    """Open a store once for each corpus: a worker may outlive what it saw, and sources may have joined since."""
     return SourceStore(path)
 
 

@@ -19,12 +19,27 @@ from synth.corpus import Corpus
 from synth.generate import generate, make_plan
 from synth.recipe import Recipe
 from synth.shards import unfinished
+from synth.sources import SourceStore
 
 
 def files_of(path):
     """Return the checksum of every file of a corpus, but for the versions of the software that made it."""
     skipped = {"software.json", ".lock"}
     return {str(f.relative_to(path)): sha256(f) for f in path.rglob("*") if f.is_file() and f.name not in skipped}
+
+
+def command_of(sources_path, out, samples, workers):
+    """Return the command that makes a corpus in shards of 8; that of 22 samples is the one of `corpus_path`."""
+    command = [sys.executable, "-m", "synth.cli", "generate", "--sources", str(sources_path), "--out", str(out)]
+    return [*command, "-n", str(samples), "--seed", "7", "--shard-size", "8", "--workers", str(workers)]
+
+
+def signal_at_first_receipt(run, out, number):
+    """Send a signal to a run and its workers as soon as one shard is committed."""
+    until = time.monotonic() + 120
+    while not list(out.glob("receipts/*.json")) and time.monotonic() < until and run.poll() is None:
+        time.sleep(0.01)
+    os.killpg(run.pid, number)
 
 
 @pytest.fixture
@@ -103,13 +118,9 @@ def test_a_missing_or_truncated_file_is_never_read_as_zeros(plan, sources_path, 
 
 def test_kill_minus_nine_loses_nothing(sources_path, corpus_path, tmp_path):
     out = tmp_path / "c.zarr"
-    command = [sys.executable, "-m", "synth.cli", "generate", "--sources", str(sources_path), "--out", str(out)]
-    command += ["-n", "22", "--seed", "7", "--shard-size", "8", "--workers", "1"]
+    command = command_of(sources_path, out, samples=22, workers=1)
     with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-        until = time.monotonic() + 120
-        while not list(out.glob("receipts/*.json")) and time.monotonic() < until and run.poll() is None:
-            time.sleep(0.01)
-        os.killpg(run.pid, signal.SIGKILL)
+        signal_at_first_receipt(run, out, signal.SIGKILL)
     assert (out / "zarr.json").exists()
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     assert files_of(out) == files_of(corpus_path)
@@ -144,6 +155,19 @@ def test_sources_that_changed_are_refused(sources, sources_path, tmp_path):
     plan.sources[2]["content_sha256"] = "0" * 64
     outcome = generate(plan, sources_path, tmp_path / "c.zarr", workers=0)
     assert "has changed" in outcome.failed[0]
+
+
+def test_workers_that_live_on_see_sources_that_joined_since(tmp_path):
+    from conftest import make_store
+    from distributed import LocalCluster
+
+    store = make_store(tmp_path / "s.zarr", 2)
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=40) as cluster:
+        for count in (2, 3):
+            make_store(store, count)
+            plan = make_plan(SourceStore(store), 4, 7, shard_size=4)
+            outcome = generate(plan, store, tmp_path / f"{count}.zarr", cluster=cluster.scheduler_address)
+            assert (len(plan.sources), outcome.failed) == (count, {})
 
 
 def test_a_scheduler_over_tcp_serves_as_cluster(plan, sources_path, corpus_path, tmp_path):
@@ -201,13 +225,9 @@ def test_a_queue_file_that_says_too_little_is_one_sentence(plan, sources_path, t
 
 def test_ctrl_c_stops_with_a_word_and_the_next_run_goes_on(sources_path, corpus_path, tmp_path):
     out = tmp_path / "c.zarr"
-    command = [sys.executable, "-m", "synth.cli", "generate", "--sources", str(sources_path), "--out", str(out)]
-    command += ["-n", "400", "--seed", "7", "--shard-size", "8", "--workers", "1"]
+    command = command_of(sources_path, out, samples=400, workers=1)
     with subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
-        until = time.monotonic() + 120
-        while not list(out.glob("receipts/*.json")) and time.monotonic() < until and run.poll() is None:
-            time.sleep(0.01)
-        os.killpg(run.pid, signal.SIGINT)
+        signal_at_first_receipt(run, out, signal.SIGINT)
         _, said = run.communicate(timeout=60)
     assert run.returncode == 130
     assert b"run the same command again" in said
@@ -221,19 +241,22 @@ def test_ctrl_c_stops_with_a_word_and_the_next_run_goes_on(sources_path, corpus_
 def test_a_full_disk_fails_by_name_without_a_traceback_and_is_finished_later(sources_path, corpus_path, tmp_path):
     """A limit on the size of files stands in for the full disk: writing fails with an error of the system."""
     out = tmp_path / "c.zarr"
-    command = [sys.executable, "-m", "synth.cli", "generate", "--sources", str(sources_path), "--out", str(out)]
-    command += ["-n", "22", "--seed", "7", "--shard-size", "8", "--workers"]
 
     def small_files():
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
-    for workers in ("0", "1"):
+    for workers in (0, 1):
         failed = subprocess.run(
-            [*command, workers], capture_output=True, encoding="utf-8", preexec_fn=small_files, timeout=120, check=False
+            command_of(sources_path, out, 22, workers),
+            capture_output=True,
+            encoding="utf-8",
+            preexec_fn=small_files,
+            timeout=120,
+            check=False,
         )
         assert failed.returncode == 1
         assert "failed: shard 0, 1, 2: File too large" in failed.stderr
         assert "Traceback" not in failed.stderr
         assert not list((out / "receipts").glob("*.json"))
-    assert subprocess.run([*command, "0"], capture_output=True, timeout=120, check=False).returncode == 0
+    subprocess.run(command_of(sources_path, out, 22, workers=0), check=True, capture_output=True, timeout=120)
     assert files_of(out) == files_of(corpus_path)
