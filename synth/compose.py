@@ -8,9 +8,9 @@ import numpy as np
 from scans.region import Synthesis
 from synth.place import Stamp, clip, elastic_control
 from synth.recipe import Recipe
-from synth.sample import Sample
+from synth.sample import Box, Sample, Tumour
 from synth.shape import make_form
-from synth.texture import Box, blur_radius, displacement_field, gaussian_blur, linear_transform, warp
+from synth.texture import blur_radius, displacement_field, gaussian_blur, linear_transform, warp
 
 if TYPE_CHECKING:
     from synth.sources import Source
@@ -32,32 +32,43 @@ def make_sample(recipe: Recipe, normal: "Source", donor: "Source", settings: Syn
     Sample
         Every number is exact in float16, so that Eq. 5 holds on what is stored.
     """
+    tumour = make_tumour(recipe, normal, donor, settings)
+    layer = normal.normal.astype(np.float32)
+    composite, texture, mask = layer.copy(), np.zeros_like(layer), np.zeros(layer.shape, np.uint8)
+    composite[tumour.box], texture[tumour.box], mask[tumour.box] = tumour.composite, tumour.texture, tumour.mask
+    return Sample(composite, layer, texture, mask, tumour.alpha)
+
+
+def make_tumour(recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis) -> Tumour:
+    """Make the part of a sample that differs from its normal; parameters as of `make_sample`.
+
+    Returns
+    -------
+    Tumour
+        Its box holds the mask and, with ``mask.soft_mm``, the soft edge around it.
+    """
     form = make_form(
         recipe.volume_mm3, recipe.axis_ratio, recipe.rotation, recipe.octaves, settings.shape.amplitude,
         recipe.noise_seed,
     )  # fmt: skip
     stamp = Stamp(form, normal.roi, normal.spacing_mm, settings.elastic, recipe.elastic_seed)
-    box, shape, _ = stamp.place(recipe.centre)
+    tight, shape, _ = stamp.place(recipe.centre)
     alpha = np.float32(recipe.alpha)
-
-    layer = normal.normal.astype(np.float32)
-    composite, texture = layer.copy(), np.zeros_like(layer)
-    mask = np.zeros(layer.shape, np.uint8)
-    mask[box] = shape
 
     # The blend may reach further than the mask, by the width of its soft edge.
     reach = [blur_radius(settings.mask.soft_mm / side) for side in normal.spacing_mm]
-    wide = clip(box, reach, layer.shape[0])
-    weight = mask[wide].astype(np.float32)
+    box = clip(tight, reach, normal.roi.shape[0])
+    mask = np.zeros([part.stop - part.start for part in box], np.uint8)
+    mask[tuple(slice(t.start - b.start, t.stop - b.start) for t, b in zip(tight, box, strict=True))] = shape
+    weight = mask.astype(np.float32)
     if settings.mask.soft_mm:
         soft = (settings.mask.soft_mm / side for side in normal.spacing_mm)
-        weight = gaussian_blur(weight, tuple(soft)) * normal.roi[wide]  # type: ignore[arg-type]
+        weight = gaussian_blur(weight, tuple(soft)) * normal.roi[box]  # type: ignore[arg-type]
 
-    tau = normal.to_network(make_texture(recipe, normal, donor, settings, wide, mask[wide]))
-    composite[wide] = blend(layer[wide], tau, alpha * weight)
-    target = tau if settings.texture_target == "texture" else composite[wide]
-    texture[wide] = target * mask[wide]
-    return Sample(composite, layer, texture, mask, float(alpha))
+    tau = normal.to_network(make_texture(recipe, normal, donor, settings, box, mask))
+    composite = blend(normal.normal[box].astype(np.float32), tau, alpha * weight)
+    target = tau if settings.texture_target == "texture" else composite
+    return Tumour(box, composite.astype(np.float16), (target * mask).astype(np.float16), mask, float(alpha))
 
 
 def blend(normal: np.ndarray, texture: np.ndarray, weight: np.ndarray | np.float32) -> np.ndarray:

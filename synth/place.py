@@ -6,8 +6,9 @@ import numpy as np
 
 from scans.region import Elastic
 from synth.philox import Stream
+from synth.sample import Box
 from synth.shape import Form, half_box, rasterise
-from synth.texture import Box, control_displacements, displacement_field
+from synth.texture import control_displacements, displacement_field
 
 
 class Stamp:

@@ -1,8 +1,31 @@
-"""A sample: the tuple (composite, normal, texture, mask, alpha)."""
+"""A sample: the tuple (composite, normal, texture, mask, alpha), and the tumour that tells it from its normal."""
 
 from dataclasses import dataclass
 
 import numpy as np
+
+Box = tuple[slice, slice, slice]  # part of the cube (z, y, x), half open, within it
+
+
+@dataclass(frozen=True)
+class Tumour:
+    """All that tells a sample from its normal: what lies in a box around the tumour, in the network's units.
+
+    Attributes
+    ----------
+    box : tuple of slice
+        Where (z, y, x).
+    composite, texture : ndarray of float16, shape of `box`
+    mask : ndarray of uint8, shape of `box`
+    alpha : float
+        Exact in float32.
+    """
+
+    box: Box
+    composite: np.ndarray
+    texture: np.ndarray
+    mask: np.ndarray
+    alpha: float
 
 
 @dataclass(frozen=True)

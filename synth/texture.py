@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numba import njit
 
-Box = tuple[slice, slice, slice]
+from synth.sample import Box
 
 
 def linear_transform(texture: np.ndarray, ratio: float, normal_mean: float, donor_mean: float) -> np.ndarray:
