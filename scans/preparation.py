@@ -3,25 +3,22 @@
 The steps are ROI, raw zero, frame, resampling, statistics; `prepare` runs them in this order.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from scans.errors import ScanError
 from scans.foreground import border_value, large_parts, region_of_interest
 from scans.frame import Frame, coverage, fit_frame, from_frame, to_frame
+from scans.normalisation import Statistics
 from scans.region import Region
 from scans.volume import Volume
 
 __all__ = [
     "Frame",
     "Prepared",
-    "Statistics",
     "from_frame",
-    "normalise",
     "prepare",
-    "scale",
     "to_frame",
 ]
 
@@ -29,39 +26,6 @@ _LEAST_FRAMED = 0.001  # a part of the ROI smaller than this share of the larges
 _RINGING = 0.05  # share of negative ROI voxels up to which they are ringing of an interpolation: measured up
 #                  to 0.01 on resampled raw scans, 0.3 and more on z-scored ones
 _LESION_SHARE = 0.1  # of a voxel; little, since what is left must be healthy
-_DIGITS = 9  # of a statistic: sums differ in the last bits between machines
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Normalisation of a scan: inside the ROI ``(clip(intensity, low, high) - mean) / std``, 0 outside.
-
-    Attributes
-    ----------
-    mean, std : float
-    low, high : float or None
-        None: no clipping.
-    """
-
-    mean: float
-    std: float
-    low: float | None = None
-    high: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the four numbers by name."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "Statistics":
-        """Return the statistics that `to_json` wrote."""
-        return cls(**content)
-
-    @classmethod
-    def of(cls, values: np.ndarray, low: float | None = None, high: float | None = None) -> "Statistics":
-        """Return the statistics of intensities (any shape), clipped to [low, high] first."""
-        clipped = np.clip(values.astype(np.float64), low, high)
-        return cls(_rounded(clipped.mean()), _rounded(clipped.std()), low, high)
 
 
 @dataclass(frozen=True)
@@ -179,40 +143,6 @@ def check_size(size: int) -> None:
         raise ScanError(f"size {size}: give a multiple of 8 from 16 to 512")
 
 
-def scale(intensity: np.ndarray, statistics: Statistics) -> np.ndarray:
-    """Bring raw intensities to the network's units, wherever they lie.
-
-    Parameters
-    ----------
-    intensity : ndarray of float32
-    statistics : Statistics
-
-    Returns
-    -------
-    ndarray of float32, same shape
-    """
-    if statistics.low is not None or statistics.high is not None:
-        intensity = np.clip(intensity, statistics.low, statistics.high)
-    return ((intensity - np.float32(statistics.mean)) / np.float32(statistics.std)).astype(np.float32, copy=False)
-
-
-def normalise(intensity: np.ndarray, roi: np.ndarray, statistics: Statistics) -> np.ndarray:
-    """Bring a prepared scan to the network's units.
-
-    Parameters
-    ----------
-    intensity : ndarray of float32
-    roi : ndarray of bool, same shape
-    statistics : Statistics
-
-    Returns
-    -------
-    ndarray of float32, same shape
-        0 outside the ROI.
-    """
-    return np.where(roi, scale(intensity, statistics), np.float32(0))
-
-
 def _bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
     """Return the ranges (z, y, x) of a mask's voxels and one more on each side, within the volume."""
     ranges = []
@@ -233,7 +163,3 @@ def _raw_zero(values: np.ndarray, region: Region, background: float | None) -> f
     if background is not None and old_zero and (values < background).mean() <= _RINGING:
         return background
     return float(values.min()) if scored else 0.0
-
-
-def _rounded(number: float) -> float:
-    return float(f"{number:.{_DIGITS}g}")

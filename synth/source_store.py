@@ -1,7 +1,8 @@
 """The store of sources on disk: a Zarr v3 group of prepared scans, each committed by attributes written last.
 
-A source is a group ``DATASET--CASE`` of four arrays (z, y, x), one chunk each. Zarr reads a missing chunk as
-zeros, so nothing counts without its attributes, and the content hash among them is checked on every load.
+A source is a group ``DATASET--CASE`` of four arrays (z, y, x), one uncompressed chunk each: workers of one machine
+map them and share the memory. Zarr reads a missing chunk as zeros, so nothing counts without its attributes, and
+the content hash among them is checked on every load.
 """
 
 import contextlib
@@ -15,16 +16,17 @@ from urllib.parse import quote
 
 import numpy as np
 import zarr
-from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
+from zarr.codecs import BytesCodec, Crc32cCodec
 
 from scans.durable import only_writer, sync, write_text
 from scans.errors import StoreError
-from scans.preparation import Statistics
+from scans.normalisation import Statistics
 from scans.region import Region
 
 FORMAT = "layered-tumors-sources"
-VERSION = 1
+VERSION = 2
 ARRAYS = {"intensity": "float32", "lent": "float32", "roi": "uint8", "foreground": "uint8"}
+_CHECKSUM = 4  # bytes of CRC-32C behind the voxels
 _MOST_VALUES = 2**26  # ROI voxels that common statistics are taken over
 
 
@@ -99,7 +101,8 @@ def write_source(path: Path, name: str, arrays: dict[str, np.ndarray], provenanc
             dtype=dtype,
             chunks=arrays[key].shape,
             serializer=BytesCodec(),
-            compressors=(ZstdCodec(level=1, checksum=True), Crc32cCodec()),
+            compressors=(Crc32cCodec(),),
+            chunk_key_encoding={"name": "default", "separator": "."},
             dimension_names=("z", "y", "x"),
             fill_value=0,
         )
@@ -155,18 +158,31 @@ def finished_sources(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def read_arrays(path: Path, name: str) -> dict[str, np.ndarray]:
-    """Read the arrays of a source, unchecked but for their codecs' checksums.
+    """Map the arrays of a source into memory, unchecked.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (size, size, size)
+        Read-only; pages are read when they are used.
 
     Raises
     ------
     StoreError
-        If one cannot be decoded.
+        If one is not there or not of its size.
     """
-    try:
-        group = zarr.open_group(path / name, mode="r")
-        return {key: np.asarray(group[key][:]) for key in ARRAYS}  # type: ignore[index]
-    except (KeyError, ValueError, RuntimeError, OSError) as error:
-        raise StoreError(f"{path}: source {name} is damaged; run synth prepare again to mend it") from error
+    size = int(store_attributes(path)["size"])
+    arrays = {}
+    for key, dtype in ARRAYS.items():
+        file, count = path / name / key / "c.0.0.0", size**3
+        try:
+            if file.stat().st_size != count * np.dtype(dtype).itemsize + _CHECKSUM:
+                raise ValueError
+            arrays[key] = np.memmap(file, np.dtype(dtype).newbyteorder("<"), "r", shape=(size, size, size)).view(
+                np.ndarray
+            )
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path}: source {name} is damaged; run synth prepare again to mend it") from error
+    return arrays
 
 
 def content_sha256(arrays: dict[str, np.ndarray], provenance: dict[str, Any]) -> str:

@@ -11,12 +11,14 @@ import numpy as np
 from pydantic import ValidationError
 
 from scans.errors import StoreError
-from scans.preparation import Statistics, scale
+from scans.normalisation import Statistics, scale
 from scans.region import Region
 from synth.source_store import content_sha256, finished_sources, read_arrays, store_attributes
 
+MOST_NORMALS = 96  # that a process keeps in the network's units: at 128 voxels 4 MB each, and 2 MB encoded
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Source:
     """A prepared normal scan.
 
@@ -61,29 +63,49 @@ class Source:
 
         Returns
         -------
-        ndarray of float32, same shape
-            Every number is exact in float16.
+        ndarray of float16, same shape
         """
-        return scale(raw, self.statistics).astype(np.float16).astype(np.float32)
+        return scale(raw, self.statistics).astype(np.float16)
 
-    @functools.cached_property
+    @property
     def normal(self) -> np.ndarray:
         """The scan in the network's units, float16, shape (z, y, x); 0 outside the foreground."""
-        return np.where(self.foreground, self.to_network(self.intensity), np.float32(0)).astype(np.float16)
+        return _normal(self)
+
+    @property
+    def layer(self) -> np.ndarray:
+        """`normal` as float32: the layer that whole samples are pasted on."""
+        return _layer(self)
 
     @functools.cached_property
-    def _roi_voxels(self) -> np.ndarray:
-        return np.flatnonzero(self.roi).astype(np.int32)
+    def _roi_ends(self) -> np.ndarray:
+        """How many ROI voxels there are up to the end of each plane."""
+        return np.cumsum(np.count_nonzero(self.roi, axis=(1, 2)))
 
     @property
     def roi_count(self) -> int:
         """Voxels of `roi`."""
-        return int(self._roi_voxels.size)
+        return int(self._roi_ends[-1])
 
     def roi_voxel(self, position: int) -> tuple[int, int, int]:
         """Return the index (z, y, x) of voxel number `position` of `roi`, in C order."""
-        z, y, x = np.unravel_index(int(self._roi_voxels[position]), self.roi.shape)
-        return int(z), int(y), int(x)
+        z = int(np.searchsorted(self._roi_ends, position, side="right"))
+        before = int(self._roi_ends[z - 1]) if z else 0
+        y, x = np.unravel_index(np.flatnonzero(self.roi[z])[position - before], self.roi[z].shape)
+        return z, int(y), int(x)
+
+
+# Arrays of a source are mapped files, shared by all workers of a machine; these are each worker's own, so few are kept.
+
+
+@functools.lru_cache(maxsize=MOST_NORMALS)
+def _normal(source: Source) -> np.ndarray:
+    return np.where(source.foreground, source.to_network(source.intensity), np.float16(0))
+
+
+@functools.lru_cache(maxsize=MOST_NORMALS // 4)
+def _layer(source: Source) -> np.ndarray:
+    return source.normal.astype(np.float32)
 
 
 class SourceStore:
@@ -159,8 +181,8 @@ class SourceStore:
             name=name,
             intensity=arrays["intensity"],
             lent=arrays["lent"],
-            roi=arrays["roi"].astype(bool),
-            foreground=arrays["foreground"].astype(bool),
+            roi=arrays["roi"].view(bool),
+            foreground=arrays["foreground"].view(bool),
             spacing_mm=(z, y, x),
             mean=provenance["mean"],
             statistics=Statistics.from_json(statistics or {}),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from scans.preparation import Statistics
+from scans.normalisation import Statistics
 from scans.region import Region
 from synth.source_store import open_to_write, write_source
 from synth.sources import SourceStore

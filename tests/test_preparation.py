@@ -12,7 +12,8 @@ from scans.catalog import find_cases, load_catalog, read_case
 from scans.errors import ScanError
 from scans.foreground import border_value, find_foreground
 from scans.frame import Frame, fit_frame, from_frame, to_frame
-from scans.preparation import Statistics, normalise, prepare
+from scans.normalisation import Statistics, normalise
+from scans.preparation import prepare
 from scans.region import FieldOfView, Region
 from scans.volume import Grid, Volume
 

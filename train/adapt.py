@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from scans.errors import CheckpointError
-from scans.preparation import Statistics
+from scans.normalisation import Statistics
 from scans.region import Region
 from synth.corpus import Corpus
 from train import hardware, loop

@@ -8,7 +8,8 @@ import numpy as np
 
 from scans.catalog import Case, Dataset, find_cases, load_catalog, read_case
 from scans.errors import CatalogError, ScanError, UserError
-from scans.preparation import Statistics, normalise, prepare, to_frame
+from scans.normalisation import Statistics, normalise
+from scans.preparation import prepare, to_frame
 from scans.region import Region
 
 

@@ -45,7 +45,7 @@ class Record:
     size : int
         Side of the network's cube in voxels.
     statistics : dict or None
-        ``scans.preparation.Statistics`` shared by all scans, None where each has its own.
+        ``scans.normalisation.Statistics`` shared by all scans, None where each has its own.
     data : dict
         What it was trained on: hashes, source names, terms, held-out sources or cases.
     threshold : dict or None

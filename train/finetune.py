@@ -12,7 +12,7 @@ from torch import nn
 
 from scans.catalog import load_catalog
 from scans.errors import CatalogError
-from scans.preparation import Statistics
+from scans.normalisation import Statistics
 from scans.region import Region
 from train import hardware, loop
 from train.cases import RealScan, dataset_cases, prepare_cases

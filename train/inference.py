@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from scans.errors import CheckpointError
-from scans.preparation import Prepared, Statistics, from_frame, normalise, prepare
+from scans.normalisation import Statistics, normalise
+from scans.preparation import Prepared, from_frame, prepare
 from scans.region import Region
 from scans.volume import Volume
 from train import hardware
