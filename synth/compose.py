@@ -1,22 +1,24 @@
 """Compose: blend a tumour layer into a normal scan (Eq. 5)."""
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scans.region import Synthesis
-from synth.place import Stamp, clip, elastic_control
+from synth.place import Stamp, clip, cut, elastic_control
 from synth.recipe import Recipe
 from synth.sample import Box, Sample, Tumour
-from synth.shape import make_form
-from synth.texture import blur_radius, displacement_field, gaussian_blur, linear_transform, warp
+from synth.texture import blur_radius, gaussian_blur, linear_transform, warp
 
 if TYPE_CHECKING:
     from synth.sources import Source
 
 
-def make_sample(recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis) -> Sample:
+def make_sample(
+    recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis, out: Sample | None = None
+) -> Sample:
     """Make the sample that a recipe describes.
 
     Parameters
@@ -26,17 +28,29 @@ def make_sample(recipe: Recipe, normal: "Source", donor: "Source", settings: Syn
         The sources it names.
     settings : Synthesis
         The settings it was drawn with.
+    out : Sample, optional
+        An earlier sample of this size, whose arrays are written over: fresh memory costs more than the sample.
 
     Returns
     -------
     Sample
         Every number is exact in float16, so that Eq. 5 holds on what is stored.
     """
-    tumour = make_tumour(recipe, normal, donor, settings)
-    layer = normal.normal.astype(np.float32)
-    composite, texture, mask = layer.copy(), np.zeros_like(layer), np.zeros(layer.shape, np.uint8)
-    composite[tumour.box], texture[tumour.box], mask[tumour.box] = tumour.composite, tumour.texture, tumour.mask
-    return Sample(composite, layer, texture, mask, tumour.alpha)
+    return paste(normal, make_tumour(recipe, normal, donor, settings), out)
+
+
+def paste(normal: "Source", tumour: Tumour, out: Sample | None = None) -> Sample:
+    """Lay a tumour over its normal; `out` as of `make_sample`."""
+    if out is None:
+        shape = normal.roi.shape
+        composite, layer, texture = (np.empty(shape, np.float32) for _ in range(3))
+        out = Sample(composite, layer, texture, np.empty(shape, np.uint8), 0.0)
+    out.normal[:] = out.composite[:] = normal.layer
+    out.texture.fill(0)
+    out.mask.fill(0)
+    out.composite[tumour.box], out.texture[tumour.box] = tumour.composite, tumour.texture
+    out.mask[tumour.box] = tumour.mask
+    return replace(out, alpha=tumour.alpha)
 
 
 def make_tumour(recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis) -> Tumour:
@@ -47,28 +61,36 @@ def make_tumour(recipe: Recipe, normal: "Source", donor: "Source", settings: Syn
     Tumour
         Its box holds the mask and, with ``mask.soft_mm``, the soft edge around it.
     """
-    form = make_form(
+    whole = cut(
         recipe.volume_mm3, recipe.axis_ratio, recipe.rotation, recipe.octaves, settings.shape.amplitude,
-        recipe.noise_seed,
+        recipe.noise_seed, normal.spacing_mm,
     )  # fmt: skip
-    stamp = Stamp(form, normal.roi, normal.spacing_mm, settings.elastic, recipe.elastic_seed)
-    tight, shape, _ = stamp.place(recipe.centre)
-    alpha = np.float32(recipe.alpha)
-
-    # The blend may reach further than the mask, by the width of its soft edge.
-    reach = [blur_radius(settings.mask.soft_mm / side) for side in normal.spacing_mm]
-    box = clip(tight, reach, normal.roi.shape[0])
-    mask = np.zeros([part.stop - part.start for part in box], np.uint8)
-    mask[tuple(slice(t.start - b.start, t.stop - b.start) for t, b in zip(tight, box, strict=True))] = shape
-    weight = mask.astype(np.float32)
+    stamp = Stamp(whole, normal.roi, normal.spacing_mm, settings.elastic, recipe.elastic_seed)
+    box, mask, _ = stamp.place(recipe.centre)
+    weight = mask
     if settings.mask.soft_mm:
-        soft = (settings.mask.soft_mm / side for side in normal.spacing_mm)
-        weight = gaussian_blur(weight, tuple(soft)) * normal.roi[box]  # type: ignore[arg-type]
+        box, mask, weight = _soften(box, mask, settings.mask.soft_mm, normal)
 
-    tau = normal.to_network(make_texture(recipe, normal, donor, settings, box, mask))
-    composite = blend(normal.normal[box].astype(np.float32), tau, alpha * weight)
-    target = tau if settings.texture_target == "texture" else composite
-    return Tumour(box, composite.astype(np.float16), (target * mask).astype(np.float16), mask, float(alpha))
+    tau = make_texture(recipe, normal, donor, settings, box, mask)
+    composite, texture = normal.normal[box].copy(), np.zeros(mask.shape, np.float16)
+    touched = np.flatnonzero(weight != 0)  # all below is for the tumour's voxels alone, a third of its box
+    layer = normal.to_network(tau.ravel()[touched])
+    alpha = np.float32(recipe.alpha)
+    blended = blend(composite.ravel()[touched], layer, alpha * weight.ravel()[touched])
+    target = layer if settings.texture_target == "texture" else blended
+    composite.ravel()[touched] = blended
+    texture.ravel()[touched] = np.where(mask.ravel()[touched], target, np.float16(0))
+    return Tumour(box, composite, texture, mask, float(alpha))
+
+
+def _soften(box: Box, mask: np.ndarray, soft_mm: float, normal: "Source") -> tuple[Box, np.ndarray, np.ndarray]:
+    """Blur a mask's edge for the blend: the wider box, the mask in it, and its soft twin, 0 outside the ROI."""
+    sigma_vox = [soft_mm / side for side in normal.spacing_mm]
+    wide = clip(box, [blur_radius(sigma) for sigma in sigma_vox], normal.roi.shape[0])
+    binary = np.zeros([part.stop - part.start for part in wide], np.uint8)
+    binary[tuple(slice(b.start - w.start, b.stop - w.start) for b, w in zip(box, wide, strict=True))] = mask
+    soft = gaussian_blur(binary.astype(np.float32), (sigma_vox[0], sigma_vox[1], sigma_vox[2])) * normal.roi[wide]
+    return wide, binary, soft
 
 
 def blend(normal: np.ndarray, texture: np.ndarray, weight: np.ndarray | np.float32) -> np.ndarray:
@@ -79,16 +101,16 @@ def blend(normal: np.ndarray, texture: np.ndarray, weight: np.ndarray | np.float
 
     Parameters
     ----------
-    normal, texture : ndarray of float32
-        Exact in float16.
+    normal, texture : ndarray of float16
     weight : float32, or ndarray of float32
 
     Returns
     -------
-    ndarray of float32
-        Exact in float16; equal to `normal` where `weight` is 0.
+    ndarray of float16
+        Equal to `normal` where `weight` is 0.
     """
-    return (normal + weight * (texture - normal)).astype(np.float16).astype(np.float32)
+    below = normal.astype(np.float32)
+    return (below + weight * (texture.astype(np.float32) - below)).astype(np.float16)
 
 
 def make_texture(
@@ -114,14 +136,14 @@ def make_texture(
     sigma = [recipe.sigma_mm / side for side in normal.spacing_mm] if settings.blur.enabled else [0.0, 0.0, 0.0]
     size = normal.roi.shape[0]
     wide = clip(box, [blur_radius(s) for s in sigma], size)
-    field = None
+    control_vox = None
     if settings.elastic.enabled:
-        field = displacement_field(elastic_control(settings.elastic, recipe.elastic_seed), size, wide)
+        control_mm = elastic_control(settings.elastic, recipe.elastic_seed)
+        control_vox = control_mm / np.reshape(normal.spacing_mm, (3, 1, 1, 1))
     lent = donor.lent if settings.donor.outside == "mirror" else np.where(donor.foreground, donor.lent, np.float32(0))
-    texture = warp(lent, wide, normal.spacing_mm, recipe.shift, field)
-    texture = gaussian_blur(texture, (sigma[0], sigma[1], sigma[2]))
+    texture = warp(lent, wide, recipe.shift, control_vox)
     z, y, x = (slice(b.start - w.start, b.stop - w.start) for b, w in zip(box, wide, strict=True))
-    texture = texture[z, y, x]
+    texture = gaussian_blur(texture, (sigma[0], sigma[1], sigma[2]), (z, y, x))
     if not settings.linear.enabled:
         return texture
     if settings.linear.reference == "mask":

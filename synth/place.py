@@ -1,14 +1,59 @@
 """Place: where a form sits in the normal, and what the ROI leaves of it."""
 
+import functools
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from scans.region import Elastic
 from synth.philox import Stream
 from synth.sample import Box
-from synth.shape import Form, half_box, rasterise
+from synth.shape import Form, half_box, make_form, rasterise
 from synth.texture import control_displacements, displacement_field
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A form cut into the voxels of one grid, before the ROI takes its part.
+
+    Attributes
+    ----------
+    form : Form
+    voxels : ndarray of uint8, shape (z, y, x)
+        No face of this box is empty.
+    start : tuple of int
+        Its first voxel (z, y, x), counted from the form's centre voxel.
+    count : int
+        Voxels inside the form.
+    """
+
+    form: Form
+    voxels: np.ndarray
+    start: tuple[int, int, int]
+    count: int
+
+
+@functools.lru_cache(maxsize=1)  # drawing a recipe and making its sample ask for the same one
+def cut(
+    volume_mm3: float,
+    axis_ratio: float,
+    rotation: tuple[float, float, float, float],
+    octaves: int,
+    amplitude: float,
+    noise_seed: int,
+    spacing_mm: tuple[float, float, float],
+) -> Cut:
+    """Make a form and cut it into voxels; parameters as of `synth.shape.make_form` and `synth.shape.rasterise`."""
+    form = make_form(volume_mm3, axis_ratio, rotation, octaves, amplitude, noise_seed)
+    half = half_box(form, spacing_mm)
+    start = (-half[0], -half[1], -half[2])
+    voxels = rasterise(form, spacing_mm, start, (2 * half[0] + 1, 2 * half[1] + 1, 2 * half[2] + 1))
+    # The box above is safe, not tight; what follows costs by the voxel, so it works on a tight one.
+    z, y, x = tight_box(voxels)
+    tight = np.ascontiguousarray(voxels[z, y, x])
+    tight.flags.writeable = False  # shared by all who ask
+    return Cut(form, tight, (start[0] + z.start, start[1] + y.start, start[2] + x.start), int(tight.sum()))
 
 
 class Stamp:
@@ -16,7 +61,8 @@ class Stamp:
 
     Parameters
     ----------
-    form : Form
+    whole : Cut
+        For voxels of `spacing_mm`.
     roi : ndarray of bool, shape (z, y, x)
         Where a tumour may be visible.
     spacing_mm : tuple of float
@@ -28,23 +74,15 @@ class Stamp:
 
     def __init__(
         self,
-        form: Form,
+        whole: Cut,
         roi: np.ndarray,
         spacing_mm: tuple[float, float, float],
         elastic: Elastic,
         elastic_seed: int,
     ) -> None:
-        self._form, self._roi, self._spacing_mm = form, roi, spacing_mm
+        self._whole, self._roi, self._spacing_mm = whole, roi, spacing_mm
         self._control = elastic_control(elastic, elastic_seed) if elastic.enabled and elastic.mask else None
         self._reach = [math.ceil(elastic.max_displacement_mm / side) for side in spacing_mm]
-        half = half_box(form, spacing_mm)
-        start, shape = tuple(-n for n in half), tuple(2 * n + 1 for n in half)
-        voxels = rasterise(form, spacing_mm, start, shape)  # type: ignore[arg-type]
-        # The box above is safe, not tight; what follows costs by the voxel, so it works on a tight one.
-        hits = [np.flatnonzero(voxels.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-        self._voxels = voxels[tuple(slice(hit[0], hit[-1] + 1) for hit in hits)]
-        self._start = [first + int(hit[0]) for first, hit in zip(start, hits, strict=True)]
-        self._count = int(self._voxels.sum())
 
     def place(self, centre: tuple[int, int, int]) -> tuple[Box, np.ndarray, float]:
         """Put the form at a centre voxel and cut it to the ROI.
@@ -62,19 +100,27 @@ class Stamp:
         kept : float
             Voxels of the mask over voxels of the whole form.
         """
-        size = self._roi.shape[0]
-        tight = [slice(c + s, c + s + n) for c, s, n in zip(centre, self._start, self._voxels.shape, strict=True)]
+        size, whole = self._roi.shape[0], self._whole
+        tight = [slice(c + s, c + s + n) for c, s, n in zip(centre, whole.start, whole.voxels.shape, strict=True)]
         if self._control is None:
             box = clip((tight[0], tight[1], tight[2]), [0, 0, 0], size)
             z, y, x = (slice(b.start - t.start, b.stop - t.start) for b, t in zip(box, tight, strict=True))
-            voxels = self._voxels[z, y, x]
+            voxels = whole.voxels[z, y, x]
         else:
             box = clip((tight[0], tight[1], tight[2]), self._reach, size)
             start = tuple(part.start - middle for part, middle in zip(box, centre, strict=True))
             field = displacement_field(self._control, size, box)
-            voxels = rasterise(self._form, self._spacing_mm, start, field.shape[1:], field)
+            voxels = rasterise(whole.form, self._spacing_mm, start, field.shape[1:], field)
         mask = voxels * self._roi[box]
-        return box, mask, int(mask.sum()) / self._count
+        return box, mask, int(mask.sum()) / whole.count
+
+
+def tight_box(voxels: np.ndarray) -> Box:
+    """Return the smallest box (z, y, x) that holds all voxels that are not 0; there is at least one."""
+    filled = voxels != 0
+    shadow = filled.any(axis=0)  # along z, so that y and x need not walk through the whole box again
+    z, y, x = (np.flatnonzero(hit) for hit in (filled.any(axis=(1, 2)), shadow.any(axis=1), shadow.any(axis=0)))
+    return slice(int(z[0]), int(z[-1]) + 1), slice(int(y[0]), int(y[-1]) + 1), slice(int(x[0]), int(x[-1]) + 1)
 
 
 def clip(box: Box, by: list[int], size: int) -> Box:
