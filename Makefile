@@ -10,6 +10,8 @@ SIZE       ?= 128
 N          ?= 500
 SEED       ?= 0
 CLUSTER    ?= local
+WORKERS    ?=
+DRY_RUN    ?=
 SET        ?=
 SOURCES    ?= out/sources.zarr
 CORPUS     ?= out/corpus.zarr
@@ -30,7 +32,7 @@ help: ## List the targets and the variables
 	@echo "Variables (now):"
 	@echo "  CATALOG=$(CATALOG) DATASET=$(DATASET) REGION=$(REGION) SIZE=$(SIZE) N=$(N) SEED=$(SEED) CLUSTER=$(CLUSTER)"
 	@echo "  SOURCES=$(SOURCES) CORPUS=$(CORPUS) RUN=$(RUN) STEPS=$(STEPS) CHECKPOINT=$(CHECKPOINT) SCAN=$(SCAN)"
-	@echo "  FOLD=$(FOLD) FRACTION=$(FRACTION) OUT=$(OUT) SET=$(SET)"
+	@echo "  FOLD=$(FOLD) FRACTION=$(FRACTION) OUT=$(OUT) SET=$(SET) WORKERS=$(WORKERS) DRY_RUN=$(DRY_RUN)"
 
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Layered Tumors needs Python 3.11 to 3.13; set PYTHON=python3.12, say") if not (3, 11) <= sys.version_info[:2] < (3, 14) else None'
@@ -47,16 +49,19 @@ demo-data: setup
 demo: demo-data ## Synthesis, training, zero-shot segmentation and a report, on scans from package registries
 	$(BIN)/python examples/demo.py $(if $(OUT),--out $(OUT))
 
-synth: setup ## Sources and a corpus of N samples: DATASET="A B" or REGION=brain-flair, N, SEED, SIZE, CLUSTER, CORPUS
+WHERE    = --cluster $(CLUSTER) $(if $(WORKERS),--workers $(WORKERS))
+GENERATE = $(BIN)/synth generate --sources $(SOURCES) --out $(CORPUS) -n $(N) --seed $(SEED) $(WHERE) $(addprefix --set ,$(SET)) $(if $(filter-out 0,$(DRY_RUN)),--dry-run)
+
+synth: setup ## Sources and a corpus of N samples: DATASET="A B" or REGION=brain-flair, N, SEED, SIZE, CLUSTER, CORPUS; DRY_RUN=1 tells the cost
 ifneq ($(strip $(DATASET)$(REGION)),)
-	$(BIN)/synth prepare --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) $(if $(REGION),--region $(REGION)) --out $(SOURCES) --size $(SIZE)
-	$(BIN)/synth generate --sources $(SOURCES) --out $(CORPUS) -n $(N) --seed $(SEED) --cluster $(CLUSTER) $(addprefix --set ,$(SET))
+	$(BIN)/synth prepare --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) $(if $(REGION),--region $(REGION)) --out $(SOURCES) --size $(SIZE) $(WHERE)
+	$(GENERATE)
 else
 	@echo "No dataset is configured, so the demo's two brain scans are used: good for a try, not for a model."
 	@echo "Your own scans: set their root (synth scan tells which variable) and run make synth REGION=brain-flair N=50000"
 	$(MAKE) demo-data
-	$(BIN)/synth prepare --catalog catalogs/demo.yaml --dataset demo-mni152 --dataset demo-papaya --out $(SOURCES) --size $(SIZE)
-	$(BIN)/synth generate --sources $(SOURCES) --out $(CORPUS) -n $(N) --seed $(SEED) --cluster $(CLUSTER) $(addprefix --set ,$(SET))
+	$(BIN)/synth prepare --catalog catalogs/demo.yaml --dataset demo-mni152 --dataset demo-papaya --out $(SOURCES) --size $(SIZE) $(WHERE)
+	$(GENERATE)
 endif
 
 pretrain: setup ## Train the network to undo the blend: CORPUS, RUN, STEPS, SEED

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     OSError
         E.g. when the disk is full; the temporary file is removed.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -53,18 +54,25 @@ def sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def only_writer(store: Path) -> Iterator[None]:
+def only_writer(store: Path, shared: bool = False) -> Iterator[None]:
     """Hold a store against a second run into it; the lock goes with the process that holds it, however that ends.
+
+    Parameters
+    ----------
+    store : Path
+    shared : bool
+        Let others in that share too, but nobody who wants it alone.
 
     Raises
     ------
     StoreError
         If another run holds it.
     """
-    # A file of its own: network file systems refuse an exclusive lock on a folder.
-    with (store / ".lock").open("w") as file:
+    # A file of its own, open to read and write: network file systems refuse a lock on a folder, and each kind of
+    # lock wants its kind of access.
+    with (store / ".lock").open("a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StoreError(
                 f"{store} is being written by another run; wait for it, or choose another --out"

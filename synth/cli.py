@@ -14,6 +14,7 @@ from scans.terminal import command_line, err, out, run
 
 if TYPE_CHECKING:
     from synth.corpus import Corpus
+    from synth.shards import Plan
 
 app = command_line(
     "Make a corpus of artificial tumours from healthy 3D scans.\n\n"
@@ -23,6 +24,12 @@ app = command_line(
 
 CatalogOption = Annotated[Path, typer.Option("--catalog", help="The catalog of datasets and regions.")]
 CorpusArgument = Annotated[Path, typer.Argument(help="The corpus.", metavar="CORPUS")]
+ClusterOption = Annotated[
+    str, typer.Option(help="`local`, `tcp://host:8786`, or a YAML file for a job queue (docs/cluster.md).")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option(help="Worker processes of `local`; all cores if not given, this process alone if 0.")
+]
 DEFAULT_CATALOG = Path("data_catalog.yaml")
 
 
@@ -58,6 +65,8 @@ def prepare(
     ] = None,
     catalog: CatalogOption = DEFAULT_CATALOG,
     size: Annotated[int, typer.Option(help="Voxels along each side of the network's cube.")] = 128,
+    cluster: ClusterOption = "local",
+    workers: WorkersOption = None,
 ) -> None:
     """Bring healthy scans into the network's space: orient, resample, crop, measure.
 
@@ -80,7 +89,7 @@ def prepare(
     if not dataset:
         raise CatalogError("give --dataset NAME (synth scan lists them), or --region NAME")
     with _bar("scans") as advance:
-        report = prepare_datasets(loaded, dataset, store, size, advance)
+        report = prepare_datasets(loaded, dataset, store, size, cluster, workers, advance, _say)
     for case, sentence in report.failed:
         err.print(f"left out {case}: {sentence}", style="yellow", markup=False)
     out.print(f"{store}: {len(report.done)} prepared, {len(report.kept)} kept, {len(report.failed)} left out")
@@ -96,15 +105,18 @@ def generate(
     corpus: Annotated[Path, typer.Option("--out", help="The corpus to make, or to finish.")],
     samples: Annotated[int, typer.Option("-n", "--samples", help="Samples in the corpus.")],
     seed: Annotated[int, typer.Option(help="Two corpora of one seed are the same, byte for byte.")] = 0,
-    cluster: Annotated[
-        str, typer.Option(help="`local`, `tcp://host:8786`, or a YAML file for a job queue (docs/cluster.md).")
-    ] = "local",
-    workers: Annotated[int | None, typer.Option(help="Worker processes; all cores if not given.")] = None,
+    cluster: ClusterOption = "local",
+    workers: WorkersOption = None,
+    shards: Annotated[
+        str | None,
+        typer.Option(help="Make only these, beside others that make the rest: `3::100` is shard 3, 103, 203, ..."),
+    ] = None,
     shard_size: Annotated[int, typer.Option(help="Samples a shard; part of what makes the bytes.")] = 64,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Override a setting, e.g. `shape.volume_mm3=[500,9000]`; give several times."),
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and make nothing.")] = False,
 ) -> None:
     """Blend artificial tumours into the sources: the corpus.
 
@@ -113,23 +125,53 @@ def generate(
     """
     from scans.region import override
     from synth.generate import generate as make
-    from synth.generate import make_plan
+    from synth.generate import make_plan, parse_shards
+    from synth.progress import ShardProgress
     from synth.sources import SourceStore
 
     store = SourceStore(sources)
     plan = make_plan(store, samples, seed, override(store.region.synthesis, settings or []), shard_size)
-    with _bar("samples") as advance:
-        advance(0, plan.samples)
-        outcome = make(plan, sources, corpus, cluster, workers, lambda _shard, count: advance(count, plan.samples))
+    only = None if shards is None else parse_shards(shards)
+    if dry_run:
+        _print_estimate(plan, sources, cluster, workers)
+        return
+    asked = range(plan.shard_count)[only or slice(None)]
+    if only is not None and cluster == "local" and workers is None:
+        workers = 0  # a job of an array has its one core, and many beside it
+    with ShardProgress(err, len(asked), sum(len(plan.indices(shard)) for shard in asked)) as progress:
+        outcome = make(plan, sources, corpus, cluster, workers, only, progress.step, progress.say)
     for reason in dict.fromkeys(outcome.failed.values()):
-        shards = [str(shard) for shard, why in sorted(outcome.failed.items()) if why == reason]
-        named = ", ".join(shards[:12]) + (f" and {len(shards) - 12} more" if len(shards) > 12 else "")
+        numbers = [str(shard) for shard, why in sorted(outcome.failed.items()) if why == reason]
+        named = ", ".join(numbers[:12]) + (f" and {len(numbers) - 12} more" if len(numbers) > 12 else "")
         err.print(f"failed: shard {named}: {reason}", style="red", markup=False)
     if outcome.failed:
-        err.print(f"{corpus}: {len(outcome.failed)} of {plan.shard_count} shards are missing; run the command again")
+        err.print(f"{corpus}: {len(outcome.failed)} of {len(asked)} shards are missing; run the command again")
         raise typer.Exit(1)
+    if only is not None:
+        out.print(f"{corpus}: {len(asked)} of {plan.shard_count} shards are done ({outcome.kept} kept from before)")
+        out.print(f"next: synth info {corpus}, which counts the shards; without --shards the command makes the rest")
+        return
     out.print(f"{corpus}: {plan.samples} samples in {plan.shard_count} shards ({outcome.kept} kept from before)")
     out.print(f"next: synth verify {corpus}; synth show {corpus}; train pretrain --corpus {corpus} --out runs/first")
+
+
+def _print_estimate(plan: "Plan", sources: Path, cluster: str, workers: int | None) -> None:
+    from synth.cluster import expected_workers
+    from synth.dry_run import estimate
+    from synth.progress import size_of, time_of
+
+    cost = estimate(plan, sources, expected_workers(cluster, workers))
+    table = Table(show_header=False, box=None)
+    for name, value in {
+        "samples": f"{cost.samples} of {plan.size}³ voxels",
+        "shards": f"{cost.shards}, {plan.shard_size} samples each",
+        "on disk": size_of(cost.bytes),
+        "work": f"{cost.core_seconds / 3600:.3g} core-hours ({cost.core_seconds / cost.samples * 1e3:.1f} ms a sample)",
+        "time": f"{time_of(cost.wall_seconds)} on {cost.workers} worker{'s' * (cost.workers > 1)}, plus their start",
+    }.items():
+        table.add_row(name, value)
+    out.print(table)
+    out.print(f"reckoned from {cost.measured} samples made and encoded here, in a temporary folder; nothing is kept")
 
 
 @app.command()
@@ -209,6 +251,48 @@ def show(
 
 
 @app.command()
+def stats(
+    sources: Annotated[Path, typer.Option(help="The sources, made by synth prepare.")],
+    page: Annotated[Path, typer.Option("--out", help="The HTML page to write.")] = Path("stats.html"),
+    samples: Annotated[int, typer.Option("-n", "--samples", help="Samples to draw and to measure.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="That of the corpus.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Worker processes; all cores if not given, this process alone if 0.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a setting, as for synth generate; give several times.")
+    ] = None,
+) -> None:
+    """Measure what a corpus will hold: volume, shape, contrast and position beside the laws they are drawn from.
+
+    Example: `synth stats --sources sources.zarr --out stats.html`. No corpus is needed: a corpus of these sources,
+    settings and seed holds the same recipes. Exits with 1 if two samples share a recipe, a noise seed or a mask.
+    """
+    from scans.region import override
+    from synth.cluster import expected_workers
+    from synth.generate import make_plan
+    from synth.sources import SourceStore
+    from synth.stats import measure
+    from synth.stats_page import told, write_page
+
+    if not page.parent.is_dir():
+        raise UserError(f"--out {page}: there is no folder {page.parent}")
+    store = SourceStore(sources)
+    plan = make_plan(store, samples, seed, override(store.region.synthesis, settings or []))
+    processes = expected_workers() if workers is None else workers
+    with _bar("samples") as advance:
+        advance(0, samples)
+        measured = measure(sources, plan.settings, seed, samples, processes, lambda count: advance(count, samples))
+    write_page(measured, store, page)
+    out.print(f"wrote {page}", markup=False)
+    duplicates = measured.duplicates()
+    if any(duplicates.values()):
+        err.print(f"duplicates: {told(duplicates)}", style="red", markup=False)
+        raise typer.Exit(1)
+    out.print(f"no duplicates among {samples:,} recipes, noise seeds and masks")
+
+
+@app.command()
 def export(
     corpus: CorpusArgument,
     folder: Annotated[Path, typer.Option("--out", help="The folder to write into.")],
@@ -250,6 +334,10 @@ def _bar(unit: str) -> Iterator[Callable[[int, int], None]]:
     ) as progress:
         task = progress.add_task(unit, total=None)
         yield lambda steps, total: progress.update(task, advance=steps, total=total)
+
+
+def _say(sentence: str) -> None:
+    err.print(sentence, markup=False)
 
 
 if __name__ == "__main__":

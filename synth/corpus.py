@@ -6,7 +6,7 @@ The layout on disk is written down in ``docs/corpus-format.md``.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from scans.errors import StoreError
 from synth.sample import Sample
 
 FORMAT = "layered-tumors-corpus"
-VERSION = 1
+VERSION = 2
 VOLUMES = ("composite", "normal", "texture", "mask")  # arrays of shape (N, z, y, x)
 ARRAYS = (*VOLUMES, "alpha", "recipes")
 
@@ -39,7 +39,7 @@ class Receipt:
     files : dict
         ``{key inside the store: {"bytes": int, "sha256": str}}``.
     content : str
-        SHA-256 over the decoded arrays, so that it does not depend on a compressor's version.
+        SHA-256 over what the samples hold, so that it does not depend on a compressor's version.
     """
 
     shard: int
@@ -93,6 +93,7 @@ class Corpus:
         self._arrays = {name: _array(group, name, self.path) for name in ARRAYS}
         self._columns: list[str] = [str(c) for c in self._arrays["recipes"].attrs["columns"]]  # type: ignore[union-attr]
         self.recipes: np.ndarray = np.asarray(self._arrays["recipes"][:])
+        self.alpha: np.ndarray = np.asarray(self._arrays["alpha"][:])
         self.normal: np.ndarray = self.recipes[:, self._columns.index("normal")].astype(int)
         self.donor: np.ndarray = self.recipes[:, self._columns.index("donor")].astype(int)
 
@@ -162,7 +163,7 @@ class Corpus:
             normal=volume["normal"].astype(np.float32),
             texture=volume["texture"].astype(np.float32),
             mask=volume["mask"],
-            alpha=float(np.asarray(self._arrays["alpha"][position])),
+            alpha=float(self.alpha[position]),
         )
 
     def __iter__(self) -> Iterator[Sample]:
@@ -179,26 +180,34 @@ class Corpus:
         return float(z), float(y), float(x)
 
 
-def read_receipts(path: Path) -> dict[int, Receipt]:
+def read_receipts(path: Path, shards: Iterable[int] | None = None) -> dict[int, Receipt]:
     """Read the receipts of a corpus; one that is not valid JSON of a receipt counts as absent.
 
     Parameters
     ----------
     path : Path
         The store.
+    shards : iterable of int, optional
+        Only theirs; all if not given.
 
     Returns
     -------
     dict of int to Receipt
     """
     receipts = {}
-    for file in sorted((path / "receipts").glob("*.json")):
+    files = sorted((path / "receipts").glob("*.json")) if shards is None else [receipt_file(path, s) for s in shards]
+    for file in files:
         try:
             receipt = Receipt(**json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, FileNotFoundError):
             continue
         receipts[receipt.shard] = receipt
     return receipts
+
+
+def receipt_file(path: Path, shard: int) -> Path:
+    """Return where the receipt of a shard lies."""
+    return path / "receipts" / f"{shard:06d}.json"
 
 
 def _check_sizes(path: Path, receipts: dict[int, Receipt]) -> None:

@@ -1,22 +1,41 @@
-"""Generate: sources and settings in, a corpus out; one Dask task a shard."""
+"""Generate: sources and settings in, a corpus out; one task a shard."""
 
+import contextlib
 import functools
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from scans.durable import only_writer
-from scans.errors import StoreError, UserError
+from scans.errors import StoreError
 from scans.region import Synthesis
-from synth.cluster import open_cluster
-from synth.compose import make_sample
-from synth.recipe import draw_recipe
-from synth.shards import Assembly, Plan, create, load_plan, sweep, unfinished, write_shard
-from synth.sources import Source, SourceStore
+from synth.cluster import check_workers, open_cluster
+from synth.shards import Plan, create, sweep, unfinished
+from synth.sources import SourceStore
+from synth.tasks import Failure, run_tasks
+from synth.worker import make_shard
 
-_IN_FLIGHT = 4  # shards submitted per worker: enough to keep it busy, few enough for any number of shards
-_TRIES = 2  # of a shard that fails
+
+@dataclass(frozen=True)
+class Step:
+    """What came of one shard.
+
+    Attributes
+    ----------
+    shard : int
+    samples : int
+        In that shard.
+    outcome : {"kept", "made", "failed"}
+        Finished by an earlier run, or by this one, or not.
+    bytes : int
+        Written now.
+    """
+
+    shard: int
+    samples: int
+    outcome: Literal["kept", "made", "failed"]
+    bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,7 +105,9 @@ def generate(
     out: Path,
     cluster: str = "local",
     workers: int | None = None,
-    finished: Callable[[int, int], None] = lambda shard, samples: None,
+    only: slice | None = None,
+    finished: Callable[[Step], None] = lambda step: None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Outcome:
     """Make a corpus, or finish one that an earlier run began.
 
@@ -101,8 +122,12 @@ def generate(
         Where to work; see :func:`synth.cluster.open_cluster`.
     workers : int, optional
         Worker processes of ``local``; all cores if not given, none (this process works) if 0.
+    only : slice, optional
+        Of the shards: make those alone, beside others that make the rest; all if not given.
     finished : callable
-        Called with (shard, samples in it) as each shard is done, those of an earlier run first.
+        Called as each shard ends, those of an earlier run first.
+    say : callable
+        Called with a sentence about the cluster: the dashboard's address, workers that go and come.
 
     Returns
     -------
@@ -110,104 +135,59 @@ def generate(
 
     Raises
     ------
+    CatalogError
+        If there is no such cluster, or its scheduler goes away.
     StoreError
         If `out` holds something else, or another run is writing it.
     """
+    check_workers(cluster, workers)
     create(out, plan)
-    with only_writer(out):
-        sweep(out)
-        todo = unfinished(out, plan)
-        missing = set(todo)
-        kept = [shard for shard in range(plan.shard_count) if shard not in missing]
-        for shard in kept:
-            finished(shard, len(plan.indices(shard)))
+    with only_writer(out, shared=only is not None):
+        if only is None:
+            sweep(out)
+        asked = range(plan.shard_count)[only or slice(None)]
+        missing = set(unfinished(out, plan, asked))
+        todo = [shard for shard in asked if shard in missing]
+        for shard in asked:
+            if shard not in missing:
+                finished(Step(shard, len(plan.indices(shard)), "kept"))
         failed: dict[int, str] = {}
-        results = _here(sources, out, todo) if workers == 0 else _on_cluster(sources, out, todo, cluster, workers)
-        for shard, failure in results:
-            if failure:
-                failed[shard] = failure
-            else:
-                finished(shard, len(plan.indices(shard)))
-    return Outcome(len(kept), len(todo) - len(failed), failed)
+        work = functools.partial(make_shard, sources.resolve(), out.resolve())
+        with (
+            open_cluster(cluster, workers, len(todo), say) as client,
+            contextlib.closing(run_tasks(client, work, todo, "shard", say)) as results,
+        ):
+            for shard, result in results:
+                if isinstance(result, Failure):
+                    failed[shard] = result.reason
+                    finished(Step(shard, len(plan.indices(shard)), "failed"))
+                else:
+                    finished(Step(shard, len(plan.indices(shard)), "made", result))
+        if only is None:
+            sweep(out)  # after workers that died
+    return Outcome(len(asked) - len(todo), len(todo) - len(failed), failed)
 
 
-def make_shard(sources: Path, out: Path, shard: int) -> int:
-    """Make and commit one shard; the task that a worker runs.
+def parse_shards(text: str) -> slice:
+    """Read which shards to make, as Python reads a slice: ``3::100``, ``0:50``, or one number.
 
-    Returns
-    -------
-    int
-        The shard.
+    Raises
+    ------
+    StoreError
+        If it is no such thing.
     """
-    plan = load_plan(out)
-    identity = plan.identity
-
-    def lend(position: int) -> Source:
-        source = plan.sources[position]
-        return _source(sources, identity, source["name"], source["content_sha256"])
-
-    assembly = Assembly()
-    for index in plan.indices(shard):
-        recipe = draw_recipe(lend, len(plan.sources), plan.settings, plan.seed, index)
-        normal = lend(recipe.normal)
-        assembly.add(recipe, make_sample(recipe, normal, lend(recipe.donor), plan.settings), normal.normal)
-    write_shard(out, plan, shard, assembly)
-    return shard
-
-
-@functools.lru_cache(maxsize=64)  # at 128 voxels about 25 MB a source
-def _source(store: Path, identity: str, name: str, content: str) -> Source:
-    source = _store(store, identity).load(name)
-    if source.provenance["content_sha256"] != content:
-        raise StoreError(f"{store}: source {source.name} has changed since the corpus was begun")
-    return source
-
-
-@functools.lru_cache(maxsize=1)
-def _store(path: Path, identity: str) -> SourceStore:
-    """Open a store once for each corpus: a worker may outlive what it saw, and sources may have joined since."""
-    return SourceStore(path)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, UserError):
-        return str(error)
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return f"{type(error).__name__}: {error}"
-
-
-def _here(sources: Path, out: Path, shards: list[int]) -> Iterator[tuple[int, str | None]]:
-    for shard in shards:
-        try:
-            make_shard(sources, out, shard)
-        except (UserError, OSError) as error:
-            yield shard, _reason(error)
-        else:
-            yield shard, None
-
-
-def _on_cluster(
-    sources: Path, out: Path, shards: list[int], cluster: str, workers: int | None
-) -> Iterator[tuple[int, str | None]]:
-    """Run one task a shard, a bounded number of them in flight."""
-    from distributed import as_completed
-
-    if not shards:
-        return
-    with open_cluster(cluster, workers) as client:
-        submit = functools.partial(client.submit, make_shard, sources.resolve(), out.resolve(), retries=_TRIES - 1)
-        waiting = iter(shards)
-        numbers, queue = {}, as_completed()
-
-        def submit_next(count: int) -> None:
-            for shard in itertools.islice(waiting, count):
-                future = submit(shard, key=f"shard-{shard}-of-{out.name}", pure=False)
-                numbers[future.key] = shard
-                queue.add(future)
-
-        submit_next(_IN_FLIGHT * max(len(client.scheduler_info()["workers"]), 1))
-        for future in queue:
-            error = future.exception()
-            yield numbers.pop(future.key), (_reason(error) if error else None)
-            submit_next(1)
+    try:
+        parts = [int(part) if part.strip() else None for part in text.split(":")]
+        if len(parts) == 1:
+            (first,) = parts
+            if first is None or first < 0:
+                raise ValueError
+            return slice(first, first + 1)
+        start, stop, step = (*parts, None)[:3] if len(parts) == 2 else parts
+        if any(part is not None and part < 0 for part in parts) or step == 0:
+            raise ValueError
+    except ValueError as error:
+        raise StoreError(
+            f"--shards {text}: give START::STEP, as 3::100 for shards 3, 103, 203 and so on, START:STOP, or one number"
+        ) from error
+    return slice(start, stop, step)

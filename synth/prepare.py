@@ -1,5 +1,8 @@
 """Prepare: bring the scans of datasets into the network's space, one source each, resumable."""
 
+import contextlib
+import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +19,8 @@ from scans.preparation import check_size, prepare
 from scans.region import Region
 from scans.series import series_files
 from synth import source_store
+from synth.cluster import check_workers, open_cluster
+from synth.tasks import Failure, run_tasks
 
 _ORDINARY = 2.5  # standard deviations from the median within which tissue is ordinary
 _REACHES = (1024.0, 16.0, 4.0)  # voxels inward that a mirror looks for tissue, tried in turn; the first is any
@@ -43,9 +48,12 @@ def prepare_datasets(
     names: list[str],
     out: Path,
     size: int = 128,
+    cluster: str = "local",
+    workers: int | None = None,
     progress: Callable[[int, int], None] = lambda steps, total: None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Report:
-    """Prepare every scan of some datasets; one that cannot be is named and left out.
+    """Prepare every scan of some datasets, one task each; one that cannot be is named and left out.
 
     Sources that an earlier run finished from the same files and settings are kept.
 
@@ -58,8 +66,14 @@ def prepare_datasets(
         The sources store to make or to add to.
     size : int
         Voxels along each side of the cube.
+    cluster : str
+        Where to work; see :func:`synth.cluster.open_cluster`.
+    workers : int, optional
+        Worker processes of ``local``; all cores if not given, none (this process works) if 0.
     progress : callable
         Called with (scans just finished, scans in all).
+    say : callable
+        Called with a sentence about the cluster.
 
     Returns
     -------
@@ -68,38 +82,46 @@ def prepare_datasets(
     Raises
     ------
     CatalogError
-        If a dataset is unknown, not there, or does not fit the others.
+        If a dataset is unknown, not there, or does not fit the others; if there is no such cluster.
     ScanError
         If `size` is not one a network can use.
     StoreError
         If `out` holds something else, or another run is writing it.
     """
     check_size(size)
+    check_workers(cluster, workers)
     region, cases = _collect(catalog, names)
-    report = Report()
+    datasets = {name: catalog.dataset(name) for name in names}
+    keep = functools.partial(_is_kept, out.resolve(), datasets, region, size)
+    make = functools.partial(_make_source, out.resolve(), datasets, region, size)
+    kept: set[str] = set()
+    failed: dict[str, str] = {}
     progress(0, len(cases))
-    with source_store.open_to_write(out, region, size):
+    with source_store.open_to_write(out, region, size), open_cluster(cluster, workers, len(cases), say) as client:
         finished = source_store.finished_sources(out)
-        for case in cases:
-            name = source_store.source_name(case.dataset, case.name)
-            dataset = catalog.dataset(case.dataset)
-            try:
-                if _is_kept(out, finished.get(name), case, dataset, region, size):
-                    report.kept.append(name)
-                else:
-                    source_store.write_source(out, name, *prepare_case(case, dataset, region, size))
-                    report.done.append(name)
-            except ScanError as error:
-                source_store.remove_source(out, name)
-                report.failed.append((f"{case.dataset}/{case.name}", str(error)))
-            except OSError as error:
-                raise StoreError(
-                    f"{out} cannot be written ({error.strerror or error}); mend that and run the same command again, "
-                    "finished scans are kept"
-                ) from error
-            progress(1, len(cases))
+        there = [(case, finished[_name(case)]) for case in cases if _name(case) in finished]
+        with contextlib.closing(run_tasks(client, keep, there, "check", say)) as checks:
+            for (case, _), sound in checks:
+                if sound is True:
+                    kept.add(_name(case))
+                    progress(1, len(cases))
+        todo = [case for case in cases if _name(case) not in kept]
+        for case in todo:  # before any worker writes: the store's own attributes have one writer
+            source_store.remove_source(out, _name(case))
+        with contextlib.closing(run_tasks(client, make, todo, "scan", say)) as results:
+            for case, result in results:
+                if isinstance(result, Failure) and isinstance(result.error, StoreError):
+                    raise result.error
+                if result is not None:
+                    source_store.remove_source(out, _name(case))
+                    failed[_name(case)] = result.reason if isinstance(result, Failure) else result
+                progress(1, len(cases))
         source_store.finalise(out)
-    return report
+    return Report(
+        done=[_name(case) for case in todo if _name(case) not in failed],
+        kept=[_name(case) for case in cases if _name(case) in kept],
+        failed=[(f"{case.dataset}/{case.name}", failed[_name(case)]) for case in todo if _name(case) in failed],
+    )
 
 
 def prepare_case(
@@ -210,7 +232,13 @@ def _collect(catalog: Catalog, names: list[str]) -> tuple[Region, list[Case]]:
             reason = dataset.status() or f"no file under {dataset.root} matches {' or '.join(dataset.layout.image)}"
             raise CatalogError(f"dataset {name} is not there: {reason}; how to get it: {dataset.obtain}")
         cases += found
-    return catalog.region(catalog.dataset(names[0]).region), cases
+    return catalog.region(catalog.dataset(names[0]).region), [_absolute(case) for case in cases]
+
+
+def _absolute(case: Case) -> Case:
+    """Name a case's files as a worker finds them, wherever it was started."""
+    paths: dict[str, Any] = {role: path.absolute() for role, path in case.files().items()}
+    return dataclasses.replace(case, **paths)
 
 
 def _origin(case: Case, dataset: Dataset, region: Region, size: int) -> dict[str, Any]:
@@ -240,16 +268,40 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _name(case: Case) -> str:
+    return source_store.source_name(case.dataset, case.name)
+
+
+def _make_source(out: Path, datasets: dict[str, Dataset], region: Region, size: int, case: Case) -> str | None:
+    """Prepare a scan and write it; return why it cannot be used, if so."""
+    try:
+        arrays, provenance = prepare_case(case, datasets[case.dataset], region, size)
+    except ScanError as error:
+        return str(error)
+    except OSError as error:
+        return f"{error.filename or case.image}: {error.strerror or error}"
+    try:
+        source_store.write_source(out, _name(case), arrays, provenance)
+    except OSError as error:
+        raise StoreError(
+            f"{out} cannot be written ({error.strerror or error}); mend that and run the same command again, "
+            "finished scans are kept"
+        ) from error
+    return None
+
+
 def _is_kept(
-    out: Path, provenance: dict[str, Any] | None, case: Case, dataset: Dataset, region: Region, size: int
+    out: Path, datasets: dict[str, Dataset], region: Region, size: int, found: tuple[Case, dict[str, Any]]
 ) -> bool:
-    if provenance is None or case.problem:
+    """Say whether a finished source is sound, and of the files and settings that it would be made from now."""
+    case, provenance = found
+    if case.problem:
         return False
     try:
-        origin = _origin(case, dataset, region, size)
+        origin = _origin(case, datasets[case.dataset], region, size)
         if any(provenance.get(key) != value for key, value in origin.items()):
             return False
-        arrays = source_store.read_arrays(out, source_store.source_name(case.dataset, case.name))
+        arrays = source_store.read_arrays(out, _name(case))
     except (StoreError, OSError):
         return False
     return source_store.content_sha256(arrays, provenance) == provenance["content_sha256"]

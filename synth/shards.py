@@ -1,35 +1,30 @@
-"""Shards: write a corpus, one shard at a time, each by one writer and committed by a receipt.
+"""Shards: lay a corpus out, and say which of its shards are still to be made.
 
-A shard is every array of samples ``k*K`` to ``(k+1)*K - 1``. Its files are written first, flushed, and
-summed; the receipt comes last. A shard without a valid receipt does not exist: it is made again.
+A shard is every array of samples ``k*K`` to ``(k+1)*K - 1``, made by one writer and committed by a receipt. A shard
+without a valid receipt does not exist: it is made again.
 """
 
 import hashlib
 import json
-import os
 import platform
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import tempfile
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numcodecs.blosc
-import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ZstdCodec
 
-from scans.durable import sha256, sync, write_text
+from scans.durable import sync, write_text
 from scans.errors import StoreError
 from scans.region import Synthesis
-from synth.corpus import FORMAT, VERSION, VOLUMES, Receipt, attributes, read_receipts
-from synth.recipe import COLUMNS, Recipe
-from synth.sample import Sample
+from synth.corpus import FORMAT, VERSION, VOLUMES, attributes, read_receipts
+from synth.recipe import COLUMNS
+from synth.shard_writer import DTYPES, LZ4, ZSTD_LEVEL
 
-numcodecs.blosc.set_nthreads(1)  # workers are processes; threads beside them only contend
-
-_DENSE = (BytesCodec(), BloscCodec(cname="lz4", clevel=5, shuffle="shuffle", typesize=2), Crc32cCodec())
-_SPARSE = (BytesCodec(), ZstdCodec(level=1), Crc32cCodec())
+_DENSE = (BytesCodec(), BloscCodec(**LZ4), Crc32cCodec())  # type: ignore[arg-type]
+_SPARSE = (BytesCodec(), ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec())
 _CODECS = {"composite": _DENSE, "normal": _DENSE, "texture": _SPARSE, "mask": _SPARSE}
 _SOFTWARE = ("layered-tumors", "numpy", "numba", "opensimplex", "zarr", "numcodecs", "SimpleITK", "scipy")
 
@@ -92,6 +87,8 @@ class Plan:
 def create(path: Path, plan: Plan) -> None:
     """Lay out an empty corpus, or check that the one already there is the same.
 
+    Many may do so at once: the corpus appears whole, and only once.
+
     Raises
     ------
     StoreError
@@ -112,7 +109,19 @@ def create(path: Path, plan: Plan) -> None:
         return
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise StoreError(f"{path} exists and is not a corpus; choose another --out")
-    final, path = path, path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:  # of no other job or host
+        _lay_out(Path(folder) / path.name, plan)
+        try:
+            (Path(folder) / path.name).rename(path)
+        except OSError:
+            if not (path / "zarr.json").exists():
+                raise
+            create(path, plan)  # another was first; is it the same?
+    sync(path.parent)
+
+
+def _lay_out(path: Path, plan: Plan) -> None:
     (path / "receipts").mkdir(parents=True)
     group = zarr.open_group(path, mode="a", zarr_format=3)
     side, count, per_shard = plan.size, plan.samples, min(plan.shard_size, plan.samples)
@@ -120,7 +129,7 @@ def create(path: Path, plan: Plan) -> None:
         group.create_array(
             name,
             shape=(count, side, side, side),
-            dtype="uint8" if name == "mask" else "float16",
+            dtype=DTYPES[name],
             chunks=(1, side, side, side),
             shards=(per_shard, side, side, side),
             serializer=_CODECS[name][0],
@@ -160,8 +169,6 @@ def create(path: Path, plan: Plan) -> None:
             "sources": plan.sources,
         }
     )
-    path.rename(final)  # a corpus appears whole, or not at all
-    sync(final.parent)
 
 
 def load_plan(path: Path) -> Plan:
@@ -185,78 +192,12 @@ def load_plan(path: Path) -> Plan:
     )
 
 
-class Assembly:
-    """Samples of one shard, kept as crops until all are there.
-
-    Outside a box around its tumour a sample is its normal; keeping the box alone holds a worker's memory to one array
-    of the shard at a time (64 samples at 128 voxels: 270 MB).
-    """
-
-    def __init__(self) -> None:
-        self._crops: list[tuple[np.ndarray, tuple[slice, ...], dict[str, np.ndarray]]] = []
-        self._rows: list[np.ndarray] = []
-        self._alphas: list[float] = []
-
-    def add(self, recipe: Recipe, sample: Sample, normal: np.ndarray) -> None:
-        """Add the next sample; `normal` is its source's float16 array, shared and not copied."""
-        changed = (sample.composite != sample.normal) | (sample.mask > 0)
-        box = tuple(
-            slice(int(hit[0]), int(hit[-1]) + 1)
-            for hit in (np.flatnonzero(changed.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
-        )
-        crops = {name: getattr(sample, name)[box].astype(_dtype(name)) for name in ("composite", "texture", "mask")}
-        self._crops.append((normal, box, crops))
-        self._rows.append(recipe.row())
-        self._alphas.append(sample.alpha)
-
-    def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield each array of the shard by name, one in memory at a time."""
-        for name in VOLUMES:
-            stack = np.zeros((len(self._crops), *self._crops[0][0].shape), _dtype(name))
-            for out, (normal, box, crops) in zip(stack, self._crops, strict=True):
-                if name in ("composite", "normal"):
-                    out[:] = normal
-                if name != "normal":
-                    out[box] = crops[name]
-            yield name, stack
-        yield "alpha", np.array(self._alphas, np.float32)
-        yield "recipes", np.stack(self._rows)
-
-
-def write_shard(path: Path, plan: Plan, shard: int, assembly: Assembly) -> Receipt:
-    """Write one shard, and its receipt last.
-
-    Returns
-    -------
-    Receipt
-    """
-    group = zarr.open_group(path, mode="r+")
-    indices = plan.indices(shard)
-    content = hashlib.sha256()
-    files = {}
-    for name, values in assembly.arrays():
-        array = group[name]
-        assert isinstance(array, zarr.Array)
-        key = f"{name}/c.{shard}" + ".0" * (array.ndim - 1)
-        (path / key).unlink(missing_ok=True)  # Zarr would merge a last, partial shard with what lies there
-        array[indices.start : indices.stop] = values
-        content.update(name.encode())
-        content.update(np.ascontiguousarray(values).data)
-        sync(path / key)
-        files[key] = {"bytes": (path / key).stat().st_size, "sha256": sha256(path / key)}
-    for name in {key.split("/")[0] for key in files}:
-        sync(path / name)
-    receipt = Receipt(shard, len(indices), plan.identity, files, content.hexdigest())
-    write_text(path / "receipts" / f"{shard:06d}.json", json.dumps(asdict(receipt), indent=1, sort_keys=True))
-    return receipt
-
-
-def unfinished(path: Path, plan: Plan) -> list[int]:
-    """Return the shards without a valid receipt, or whose files are not the size the receipt says."""
-    receipts = read_receipts(path)
+def unfinished(path: Path, plan: Plan, shards: range | None = None) -> list[int]:
+    """Return those of `shards`, or of all, without a valid receipt, or whose files are not of the size it says."""
+    receipts = read_receipts(path, shards)
     return [
         shard
-        for shard in range(plan.shard_count)
+        for shard in (range(plan.shard_count) if shards is None else shards)
         if shard not in receipts
         or receipts[shard].identity != plan.identity
         or any(_size(path / key) != entry["bytes"] for key, entry in receipts[shard].files.items())
@@ -267,10 +208,6 @@ def sweep(path: Path) -> None:
     """Remove what a killed writer left under temporary names."""
     for leftover in (*path.glob("*/*.partial"), *path.glob("receipts/.*.tmp")):
         leftover.unlink(missing_ok=True)
-
-
-def _dtype(name: str) -> type[np.generic]:
-    return np.uint8 if name == "mask" else np.float16
 
 
 def _size(path: Path) -> int:

@@ -4,6 +4,7 @@ Checks structure, checksums, recipes against the settings, and every promise of 
 Needs the corpus alone, no sources.
 """
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from scans.region import Synthesis
 from synth.compose import blend
 from synth.corpus import ARRAYS, Corpus, Receipt, Sample, attributes, read_receipts
 from synth.recipe import Recipe
+from synth.sample import Tumour
+from synth.shard_writer import sample_digest
 from synth.shards import Plan, load_plan
 
 _LEAST_VOLUME = 1e-3  # mm3; a form shrinks until a centre fits, at the latest to one voxel
@@ -60,10 +63,14 @@ def verify(path: Path, samples: int | None = None, checked: Callable[[int], None
     if corpus is None:
         return findings
     every = max(1, len(corpus) // samples) if samples else 1
-    for index in range(0, len(corpus), every):
-        if index // plan.shard_size in sound:
-            findings += check_sample(corpus, plan.settings, index)
-            checked(index)
+    for shard in sorted(sound):
+        content = hashlib.sha256()
+        for index in plan.indices(shard):
+            if index % every == 0:
+                findings += check_sample(corpus, plan.settings, index, content)
+                checked(index)
+        if every == 1:
+            findings += _content(corpus, shard, plan.indices(shard), content, receipts[shard])
     return findings
 
 
@@ -95,12 +102,18 @@ def check_shard(path: Path, plan: Plan, shard: int, receipt: Receipt | None) -> 
     return findings
 
 
-def check_sample(corpus: Corpus, settings: Synthesis, index: int) -> list[str]:
-    """Check one sample: ranges, layers, Eq. 5, and its recipe."""
+def check_sample(corpus: Corpus, settings: Synthesis, index: int, content: "hashlib._Hash") -> list[str]:
+    """Check one sample: ranges, layers, Eq. 5, and its recipe; its digest is added to `content`."""
     try:
         sample = corpus[index]
     except StoreError as error:
         return [str(error)]
+    normal = sample.normal.astype(np.float16)
+    whole = (slice(0, corpus.size), slice(0, corpus.size), slice(0, corpus.size))
+    tumour = Tumour(
+        whole, sample.composite.astype(np.float16), sample.texture.astype(np.float16), sample.mask, sample.alpha
+    )
+    content.update(sample_digest(hashlib.sha256(normal.tobytes()).digest(), normal, tumour))
     recipe = Recipe.from_row(corpus.recipes[index])
     wrong = _layers(sample, settings) + _recipe(recipe, settings, len(corpus.sources), corpus.size)
     if recipe.index != index:
@@ -108,6 +121,13 @@ def check_sample(corpus: Corpus, settings: Synthesis, index: int) -> list[str]:
     if np.float32(recipe.alpha) != np.float32(sample.alpha):
         wrong.append("its alpha is not the recipe's")
     return [f"sample {index}: {what}" for what in wrong]
+
+
+def _content(corpus: Corpus, shard: int, indices: range, content: "hashlib._Hash", receipt: Receipt) -> list[str]:
+    rows = slice(indices.start, indices.stop)
+    content.update(corpus.alpha[rows].tobytes())
+    content.update(corpus.recipes[rows].tobytes())
+    return [] if content.hexdigest() == receipt.content else [f"shard {shard}: its content is not the receipt's"]
 
 
 def _layers(sample: Sample, settings: Synthesis) -> list[str]:
@@ -127,7 +147,8 @@ def _layers(sample: Sample, settings: Synthesis) -> list[str]:
         if (sample.texture != np.where(inside, sample.composite, 0)).any():
             wrong.append("the texture is not the composite inside the mask (texture_target=composite)")
     elif not settings.mask.soft_mm:
-        expected = blend(sample.normal[inside], sample.texture[inside], np.float32(sample.alpha))
+        normal, texture = (layer[inside].astype(np.float16) for layer in (sample.normal, sample.texture))
+        expected = blend(normal, texture, np.float32(sample.alpha))
         if (sample.composite[inside] != expected).any():
             wrong.append("Eq. 5 does not hold inside the mask")
     if not settings.mask.soft_mm and (sample.composite != sample.normal)[~inside].any():

@@ -1,22 +1,24 @@
 """The corpus: the same bytes however it is made, and nothing lost when something dies."""
 
+import io
+import itertools
 import json
 import os
-import resource
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from scans.durable import only_writer, sha256
+from scans.durable import sha256
 from scans.errors import CatalogError, StoreError
 from scans.region import override
 from synth.compose import make_sample
 from synth.corpus import Corpus
-from synth.generate import generate, make_plan
+from synth.dry_run import estimate
+from synth.generate import Step, generate, make_plan, parse_shards
+from synth.progress import ShardProgress
 from synth.recipe import Recipe
 from synth.shards import unfinished
 from synth.sources import SourceStore
@@ -26,20 +28,6 @@ def files_of(path):
     """Return the checksum of every file of a corpus, but for the versions of the software that made it."""
     skipped = {"software.json", ".lock"}
     return {str(f.relative_to(path)): sha256(f) for f in path.rglob("*") if f.is_file() and f.name not in skipped}
-
-
-def command_of(sources_path, out, samples, workers):
-    """Return the command that makes a corpus in shards of 8; that of 22 samples is the one of `corpus_path`."""
-    command = [sys.executable, "-m", "synth.cli", "generate", "--sources", str(sources_path), "--out", str(out)]
-    return [*command, "-n", str(samples), "--seed", "7", "--shard-size", "8", "--workers", str(workers)]
-
-
-def signal_at_first_receipt(run, out, number):
-    """Send a signal to a run and its workers as soon as one shard is committed."""
-    until = time.monotonic() + 120
-    while not list(out.glob("receipts/*.json")) and time.monotonic() < until and run.poll() is None:
-        time.sleep(0.01)
-    os.killpg(run.pid, number)
 
 
 @pytest.fixture
@@ -114,21 +102,6 @@ def test_a_missing_or_truncated_file_is_never_read_as_zeros(plan, sources_path, 
     (out / "texture" / "c.2.0.0.0").unlink()
     with pytest.raises(StoreError, match=r"texture/c\.2\.0\.0\.0 is missing"):
         Corpus(out)
-
-
-def test_kill_minus_nine_loses_nothing(sources_path, corpus_path, tmp_path):
-    out = tmp_path / "c.zarr"
-    command = command_of(sources_path, out, samples=22, workers=1)
-    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-        signal_at_first_receipt(run, out, signal.SIGKILL)
-    assert (out / "zarr.json").exists()
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
-    assert files_of(out) == files_of(corpus_path)
-
-
-def test_two_runs_into_one_folder_refuse(plan, sources_path, corpus_path):
-    with only_writer(corpus_path), pytest.raises(StoreError, match="being written by another run"):
-        generate(plan, sources_path, corpus_path, workers=0)
 
 
 def test_another_corpus_in_the_way_is_named(sources, sources_path, corpus_path):
@@ -223,40 +196,61 @@ def test_a_queue_file_that_says_too_little_is_one_sentence(plan, sources_path, t
         generate(plan, sources_path, tmp_path / "c.zarr", cluster=str(tmp_path / "queue.yaml"))
 
 
-def test_ctrl_c_stops_with_a_word_and_the_next_run_goes_on(sources_path, corpus_path, tmp_path):
-    out = tmp_path / "c.zarr"
-    command = command_of(sources_path, out, samples=400, workers=1)
-    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
-        signal_at_first_receipt(run, out, signal.SIGINT)
-        _, said = run.communicate(timeout=60)
-    assert run.returncode == 130
-    assert b"run the same command again" in said
-    assert b"Traceback" not in said
-    made = {f"{shard:06d}.json" for shard in range(50)} & {f.name for f in (out / "receipts").glob("*.json")}
-    assert made
-    with pytest.raises(StoreError, match=r"of 50 shards; run the same synth generate command"):
-        Corpus(out)
+def test_a_dry_run_knows_the_cost_and_makes_nothing(sources_path, corpus_path, tmp_path):
+    command = [sys.executable, "-m", "synth.cli", "generate", "--sources", sources_path, "--out", tmp_path / "c.zarr"]
+    command += ["-n", "22", "--seed", "7", "--shard-size", "8", "--dry-run", "--workers", "3"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    said = subprocess.run(list(map(str, command)), capture_output=True, encoding="utf-8", check=True, env=environment)
+    assert "22 of 32³ voxels" in said.stdout
+    assert "3, 8 samples each" in said.stdout
+    assert "core-hours" in said.stdout
+    assert "on 3 workers" in said.stdout
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_fails_by_name_without_a_traceback_and_is_finished_later(sources_path, corpus_path, tmp_path):
-    """A limit on the size of files stands in for the full disk: writing fails with an error of the system."""
-    out = tmp_path / "c.zarr"
+def test_the_cost_is_that_of_the_corpus(plan, sources_path, corpus_path):
+    cost = estimate(plan, sources_path, workers=2)
+    written = sum(e["bytes"] for r in Corpus(corpus_path).receipts.values() for e in r.files.values())
+    assert cost.bytes == pytest.approx(written, rel=0.3)
+    assert (cost.samples, cost.shards, cost.workers) == (22, 3, 2)
+    assert cost.core_seconds / 2 <= cost.wall_seconds <= cost.core_seconds
 
-    def small_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
-    for workers in (0, 1):
-        failed = subprocess.run(
-            command_of(sources_path, out, 22, workers),
-            capture_output=True,
-            encoding="utf-8",
-            preexec_fn=small_files,
-            timeout=120,
-            check=False,
-        )
-        assert failed.returncode == 1
-        assert "failed: shard 0, 1, 2: File too large" in failed.stderr
-        assert "Traceback" not in failed.stderr
-        assert not list((out / "receipts").glob("*.json"))
-    subprocess.run(command_of(sources_path, out, 22, workers=0), check=True, capture_output=True, timeout=120)
-    assert files_of(out) == files_of(corpus_path)
+def test_each_step_says_what_came_of_a_shard(plan, sources_path, tmp_path):
+    steps = []
+    generate(plan, sources_path, tmp_path / "c.zarr", workers=0, only=slice(1, None), finished=steps.append)
+    generate(plan, sources_path, tmp_path / "c.zarr", workers=0, finished=steps.append)
+    assert [(s.shard, s.samples, s.outcome) for s in steps] == [
+        (1, 8, "made"), (2, 6, "made"), (1, 8, "kept"), (2, 6, "kept"), (0, 8, "made"),
+    ]  # fmt: skip
+    receipts = Corpus(tmp_path / "c.zarr").receipts
+    for step in steps:
+        on_disk = sum(entry["bytes"] for entry in receipts[step.shard].files.values())
+        assert step.bytes == (on_disk if step.outcome == "made" else 0)
+
+
+def test_progress_counts_shards_bytes_and_failures(monkeypatch):
+    clock = itertools.count(0.0, 1.0)
+    monkeypatch.setattr("synth.progress.time.monotonic", lambda: next(clock))
+    out = io.StringIO()
+    with ShardProgress(Console(file=out, width=200), 4, 32) as progress:
+        progress.step(Step(0, 8, "kept"))
+        progress.step(Step(1, 8, "made", 5_000_000))
+        progress.step(Step(2, 8, "failed"))
+        line = progress.line()
+    assert line == "2/4 shards · 2.0 samples/s · 5.0 MB written · 4 s left · 1 failed"
+    assert "\x1b" not in out.getvalue(), "a log gets plain lines"
+    assert out.getvalue().startswith("2/4 shards")
+
+
+@pytest.mark.parametrize(
+    ("text", "shards"), [("3::4", [3, 7]), ("0:2", [0, 1]), ("7", [7]), ("::5", [0, 5]), ("9:", [9])]
+)
+def test_shards_are_named_as_python_slices(text, shards):
+    assert list(range(10)[parse_shards(text)]) == shards
+
+
+@pytest.mark.parametrize("text", ["", "x", "1:2:3:4", "-1", "0::0", "::-1", "1-5"])
+def test_shards_that_cannot_be_are_one_sentence(text):
+    with pytest.raises(StoreError, match=r"^--shards .*START::STEP"):
+        parse_shards(text)

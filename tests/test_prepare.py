@@ -1,10 +1,14 @@
+import gzip
 import hashlib
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from scan_files import brain, mask, save
 from test_catalog import make
+from test_faults import Dask
+from test_generate import files_of
 
 from scans.catalog import find_cases, load_catalog
 from scans.errors import CatalogError, ScanError, StoreError
@@ -27,9 +31,9 @@ def catalog_path(tmp_path) -> Path:
     return make(tmp_path, LAYOUT)
 
 
-def run(catalog_path: Path, out: str = "sources.zarr", size: int = 32, **keywords):
+def run(catalog_path: Path, out: str = "sources.zarr", size: int = 32, workers: int = 0, **keywords):
     path = catalog_path.parent / out
-    return prepare_datasets(load_catalog(catalog_path), ["mine"], path, size, **keywords), path
+    return prepare_datasets(load_catalog(catalog_path), ["mine"], path, size, workers=workers, **keywords), path
 
 
 def test_scans_become_sources_with_provenance(catalog_path):
@@ -69,7 +73,7 @@ def test_changed_file_and_damaged_source_are_prepared_again(catalog_path):
     _, path = run(catalog_path)
     content = SourceStore(path).content_hash
     save(brain(seed=9), catalog_path.parent / "data" / "a_flair.nii.gz")
-    next(p for p in (path / "mine--c" / "roi" / "c").rglob("*") if p.is_file()).write_bytes(b"")
+    (path / "mine--c" / "roi" / "c.0.0.0").write_bytes(b"")
     report, path = run(catalog_path)
     assert (report.done, report.kept) == (["mine--a", "mine--c"], ["mine--b"])
     assert SourceStore(path).content_hash != content
@@ -103,6 +107,53 @@ def test_bad_scan_is_named_and_the_rest_goes_on(catalog_path):
     assert case == "mine/b"
     assert str(broken) in sentence
     assert SourceStore(path).names == ["mine--a", "mine--c"], "what no longer fits its file does not stay"
+
+
+def test_any_number_of_workers_makes_the_same_store(catalog_path):
+    text = catalog_path.read_text(encoding="utf-8")
+    window = "brain: {modality: CT, normalisation: {kind: window, raw_zero: -1024}}"
+    catalog_path.write_text(text.replace("brain: {modality: FLAIR}", window))
+    _, path = run(catalog_path)
+    before = files_of(path)
+    report, two = run(catalog_path, "two.zarr", workers=2)
+    assert report.done == ["mine--a", "mine--b", "mine--c"]
+    assert files_of(two) == before
+    (two / "mine--b" / "zarr.json").unlink()
+    report, _ = run(catalog_path, "two.zarr")
+    assert (report.done, report.kept) == (["mine--b"], ["mine--a", "mine--c"])
+    assert files_of(two) == before
+
+
+def test_a_bad_scan_does_not_stop_a_cluster(catalog_path):
+    broken = catalog_path.parent / "data" / "b_flair.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:500])
+    report, path = run(catalog_path, workers=2)
+    assert report.done == ["mine--a", "mine--c"]
+    ((case, sentence),) = report.failed
+    assert case == "mine/b"
+    assert str(broken) in sentence
+    assert SourceStore(path).names == ["mine--a", "mine--c"]
+
+
+def test_a_scan_that_kills_its_worker_is_left_out_and_the_rest_goes_on(catalog_path):
+    """A scan of 3.4 GB, which a worker that may have 0.9 does not survive reading."""
+    header = nibabel.Nifti1Header()
+    header.set_data_shape((950, 950, 950))
+    header.set_data_dtype(np.float32)
+    header["vox_offset"] = 352
+    with gzip.open(catalog_path.parent / "data" / "b_flair.nii.gz", "wb", compresslevel=1) as file:
+        file.write(header.binaryblock + bytes(4))
+        for _ in range(950 * 4):
+            file.write(bytes(950 * 950))
+    (catalog_path.parent / "data" / "b_lesions.nii.gz").unlink()
+    with Dask(memory="900MB") as dask:
+        path = catalog_path.parent / "sources.zarr"
+        report = prepare_datasets(load_catalog(catalog_path), ["mine"], path, 32, cluster=dask.address)
+    assert report.done == ["mine--a", "mine--c"]
+    assert report.failed == [
+        ("mine/b", "its worker died each time (killed, or out of memory); give workers more memory, or start fewer")
+    ]
+    assert SourceStore(path).names == ["mine--a", "mine--c"]
 
 
 def test_other_terms_reach_the_sources(catalog_path):

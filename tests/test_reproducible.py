@@ -15,10 +15,10 @@ from synth.source_store import open_to_write, write_source
 from synth.sources import SourceStore
 
 CONTENT = {
-    "default": "1aab3cb96778a5c6d39716b0b9b923a777b869e3e60bea71869dd17a92128ed7 "
-    "bb88b3e6fdbc6cfec9735a7227258698603be952bf7635b3742bef0e98217c3f",
-    "every option": "559c46fe177298487550cf72ce9006b8dfbb85cc6ec28a9e8d4f912db30fb15a "
-    "63ead4b869b2f9545af11387c019fbc386a9038cd6f4b2cd9bf83f6e29ba753b",
+    "default": "2e78e706e86c1f379d30a89a7e14c515b58f81224a29a015411012cac0a9fda5 "
+    "4783824a545a42fe48dd88b940b6935258bc1017ad6173fbfa4b2364468cc110",
+    "every option": "88740cfa86506a56860d18ff724d41641bceea33c3fc70e8e17efa5db8802067 "
+    "d2822443fb4c1a95b3ae84ff4037ff64264423872d5a1daee002a760596bcd62",
 }
 OPTIONS = {
     "default": [],
