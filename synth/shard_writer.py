@@ -31,6 +31,7 @@ DTYPES = {"composite": "float16", "normal": "float16", "texture": "float16", "ma
 LZ4 = {"cname": "lz4", "clevel": 5, "shuffle": "shuffle", "typesize": 2}  # for dense voxels
 ZSTD_LEVEL = 1  # for arrays that are mostly zero
 _MISSING = 2**64 - 1  # in an index: no such chunk
+_SEND = 2**24  # bytes of a file between two calls that start writing to disk
 
 numcodecs.blosc.set_nthreads(1)  # workers are processes; threads beside them only contend
 
@@ -43,12 +44,18 @@ class _File:
         self._temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
         self._file = self._temporary.open("wb")
         self._sum = hashlib.sha256()
-        self.bytes = 0
+        self.bytes = self._sent = 0
 
     def append(self, content: bytes) -> None:
-        self._file.write(content)
-        self._sum.update(content)
-        self.bytes += len(content)
+        """Append a chunk and its CRC-32C, as the codec ``crc32c`` of Zarr v3."""
+        for part in (content, crc32c(content).to_bytes(4, "little")):
+            self._file.write(part)
+            self._sum.update(part)
+            self.bytes += len(part)
+        if self.bytes - self._sent > _SEND and hasattr(os, "posix_fadvise"):  # macOS has none
+            # The disk sets to work while the next samples are made; the pages are of no further use here.
+            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            self._sent = self.bytes
 
     def commit(self) -> dict[str, Any]:
         """Flush to disk, give it its name, and return what the receipt says of it."""
@@ -100,8 +107,10 @@ class ShardWriter:
     def add(self, recipe: Recipe, normal: Source, tumour: Tumour) -> None:
         """Append the next sample."""
         for name, chunk in self.encode(normal, tumour).items():
-            self._places[name].append((self._files[name].bytes, len(chunk)))
-            self._files[name].append(chunk)
+            file = self._files[name]
+            start = file.bytes
+            file.append(chunk)
+            self._places[name].append((start, file.bytes - start))
         self._rows.append(recipe.row())
         self._alphas.append(tumour.alpha)
         self._content.update(sample_digest(_encoded_normal(normal)[1], normal.normal[tumour.box], tumour))
@@ -147,7 +156,8 @@ class ShardWriter:
 def sample_digest(normal: bytes, before: np.ndarray, tumour: Tumour) -> bytes:
     """Return the SHA-256 of a sample's content, whatever box its tumour is given in.
 
-    Over the digest of its normal, and over the smallest box that holds the mask and all that differs from the normal:
+    Over the digest of its normal, and over the smallest box that holds the mask and each voxel whose bits differ
+    between composite and normal:
     its six ends (z, y, x; first, one past the last; int32), then composite, texture and mask in it, all C order and
     little endian.
 
@@ -159,7 +169,7 @@ def sample_digest(normal: bytes, before: np.ndarray, tumour: Tumour) -> bytes:
         The normal in the tumour's box.
     tumour : Tumour
     """
-    tight = tight_box((tumour.composite != before) | (tumour.mask > 0))
+    tight = tight_box((tumour.composite.view(np.uint16) != before.view(np.uint16)) | (tumour.mask > 0))
     ends = [
         (inner.start + outer.start, inner.stop + outer.start) for inner, outer in zip(tight, tumour.box, strict=True)
     ]
@@ -178,20 +188,15 @@ def _encoded_normal(source: Source) -> tuple[bytes, bytes]:
 
 def _lz4(voxels: np.ndarray) -> bytes:
     name, level, size = str(LZ4["cname"]).encode(), LZ4["clevel"], LZ4["typesize"]
-    return _summed(numcodecs.blosc.compress(voxels, name, level, numcodecs.blosc.SHUFFLE, 0, size))
+    return bytes(numcodecs.blosc.compress(voxels, name, level, numcodecs.blosc.SHUFFLE, 0, size))
 
 
 def _zstd(values: np.ndarray) -> bytes:
-    return _summed(numcodecs.zstd.compress(values, ZSTD_LEVEL))
-
-
-def _summed(content: bytes) -> bytes:
-    """Append the CRC-32C, as the codec ``crc32c`` of Zarr v3."""
-    return content + crc32c(content).to_bytes(4, "little")
+    return bytes(numcodecs.zstd.compress(values, ZSTD_LEVEL))
 
 
 def _index(places: Iterable[tuple[int, int]], per_shard: int) -> bytes:
     index = np.full((per_shard, 2), _MISSING, "<u8")
     for position, place in enumerate(places):
         index[position] = place
-    return _summed(index.tobytes())
+    return index.tobytes()
