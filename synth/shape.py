@@ -1,8 +1,8 @@
 """Shape: a sphere displaced by simplex noise, scaled, rotated, and cut into voxels (Zhang et al. 2021, Sec. III-A).
 
 The paper displaces the vertices of a subdivided icosahedron. Here the same surface is a radial function on
-the unit sphere, ``rho(u) = 1 + amplitude * noise(u)``, evaluated exactly in the direction of each voxel: no
-mesh, and no resolution of a mesh.
+the unit sphere, ``rho(u) = 1 + amplitude * noise(u)``, evaluated in the direction of each voxel: from a table where
+that decides, from the noise itself near the surface. No mesh, and no resolution of a mesh.
 """
 
 import functools

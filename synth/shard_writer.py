@@ -5,6 +5,7 @@ Chunks are appended as samples come, so that a worker holds one sample at a time
 normal, which many samples share, is encoded once. `synth.corpus` and any Zarr reader read it back.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -66,7 +67,8 @@ class _File:
         return {"bytes": self.bytes, "sha256": self._sum.hexdigest()}
 
     def discard(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # on a full disk, closing fails too
+            self._file.close()
         self._temporary.unlink(missing_ok=True)
 
 
