@@ -256,9 +256,8 @@ def stats(
     page: Annotated[Path, typer.Option("--out", help="The HTML page to write.")] = Path("stats.html"),
     samples: Annotated[int, typer.Option("-n", "--samples", help="Samples to draw and to measure.")] = 10_000,
     seed: Annotated[int, typer.Option(help="That of the corpus.")] = 0,
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Worker processes; all cores if not given, this process alone if 0.")
-    ] = None,
+    cluster: ClusterOption = "local",
+    workers: WorkersOption = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override a setting, as for synth generate; give several times.")
     ] = None,
@@ -269,7 +268,6 @@ def stats(
     settings and seed holds the same recipes. Exits with 1 if two samples share a recipe, a noise seed or a mask.
     """
     from scans.region import override
-    from synth.cluster import expected_workers
     from synth.generate import make_plan
     from synth.sources import SourceStore
     from synth.stats import measure
@@ -279,10 +277,11 @@ def stats(
         raise UserError(f"--out {page}: there is no folder {page.parent}")
     store = SourceStore(sources)
     plan = make_plan(store, samples, seed, override(store.region.synthesis, settings or []))
-    processes = expected_workers() if workers is None else workers
     with _bar("samples") as advance:
         advance(0, samples)
-        measured = measure(sources, plan.settings, seed, samples, processes, lambda count: advance(count, samples))
+        measured = measure(
+            sources, plan.settings, seed, samples, cluster, workers, lambda count: advance(count, samples), _say
+        )
     write_page(measured, store, page)
     out.print(f"wrote {page}", markup=False)
     duplicates = measured.duplicates()

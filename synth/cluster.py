@@ -4,9 +4,9 @@ import contextlib
 import importlib.util
 import logging
 import signal
-import threading
 import warnings
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,7 @@ def open_cluster(
         stack.enter_context(dask.config.set(_SETTINGS))
         if cluster == "local":
             stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 1}))
-            with deaf_to_ctrl_c(), _quiet_about_ports():
+            with _deaf_to_ctrl_c(), _quiet_about_ports():
                 local = LocalCluster(
                     n_workers=min(workers or _cores(), tasks or _cores()),
                     threads_per_worker=1,
@@ -155,16 +155,17 @@ def _quiet_about_ports() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def deaf_to_ctrl_c() -> Iterator[None]:
-    """Start processes that ignore Ctrl-C, which a terminal sends to all: this one hears it, and ends them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Start processes that never hear Ctrl-C, which a terminal sends to all: this one does, afterwards, and ends them.
+
+    A blocked signal stays blocked in the threads and processes started meanwhile, and in the workers that those start.
+    """
+    resource_tracker.ensure_running()  # it would unblock the signal when the first process starts it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _read_queue(path: Path) -> tuple[int, dict[str, Any]]:

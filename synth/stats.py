@@ -4,21 +4,23 @@ import contextlib
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from scans.errors import StoreError
 from scans.region import Synthesis
-from synth.cluster import deaf_to_ctrl_c
+from synth.cluster import open_cluster
 from synth.compose import make_texture, make_tumour
+from synth.place import tight_box
 from synth.recipe import COLUMNS, draw_recipe
 from synth.sources import Source, SourceStore
+from synth.tasks import Failure, run_tasks
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 MEASURED = ("form_mm3", "kept_mm3", "sphericity", "texture_ratio", "contrast")
 PLACED = ("along_z", "along_y", "along_x", "depth_mm")
@@ -96,8 +98,10 @@ def measure(
     settings: Synthesis,
     seed: int,
     count: int,
-    workers: int = 0,
+    cluster: str = "local",
+    workers: int | None = 0,
     advance: Callable[[int], None] = lambda samples: None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Measurement:
     """Draw samples 0 to `count` - 1, make their tumours, and measure them; the same whatever `workers` is.
 
@@ -110,29 +114,36 @@ def measure(
         Of the corpus, 0 to 2**64 - 1.
     count : int
         At least 1.
-    workers : int
-        Processes beside this one; none if 0.
+    cluster : str
+        Where to work; see :func:`synth.cluster.open_cluster`.
+    workers : int, optional
+        Worker processes of ``local``; all cores if not given, none (this process works) if 0.
     advance : callable
         Called with the number of samples measured since the last call.
+    say : callable
+        Called with a sentence about the cluster.
 
     Raises
     ------
+    CatalogError
+        If there is no such cluster, or its scheduler goes away.
     StoreError
-        If the store is missing or damaged, or a worker is killed.
+        If the store is missing or damaged, or workers are killed.
     """
+    sources = sources.resolve()
     names = SourceStore(sources).names
     chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
     rows, masks = np.empty((count, len(COLUMNS) + len(MEASURED))), [b""] * count
     placed, rois = np.empty((count, len(PLACED))), [Roi({})] * len(names)
-    with _pool(workers) as pool:
-        for chunk, (some, hashes) in _run(pool, functools.partial(_measure, sources, settings, seed), chunks):
+    with open_cluster(cluster, workers, len(chunks), say) as client:
+        for chunk, (some, hashes) in _run(client, functools.partial(_measure, sources, settings, seed), chunks):
             rows[chunk.start : chunk.stop], masks[chunk.start : chunk.stop] = some, hashes
             advance(len(chunk))
         values = {name: rows[:, column] for column, name in enumerate((*COLUMNS, *MEASURED))}
         centres = np.stack([values["centre_z"], values["centre_y"], values["centre_x"]], axis=1).astype(int)
         within = [np.flatnonzero(values["normal"] == position) for position in range(len(names))]
         todo = [(position, centres[where]) for position, where in enumerate(within)]
-        for (position, _), (roi, found) in _run(pool, functools.partial(_examine, sources), todo):
+        for (position, _), (roi, found) in _run(client, functools.partial(_examine, sources), todo):
             rois[position], placed[within[position]] = roi, found
     values |= {name: placed[:, column] for column, name in enumerate(PLACED)}
     return Measurement(names, settings, seed, values, masks, rois)
@@ -220,8 +231,7 @@ def _examine(store: Path, task: tuple[int, np.ndarray]) -> tuple[Roi, np.ndarray
 
 
 def _digest(mask: np.ndarray) -> bytes:
-    hits = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    tight = mask[tuple(slice(hit[0], hit[-1] + 1) for hit in hits)]
+    tight = mask[tight_box(mask)]
     return hashlib.sha256(repr(tight.shape).encode() + np.packbits(tight).tobytes()).digest()
 
 
@@ -230,7 +240,7 @@ def _open(store: Path) -> SourceStore:
     return SourceStore(store)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache  # mapped, not read
 def _source(store: Path, name: str) -> Source:
     return _open(store).load(name)
 
@@ -241,32 +251,12 @@ def _deviation(store: Path, name: str) -> float:
     return float(source.normal[source.roi].std(dtype=np.float64))
 
 
-@contextlib.contextmanager
-def _pool(workers: int) -> Iterator[Executor | None]:
-    """Yield worker processes, if any; what has not begun is dropped when the block is left early."""
-    if not workers:
-        yield None
-        return
-    pool = ProcessPoolExecutor(workers, get_context("spawn"))
-    try:
-        with deaf_to_ctrl_c():
-            for _ in range(workers):  # a process is started for each task that finds none idle
-                pool.submit(int)
-        yield pool
-    except BrokenProcessPool as error:
-        raise StoreError("a worker process was killed, perhaps for its memory; try fewer --workers") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def _run(
-    pool: Executor | None, function: Callable[[Task], Result], tasks: Sequence[Task]
+    client: "Client | None", function: Callable[[Task], Result], tasks: Sequence[Task]
 ) -> Iterator[tuple[Task, Result]]:
     """Yield each task and its result, as they are done."""
-    if pool is None:
-        for task in tasks:
-            yield task, function(task)
-        return
-    futures = {pool.submit(function, task): task for task in tasks}
-    for future in as_completed(futures):
-        yield futures[future], future.result()
+    with contextlib.closing(run_tasks(client, function, tasks, "measure")) as results:
+        for task, result in results:
+            if isinstance(result, Failure):
+                raise StoreError(result.reason)
+            yield task, result

@@ -8,12 +8,12 @@ import subprocess
 import sys
 import time
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import REGION, make_store
 from scipy.spatial import cKDTree
+from test_faults import running, wait_for, workers_of
 
 from scans.region import override
 from synth.compose import make_sample
@@ -214,21 +214,18 @@ def test_tumours_too_small_to_differ_are_told_and_the_exit_code_is_1(sources_pat
     assert "3 masks (1 as 0" in Page(page).text
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc to see the processes in")
 def test_ctrl_c_ends_all_processes_with_a_word_and_without_a_page(sources_path, tmp_path):
     command = [sys.executable, "-m", "synth.cli", "stats", "--sources", sources_path, "--out", tmp_path / "p.html"]
-    with subprocess.Popen(
-        [*command, "-n", "20000", "--workers", "2"], start_new_session=True, stderr=subprocess.PIPE
-    ) as run:
-        children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
-        while len(children.read_text(encoding="utf-8").split()) < 3:  # two workers, and what tracks their resources
-            time.sleep(0.05)
+    with running([*map(str, command), "-n", "20000", "--workers", "2"]) as run:
+        wait_for(lambda: len(workers_of(run)) == 2)
+        workers = workers_of(run)
         time.sleep(0.5)
         os.killpg(run.pid, signal.SIGINT)
-        _, said = run.communicate(timeout=60)
+        said = run.communicate(timeout=60)[1]
+        assert not any(worker.is_running() and worker.status() != "zombie" for worker in workers)
     assert run.returncode == 130
-    assert b"stopped" in said
-    assert b"Traceback" not in said
+    assert "stopped" in said
+    assert "Traceback" not in said
     assert not list(tmp_path.iterdir())
 
 
