@@ -223,7 +223,8 @@ def _estimate(table: np.ndarray, a: float, b: float, c: float) -> float:
     else:
         face, u, v, w = (4 if c > 0 else 5), a, b, z
     half = 0.5 * _CELLS
-    u, v = u / w * half + half, v / w * half + half
+    scale = half / w
+    u, v = u * scale + half, v * scale + half
     i, j = min(int(u), _CELLS - 1), min(int(v), _CELLS - 1)
     u, v = u - i, v - j
     near = table[face, i, j] + v * (table[face, i, j + 1] - table[face, i, j])
@@ -297,9 +298,9 @@ def _rasterise(
                 if square <= nearest:
                     mask[k, j, i] = 1
                 elif square <= farthest:
-                    distance, rho = math.sqrt(square), _estimate(table, a, b, c)
-                    if distance <= rho - doubt or (
-                        distance <= rho + doubt and _is_inside(a, b, c, octaves, amplitude, permutation, gradient)
+                    rho = _estimate(table, a, b, c)
+                    if square <= (rho - doubt) ** 2 or (
+                        square <= (rho + doubt) ** 2 and _is_inside(a, b, c, octaves, amplitude, permutation, gradient)
                     ):
                         mask[k, j, i] = 1
     return mask
