@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import logging
+import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator
@@ -160,12 +161,27 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 
     A blocked signal stays blocked in the threads and processes started meanwhile, and in the workers that those start.
     """
-    resource_tracker.ensure_running()  # it would unblock the signal when the first process starts it
+    _start_resource_tracker()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_resource_tracker() -> None:
+    """Start the process in which Python frees what killed workers held.
+
+    Started by the first worker it would unblock Ctrl-C, and at the end it would tell of what it freed.
+    """
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker:UserWarning"]))
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        os.environ.pop("PYTHONWARNINGS")
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def _read_queue(path: Path) -> tuple[int, dict[str, Any]]:

@@ -304,6 +304,24 @@ def test_a_source_taken_away_is_named_and_the_corpus_finished_when_it_is_back(
     assert files_of(out) == undisturbed
 
 
+def test_a_source_cut_short_under_the_workers_that_have_it_mapped_is_named(sources_path, undisturbed, tmp_path):
+    store, out = tmp_path / "s.zarr", tmp_path / "c.zarr"
+    shutil.copytree(sources_path, store)
+    file = store / "made--case1" / "lent" / "c.0.0.0"
+    content = file.read_bytes()
+    with running(command_of(store, out, "--workers", 2)) as run:
+        wait_for_receipts(out)
+        os.truncate(file, 100)  # to touch what is gone kills a process
+        said = run.communicate(timeout=120)[1]
+    assert run.returncode == 1
+    assert "source made--case1 is damaged; run synth prepare again" in said
+    assert "Traceback" not in said
+    assert "Warning" not in said
+    file.write_bytes(content)
+    finish_here(store, out)
+    assert files_of(out) == undisturbed
+
+
 def test_sources_taken_away_in_the_middle_cost_no_finished_shard(sources_path, undisturbed, tmp_path):
     store, out = tmp_path / "s.zarr", tmp_path / "c.zarr"
     shutil.copytree(sources_path, store)
