@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import datetime
 import json
-import os
 import platform
 import resource
 import socket
@@ -24,9 +23,10 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.machine import machine
 from scans.region import Region
 from synth.cluster import open_cluster
-from synth.corpus import Receipt
+from synth.corpus import Receipt, receipt_file
 from synth.shards import Plan, create, unfinished
 from synth.tasks import Failure, run_tasks
 
@@ -113,7 +113,7 @@ def plan_it(samples: int, shard_size: int) -> list[tuple[str, str]]:
                 (out / key).touch()
             receipt = Receipt(shard, shard_size, plan.identity, files, "0" * 64)
             text = json.dumps(dataclasses.asdict(receipt), indent=1)
-            (out / "receipts" / f"{shard:06d}.json").write_text(text, encoding="utf-8")
+            receipt_file(out, shard).write_text(text, encoding="utf-8")
         began = time.perf_counter()
         assert unfinished(out, plan) == [plan.shard_count - 1]
         rows.append(("find that one is missing of all, s", f"{time.perf_counter() - began:.2f}"))
@@ -134,7 +134,7 @@ def main() -> None:
     lines = [
         f"# Scheduler, {datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
         "",
-        f"{platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}; {arguments.samples:,} "
+        f"{machine()}; Python {platform.python_version()}; {arguments.samples:,} "
         f"samples = {shards:,} shards of {arguments.shard_size}, as empty tasks on {arguments.workers} workers.",
         "",
         "| | |",

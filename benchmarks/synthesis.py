@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.machine import machine
 from synth.compose import make_texture, make_tumour, paste
 from synth.generate import generate, make_plan
-from synth.place import cut
 from synth.recipe import draw_recipe
 from synth.sample import Sample
 from synth.shard_writer import ShardWriter
@@ -96,7 +96,6 @@ def stages(store: SourceStore, samples: int) -> Clock:
             began = time.perf_counter()
             writer.commit()
             clock.taken["commit"] = [(time.perf_counter() - began) * 1e3 / (samples + WARM)]
-        cut.cache_clear()
         began = time.perf_counter()
         make_shard(store.path, Path(folder) / "c.zarr", 0)  # the whole task, as a worker runs it
         clock.taken["task"] = [(time.perf_counter() - began) * 1e3 / (samples + WARM)]
@@ -166,7 +165,7 @@ def report(store: SourceStore, samples: int, workers: int) -> str:
     lines = [
         f"# Synthesis, {datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
         "",
-        f"{_machine()}; Python {platform.python_version()}, NumPy {np.__version__}; {len(store)} sources of "
+        f"{machine()}; Python {platform.python_version()}, NumPy {np.__version__}; {len(store)} sources of "
         f"{store.region.name} at {store.size} voxels; medians of {samples} samples, one core.",
         "",
         "| stage | ms | of the copy |",
@@ -185,16 +184,6 @@ def report(store: SourceStore, samples: int, workers: int) -> str:
         f"{memory:.0f} MB, of which {mapped:.0f} MB are sources, shared by all workers of the machine.",
     ]
     return "\n".join(lines)
-
-
-def _machine() -> str:
-    names = [line for line in _read("/proc/cpuinfo").splitlines() if line.startswith("model name")]
-    name = names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores"
-
-
-def _read(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8") if Path(path).exists() else ""
 
 
 def main() -> None:

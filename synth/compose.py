@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scans.region import Synthesis
-from synth.place import Stamp, clip, cut, elastic_control
+from synth.place import Stamp, clip, cut, elastic_control, within
 from synth.recipe import Recipe
 from synth.sample import Box, Sample, Tumour
+from synth.shape import make_form
 from synth.texture import blur_radius, gaussian_blur, linear_transform, warp
 
 if TYPE_CHECKING:
@@ -61,11 +62,11 @@ def make_tumour(recipe: Recipe, normal: "Source", donor: "Source", settings: Syn
     Tumour
         Its box holds the mask and, with ``mask.soft_mm``, the soft edge around it.
     """
-    whole = cut(
+    form = make_form(
         recipe.volume_mm3, recipe.axis_ratio, recipe.rotation, recipe.octaves, settings.shape.amplitude,
-        recipe.noise_seed, normal.spacing_mm,
+        recipe.noise_seed,
     )  # fmt: skip
-    stamp = Stamp(whole, normal.roi, normal.spacing_mm, settings.elastic, recipe.elastic_seed)
+    stamp = Stamp(cut(form, normal.spacing_mm), normal.roi, normal.spacing_mm, settings.elastic, recipe.elastic_seed)
     box, mask, _ = stamp.place(recipe.centre)
     weight = mask
     if settings.mask.soft_mm:
@@ -88,7 +89,7 @@ def _soften(box: Box, mask: np.ndarray, soft_mm: float, normal: "Source") -> tup
     sigma_vox = [soft_mm / side for side in normal.spacing_mm]
     wide = clip(box, [blur_radius(sigma) for sigma in sigma_vox], normal.roi.shape[0])
     binary = np.zeros([part.stop - part.start for part in wide], np.uint8)
-    binary[tuple(slice(b.start - w.start, b.stop - w.start) for b, w in zip(box, wide, strict=True))] = mask
+    binary[within(box, wide)] = mask
     soft = gaussian_blur(binary.astype(np.float32), (sigma_vox[0], sigma_vox[1], sigma_vox[2])) * normal.roi[wide]
     return wide, binary, soft
 
@@ -142,8 +143,7 @@ def make_texture(
         control_vox = control_mm / np.reshape(normal.spacing_mm, (3, 1, 1, 1))
     lent = donor.lent if settings.donor.outside == "mirror" else np.where(donor.foreground, donor.lent, np.float32(0))
     texture = warp(lent, wide, recipe.shift, control_vox)
-    z, y, x = (slice(b.start - w.start, b.stop - w.start) for b, w in zip(box, wide, strict=True))
-    texture = gaussian_blur(texture, (sigma[0], sigma[1], sigma[2]), (z, y, x))
+    texture = gaussian_blur(texture, (sigma[0], sigma[1], sigma[2]), within(box, wide))
     if not settings.linear.enabled:
         return texture
     if settings.linear.reference == "mask":

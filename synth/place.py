@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from scans.region import Elastic
 from synth.philox import Stream
 from synth.sample import Box
-from synth.shape import Form, half_box, make_form, rasterise
+from synth.shape import Form, half_box, rasterise
 from synth.texture import control_displacements, displacement_field
 
 
@@ -35,17 +36,8 @@ class Cut:
 
 
 @functools.lru_cache(maxsize=1)  # drawing a recipe and making its sample ask for the same one
-def cut(
-    volume_mm3: float,
-    axis_ratio: float,
-    rotation: tuple[float, float, float, float],
-    octaves: int,
-    amplitude: float,
-    noise_seed: int,
-    spacing_mm: tuple[float, float, float],
-) -> Cut:
-    """Make a form and cut it into voxels; parameters as of `synth.shape.make_form` and `synth.shape.rasterise`."""
-    form = make_form(volume_mm3, axis_ratio, rotation, octaves, amplitude, noise_seed)
+def cut(form: Form, spacing_mm: tuple[float, float, float]) -> Cut:
+    """Cut a form into voxels with sides (z, y, x) of `spacing_mm`."""
     half = half_box(form, spacing_mm)
     start = (-half[0], -half[1], -half[2])
     voxels = rasterise(form, spacing_mm, start, (2 * half[0] + 1, 2 * half[1] + 1, 2 * half[2] + 1))
@@ -104,8 +96,7 @@ class Stamp:
         tight = [slice(c + s, c + s + n) for c, s, n in zip(centre, whole.start, whole.voxels.shape, strict=True)]
         if self._control is None:
             box = clip((tight[0], tight[1], tight[2]), [0, 0, 0], size)
-            z, y, x = (slice(b.start - t.start, b.stop - t.start) for b, t in zip(box, tight, strict=True))
-            voxels = whole.voxels[z, y, x]
+            voxels = whole.voxels[within(box, tight)]
         else:
             box = clip((tight[0], tight[1], tight[2]), self._reach, size)
             start = tuple(part.start - middle for part, middle in zip(box, centre, strict=True))
@@ -126,6 +117,12 @@ def tight_box(voxels: np.ndarray) -> Box:
 def clip(box: Box, by: list[int], size: int) -> Box:
     """Return a box that reaches `by` voxels (z, y, x) further on each side, cut to the cube."""
     z, y, x = (slice(max(part.start - n, 0), min(part.stop + n, size)) for part, n in zip(box, by, strict=True))
+    return z, y, x
+
+
+def within(box: Box, outer: Sequence[slice]) -> Box:
+    """Return a box (z, y, x) counted from the corner of another that holds it."""
+    z, y, x = (slice(part.start - o.start, part.stop - o.start) for part, o in zip(box, outer, strict=True))
     return z, y, x
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from scans.region import Synthesis
 from synth.philox import Stream
 from synth.place import Stamp, cut
+from synth.shape import make_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,8 +169,8 @@ def draw_recipe(
     centres = Stream(seed, index, _PLACE)
     volume, tries = drawn_volume, 0
     while True:
-        whole = cut(volume, axis_ratio, rotation, octaves, shape.amplitude, noise_seed, normal.spacing_mm)
-        stamp = Stamp(whole, normal.roi, normal.spacing_mm, settings.elastic, elastic_seed)
+        form = make_form(volume, axis_ratio, rotation, octaves, shape.amplitude, noise_seed)
+        stamp = Stamp(cut(form, normal.spacing_mm), normal.roi, normal.spacing_mm, settings.elastic, elastic_seed)
         for _ in range(settings.mask.centre_tries):
             tries += 1
             centre = normal.roi_voxel(centres.below(normal.roi_count))

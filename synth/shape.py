@@ -18,7 +18,7 @@ _CELLS = 32  # along a side of each face of the cube that samples the sphere; ev
 _SURE = 1e-9  # a partial sum decides only when it is clear of rounding
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Form:
     """A tumour's surface around its centre, in millimetres.
 
@@ -45,6 +45,7 @@ class Form:
     amplitude: float
 
 
+@functools.lru_cache(maxsize=1)  # drawing a recipe and making its sample ask for the same one
 def make_form(
     volume_mm3: float,
     axis_ratio: float,

@@ -2,7 +2,7 @@
 
 A source is a group ``DATASET--CASE`` of four arrays (z, y, x), one uncompressed chunk each: workers of one machine
 map them and share the memory. Zarr reads a missing chunk as zeros, so nothing counts without its attributes, and
-the content hash among them is checked on every load.
+the content hash among them is checked when a source is loaded.
 """
 
 import contextlib

@@ -142,6 +142,7 @@ class SourceStore:
         self.statistics: dict[str, Any] | None = attributes["statistics"]
         self._provenance = finished_sources(self.path)
         self.names = sorted(self._provenance)
+        self._loaded: dict[str, Source] = {}
         if self.names and self.region.normalisation.kind == "window" and self.statistics is None:
             raise StoreError(
                 f"{self.path} lacks the statistics its sources share; run synth prepare again to finish it"
@@ -164,20 +165,22 @@ class SourceStore:
         return {"name": name, **self._provenance[name]}
 
     def load(self, name: str) -> Source:
-        """Read source `name`, checked against its hash.
+        """Map source `name` into memory, checked against its hash; later calls return what the first one did.
 
         Raises
         ------
         StoreError
             If it is not there or damaged.
         """
+        if name in self._loaded:
+            return self._loaded[name]
         provenance = self.provenance(name)
         arrays = read_arrays(self.path, name)
         if content_sha256(arrays, provenance) != provenance["content_sha256"]:
             raise StoreError(f"{self.path}: source {name} is damaged; run synth prepare again to mend it")
         statistics = self.statistics if self.region.normalisation.kind == "window" else provenance["statistics"]
         z, y, x = provenance["spacing_mm"]
-        return Source(
+        self._loaded[name] = Source(
             name=name,
             intensity=arrays["intensity"],
             lent=arrays["lent"],
@@ -188,3 +191,4 @@ class SourceStore:
             statistics=Statistics.from_json(statistics or {}),
             provenance=provenance,
         )
+        return self._loaded[name]

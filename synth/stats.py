@@ -184,10 +184,11 @@ def sphericity(mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> floa
 
 def _measure(store: Path, settings: Synthesis, seed: int, indices: range) -> tuple[np.ndarray, list[bytes]]:
     """Return a row of numbers and a hash of the mask for each sample."""
-    names = _open(store).names
+    opened = _open(store)
+    names = opened.names
 
     def lend(position: int) -> Source:
-        return _source(store, names[position])
+        return opened.load(names[position])
 
     rows, hashes = [], []
     for index in indices:
@@ -215,7 +216,7 @@ def _examine(store: Path, task: tuple[int, np.ndarray]) -> tuple[Roi, np.ndarray
     from scipy.ndimage import distance_transform_edt
 
     position, centres = task
-    source = _source(store, _open(store).names[position])
+    source = _open(store).load(_open(store).names[position])
     depth = distance_transform_edt(np.pad(source.roi, 1), sampling=source.spacing_mm)[1:-1, 1:-1, 1:-1]
     depth = np.round(depth / _DEPTH_STEP_MM) * _DEPTH_STEP_MM
     along, found = {}, []
@@ -240,14 +241,9 @@ def _open(store: Path) -> SourceStore:
     return SourceStore(store)
 
 
-@functools.cache  # mapped, not read
-def _source(store: Path, name: str) -> Source:
-    return _open(store).load(name)
-
-
 @functools.cache
 def _deviation(store: Path, name: str) -> float:
-    source = _source(store, name)
+    source = _open(store).load(name)
     return float(source.normal[source.roi].std(dtype=np.float64))
 
 

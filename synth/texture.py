@@ -48,8 +48,7 @@ def displacement_field(control: np.ndarray, size: int, box: Box) -> np.ndarray:
     ndarray of float32, shape (3, *box)
         Displacement, in the unit of `control`.
     """
-    (cell, weights), *others = (_bspline(part, size, control.shape[1]) for part in box)
-    planes = _planes(control.astype(np.float32), *others[0], *others[1])
+    planes, cell, weights = _spline(control, size, box)
     field = np.zeros((3, len(cell), *planes.shape[2:]), np.float32)
     for tap in range(4):
         field += weights[tap][None, :, None, None] * planes[:, cell + tap]
@@ -114,9 +113,7 @@ def warp(donor: np.ndarray, box: Box, shift: tuple[int, int, int], control_vox: 
     if control_vox is None:
         at = (np.clip(axis, 0, side - 1).astype(int) for axis, side in zip((z, y, x), donor.shape, strict=True))
         return donor[np.ix_(*at)]
-    (cell, weights), *others = (_bspline(part, donor.shape[0], control_vox.shape[1]) for part in box)
-    planes = _planes(control_vox.astype(np.float32), *others[0], *others[1])
-    return _warp(donor, z, y, x, planes, cell, weights)
+    return _warp(donor, z, y, x, *_spline(control_vox, donor.shape[0], box))
 
 
 def gaussian_blur(texture: np.ndarray, sigma_vox: tuple[float, float, float], inner: Box | None = None) -> np.ndarray:
@@ -137,20 +134,17 @@ def gaussian_blur(texture: np.ndarray, sigma_vox: tuple[float, float, float], in
         As ``scipy.ndimage.gaussian_filter(mode="nearest", truncate=4)``.
     """
     for axis, sigma in enumerate(sigma_vox):
-        first, last, _ = slice(None).indices(texture.shape[axis]) if inner is None else inner[axis].indices(1 << 30)
-        if blur_radius(sigma):
-            # Seen as (outer, this axis, inner), so that one kernel serves all axes; the last is turned to the front.
-            shape = texture.shape
-            if axis == 2:
-                rows = np.ascontiguousarray(texture.reshape(-1, shape[2]).T)[None]
-                blurred = _blur_axis(rows, _gaussian_weights(sigma), first, last)
-                texture = np.ascontiguousarray(blurred[0].T).reshape(*shape[:2], last - first)
-            else:
-                rows = texture.reshape(math.prod(shape[:axis]), shape[axis], -1)
-                blurred = _blur_axis(rows, _gaussian_weights(sigma), first, last)
-                texture = blurred.reshape(*shape[:axis], last - first, *shape[axis + 1 :])
+        first, last = (0, texture.shape[axis]) if inner is None else (inner[axis].start, inner[axis].stop)
+        before, after = texture.shape[:axis], texture.shape[axis + 1 :]
+        rows = texture.reshape(math.prod(before), texture.shape[axis], math.prod(after))
+        if not blur_radius(sigma):
+            rows = rows[:, first:last]
+        elif axis == 2:  # turned to the front: the kernel's inner loop runs over what lies behind its axis
+            turned = np.ascontiguousarray(rows[:, :, 0].T)[None]
+            rows = _blur_axis(turned, _gaussian_weights(sigma), first, last)[0].T
         else:
-            texture = np.ascontiguousarray(np.moveaxis(np.moveaxis(texture, axis, 0)[first:last], 0, axis))
+            rows = _blur_axis(rows, _gaussian_weights(sigma), first, last)
+        texture = np.ascontiguousarray(rows).reshape(*before, last - first, *after)
     return texture
 
 
@@ -164,6 +158,12 @@ def _gaussian_weights(sigma: float) -> np.ndarray:
     weights = np.array([math.exp(-0.5 * (k / sigma) ** 2) for k in range(-radius, radius + 1)])
     # float32 here and not later: exp differs in the last bit of a float64 between machines
     return (weights / math.fsum(weights)).astype(np.float32)
+
+
+def _spline(control: np.ndarray, size: int, box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a spline summed over y and x of a box, and the planes and weights that z takes of it."""
+    (cell, weights), *others = (_bspline(part, size, control.shape[1]) for part in box)
+    return _planes(control.astype(np.float32), *others[0], *others[1]), cell, weights
 
 
 def _bspline(part: slice, size: int, control_points: int) -> tuple[np.ndarray, np.ndarray]:

@@ -64,12 +64,12 @@ def verify(path: Path, samples: int | None = None, checked: Callable[[int], None
         return findings
     every = max(1, len(corpus) // samples) if samples else 1
     for shard in sorted(sound):
-        content = hashlib.sha256()
+        content = hashlib.sha256() if every == 1 else None
         for index in plan.indices(shard):
             if index % every == 0:
                 findings += check_sample(corpus, plan.settings, index, content)
                 checked(index)
-        if every == 1:
+        if content is not None:
             findings += _content(corpus, shard, plan.indices(shard), content, receipts[shard])
     return findings
 
@@ -102,18 +102,14 @@ def check_shard(path: Path, plan: Plan, shard: int, receipt: Receipt | None) -> 
     return findings
 
 
-def check_sample(corpus: Corpus, settings: Synthesis, index: int, content: "hashlib._Hash") -> list[str]:
-    """Check one sample: ranges, layers, Eq. 5, and its recipe; its digest is added to `content`."""
+def check_sample(corpus: Corpus, settings: Synthesis, index: int, content: "hashlib._Hash | None" = None) -> list[str]:
+    """Check one sample: ranges, layers, Eq. 5, and its recipe; its digest is added to `content`, if given."""
     try:
         sample = corpus[index]
     except StoreError as error:
         return [str(error)]
-    normal = sample.normal.astype(np.float16)
-    whole = (slice(0, corpus.size), slice(0, corpus.size), slice(0, corpus.size))
-    tumour = Tumour(
-        whole, sample.composite.astype(np.float16), sample.texture.astype(np.float16), sample.mask, sample.alpha
-    )
-    content.update(sample_digest(hashlib.sha256(normal.tobytes()).digest(), normal, tumour))
+    if content is not None:
+        content.update(_digest(sample))
     recipe = Recipe.from_row(corpus.recipes[index])
     wrong = _layers(sample, settings) + _recipe(recipe, settings, len(corpus.sources), corpus.size)
     if recipe.index != index:
@@ -121,6 +117,13 @@ def check_sample(corpus: Corpus, settings: Synthesis, index: int, content: "hash
     if np.float32(recipe.alpha) != np.float32(sample.alpha):
         wrong.append("its alpha is not the recipe's")
     return [f"sample {index}: {what}" for what in wrong]
+
+
+def _digest(sample: Sample) -> bytes:
+    composite, normal, texture = (v.astype(np.float16) for v in (sample.composite, sample.normal, sample.texture))
+    z, y, x = (slice(0, side) for side in normal.shape)
+    tumour = Tumour((z, y, x), composite, texture, sample.mask, sample.alpha)
+    return sample_digest(hashlib.sha256(normal.tobytes()).digest(), normal, tumour)
 
 
 def _content(corpus: Corpus, shard: int, indices: range, content: "hashlib._Hash", receipt: Receipt) -> list[str]:

@@ -36,10 +36,14 @@ def make_shard(sources: Path, out: Path, shard: int) -> int:
     """
     plan = load_plan(out)
     identity = plan.identity
+    store = _store(sources, identity)
 
     def lend(position: int) -> Source:
-        source = plan.sources[position]
-        return _source(sources, identity, source["name"], source["content_sha256"])
+        planned = plan.sources[position]
+        source = store.load(planned["name"])
+        if source.provenance["content_sha256"] != planned["content_sha256"]:
+            raise StoreError(f"{sources}: source {source.name} has changed since the corpus was begun")
+        return source
 
     with ShardWriter(out, shard, min(plan.shard_size, plan.samples), plan.size, identity) as writer:
         for index in plan.indices(shard):
@@ -48,14 +52,6 @@ def make_shard(sources: Path, out: Path, shard: int) -> int:
             writer.add(recipe, normal, make_tumour(recipe, normal, lend(recipe.donor), plan.settings))
         receipt = writer.commit()
     return sum(entry["bytes"] for entry in receipt.files.values())
-
-
-@functools.cache  # mapped, not read: a source costs its worker no memory of its own, and is checked once
-def _source(store: Path, identity: str, name: str, content: str) -> Source:
-    source = _store(store, identity).load(name)
-    if source.provenance["content_sha256"] != content:
-        raise StoreError(f"{store}: source {source.name} has changed since the corpus was begun")
-    return source
 
 
 @functools.lru_cache(maxsize=1)

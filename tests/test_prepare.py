@@ -31,6 +31,13 @@ def catalog_path(tmp_path) -> Path:
     return make(tmp_path, LAYOUT)
 
 
+def make_window(catalog_path: Path) -> None:
+    """Give the region statistics that its scans share."""
+    text = catalog_path.read_text(encoding="utf-8")
+    window = "brain: {modality: CT, normalisation: {kind: window, raw_zero: -1024}}"
+    catalog_path.write_text(text.replace("brain: {modality: FLAIR}", window), encoding="utf-8")
+
+
 def run(catalog_path: Path, out: str = "sources.zarr", size: int = 32, workers: int = 0, **keywords):
     path = catalog_path.parent / out
     return prepare_datasets(load_catalog(catalog_path), ["mine"], path, size, workers=workers, **keywords), path
@@ -110,9 +117,7 @@ def test_bad_scan_is_named_and_the_rest_goes_on(catalog_path):
 
 
 def test_any_number_of_workers_makes_the_same_store(catalog_path):
-    text = catalog_path.read_text(encoding="utf-8")
-    window = "brain: {modality: CT, normalisation: {kind: window, raw_zero: -1024}}"
-    catalog_path.write_text(text.replace("brain: {modality: FLAIR}", window))
+    make_window(catalog_path)
     _, path = run(catalog_path)
     before = files_of(path)
     report, two = run(catalog_path, "two.zarr", workers=2)
@@ -199,9 +204,7 @@ def test_store_of_another_size_is_refused(catalog_path):
 
 
 def test_window_region_gets_common_statistics(catalog_path):
-    text = catalog_path.read_text(encoding="utf-8")
-    window = "brain: {modality: CT, normalisation: {kind: window, raw_zero: -1024}}"
-    catalog_path.write_text(text.replace("brain: {modality: FLAIR}", window))
+    make_window(catalog_path)
     _, path = run(catalog_path)
     store = SourceStore(path)
     assert store.statistics["mean"] == pytest.approx(1124, abs=5)

@@ -50,7 +50,7 @@ def random_form(index: int, low: float = 500.0, high: float = 4000.0):
 
 
 def random_cut(index: int, low: float, high: float, spacing_mm):
-    return cut(*random_numbers(index, low, high), spacing_mm)
+    return cut(make_form(*random_numbers(index, low, high)), spacing_mm)
 
 
 @pytest.mark.parametrize("index", range(6))

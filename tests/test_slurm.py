@@ -4,10 +4,10 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
+from test_faults import wait_for
 from test_generate import files_of
 
 QUEUE = Path(__file__).parent / "slurm" / "queue"
@@ -65,13 +65,6 @@ def jobs_of(slurm):
         env=slurm, capture_output=True, encoding="utf-8", check=True,
     )  # fmt: skip
     return listed.stdout.split()
-
-
-def wait_for(condition, seconds=60):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, f"waited {seconds} s in vain"
-        time.sleep(0.05)
 
 
 def test_two_jobs_of_slurm_write_the_same_bytes_as_one_process(generate, slurm, corpus_path, tmp_path):
