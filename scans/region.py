@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from scans.errors import CatalogError
+from scans.errors import CatalogError, StoreError
 
 
 class Strict(BaseModel):
@@ -83,8 +83,8 @@ class Shape(Strict):
 
     @model_validator(mode="after")
     def _positive(self) -> "Shape":
-        if self.volume_mm3[0] <= 0:
-            raise ValueError("shape.volume_mm3 must be above 0 mm3")
+        if not 0 < self.volume_mm3[0] <= self.volume_mm3[1] <= 1e8:
+            raise ValueError("shape.volume_mm3 must be above 0 mm3, and 100 litres at the most")
         if not 1 <= self.octaves[0] <= self.octaves[1] <= 12:
             raise ValueError("shape.octaves must be two whole numbers from 1 to 12, the lower first")
         if not 0 < self.axis_ratio[0] <= self.axis_ratio[1] <= 1:
@@ -106,13 +106,19 @@ class Blur(Strict):
     enabled: bool = True
     sigma_mm: Interval = (0.0, 2.0)  # method
 
+    @model_validator(mode="after")
+    def _within_reason(self) -> "Blur":
+        if not 0 <= self.sigma_mm[0] <= self.sigma_mm[1] <= 100:
+            raise ValueError("blur.sigma_mm must lie in [0, 100]")
+        return self
+
 
 class Elastic(Strict):
     """Cubic B-spline deformation of the donor."""
 
     enabled: bool = True
     control_points: int = Field(7, ge=5, le=16)  # method: control points an axis
-    max_displacement_mm: float = Field(7.5, ge=0)  # method
+    max_displacement_mm: float = Field(7.5, ge=0, le=1000)  # method
     locked_borders: Literal[0, 1, 2] = 2  # method: outer layers of control points that stay put
     mask: bool = False  # method, settled 5: warp the mask along
 
@@ -125,16 +131,16 @@ class Donor(Strict):
     the organ, as the authors' code does.
     """
 
-    shift: int = Field(0, ge=0)  # method, settled 4: largest offset in voxels an axis; 0: by position
+    shift: int = Field(0, ge=0, le=1024)  # method, settled 4: largest offset in voxels an axis; 0: by position
     outside: Literal["mirror", "zero"] = "mirror"
 
 
 class Mask(Strict):
     """The mask's edge and its fit into the ROI."""
 
-    soft_mm: float = Field(0.0, ge=0)  # method, settled 6: edge blur, for the blend only
+    soft_mm: float = Field(0.0, ge=0, le=100)  # method, settled 6: edge blur, for the blend only
     least_kept: float = Field(0.5, gt=0, le=1)  # method, settled 7: share of the drawn volume left by the ROI
-    centre_tries: int = Field(20, ge=1)  # method, settled 7: then a smaller volume
+    centre_tries: int = Field(20, ge=1, le=10_000)  # method, settled 7: then a smaller volume
 
 
 class Synthesis(Strict):
@@ -197,6 +203,22 @@ def override(synthesis: Synthesis, assignments: list[str]) -> Synthesis:
         return Synthesis.model_validate(tree)
     except ValidationError as error:
         raise CatalogError(f"--set: {one_line(error)}") from error
+
+
+def recorded(settings: dict[str, Any], where: str) -> Synthesis:
+    """Return the settings of the synthesis that a file recorded.
+
+    Raises
+    ------
+    StoreError
+        If they are none that this release knows.
+    """
+    try:
+        return Synthesis.model_validate(settings)
+    except ValidationError as error:
+        raise StoreError(
+            f"{where}: its settings do not fit this release of layered-tumors ({one_line(error)})"
+        ) from error
 
 
 def one_line(error: ValidationError) -> str:

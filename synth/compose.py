@@ -1,15 +1,15 @@
-"""Compose: blend a tumour layer into a normal scan (Eq. 5)."""
+"""Compose: from a recipe to a tumour, and to the sample that it makes of its normal (Eqs. 3 and 5)."""
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scans.region import Synthesis
+from synth.blend import FULL, INSIDE, lay, paste
 from synth.place import Stamp, clip, cut, elastic_control, within
 from synth.recipe import Recipe
-from synth.sample import Box, Sample, Tumour
+from synth.sample import Box, Layer, Sample, Tumour, empty_sample, tight_box
 from synth.shape import make_form
 from synth.texture import blur_radius, gaussian_blur, linear_transform, warp
 
@@ -37,81 +37,55 @@ def make_sample(
     Sample
         Every number is exact in float16, so that Eq. 5 holds on what is stored.
     """
-    return paste(normal, make_tumour(recipe, normal, donor, settings), out)
-
-
-def paste(normal: "Source", tumour: Tumour, out: Sample | None = None) -> Sample:
-    """Lay a tumour over its normal; `out` as of `make_sample`."""
     if out is None:
-        shape = normal.roi.shape
-        composite, layer, texture = (np.empty(shape, np.float32) for _ in range(3))
-        out = Sample(composite, layer, texture, np.empty(shape, np.uint8), 0.0)
-    out.normal[:] = out.composite[:] = normal.layer
-    out.texture.fill(0)
-    out.mask.fill(0)
-    out.composite[tumour.box], out.texture[tumour.box] = tumour.composite, tumour.texture
-    out.mask[tumour.box] = tumour.mask
-    return replace(out, alpha=tumour.alpha)
+        out = empty_sample(normal.roi.shape[0])
+    return paste(normal.layer, make_tumour(recipe, normal, donor, settings), out)
 
 
 def make_tumour(recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis) -> Tumour:
-    """Make the part of a sample that differs from its normal; parameters as of `make_sample`.
+    """Make the part of a sample that differs from its normal; parameters as of `make_sample`."""
+    layer = make_layer(recipe, normal, donor, settings)
+    return lay(layer, normal.normal, normal.roi, recipe.alpha, settings.texture_target)
+
+
+def make_layer(recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis) -> Layer:
+    """Make a tumour's form and tissue, before the normal's ROI cuts them; parameters as of `make_sample`.
 
     Returns
     -------
-    Tumour
-        Its box holds the mask and, with ``mask.soft_mm``, the soft edge around it.
+    Layer
+        Its box is the smallest that holds the form and, with ``mask.soft_mm``, the soft edge around it.
     """
     form = make_form(
         recipe.volume_mm3, recipe.axis_ratio, recipe.rotation, recipe.octaves, settings.shape.amplitude,
         recipe.noise_seed,
     )  # fmt: skip
     stamp = Stamp(cut(form, normal.spacing_mm), normal.roi, normal.spacing_mm, settings.elastic, recipe.elastic_seed)
-    box, mask, _ = stamp.place(recipe.centre)
-    weight = mask
+    box, voxels = stamp.press(recipe.centre)
+    weight = voxels
     if settings.mask.soft_mm:
-        box, mask, weight = _soften(box, mask, settings.mask.soft_mm, normal)
+        box, voxels, weight = _soften(box, voxels, settings.mask.soft_mm, normal)
+    tight = tight_box(weight)
+    if weight[tight].shape != weight.shape:
+        voxels, weight = voxels[tight], weight[tight]
+        z, y, x = (slice(o.start + t.start, o.start + t.stop) for o, t in zip(box, tight, strict=True))
+        box = (z, y, x)
 
-    tau = make_texture(recipe, normal, donor, settings, box, mask)
-    composite, texture = normal.normal[box].copy(), np.zeros(mask.shape, np.float16)
-    touched = np.flatnonzero(weight != 0)  # all below is for the tumour's voxels alone, a third of its box
-    layer = normal.to_network(tau.ravel()[touched])
-    alpha = np.float32(recipe.alpha)
-    blended = blend(composite.ravel()[touched], layer, alpha * weight.ravel()[touched])
-    target = layer if settings.texture_target == "texture" else blended
-    composite.ravel()[touched] = blended
-    texture.ravel()[touched] = np.where(mask.ravel()[touched], target, np.float16(0))
-    return Tumour(box, composite, texture, mask, float(alpha))
+    tau = make_texture(recipe, normal, donor, settings, box, voxels * normal.roi[box])
+    touched = weight != 0
+    edge = weight[touched] if settings.mask.soft_mm else None
+    return Layer(box, touched, normal.to_network(tau[touched]), edge)
 
 
 def _soften(box: Box, mask: np.ndarray, soft_mm: float, normal: "Source") -> tuple[Box, np.ndarray, np.ndarray]:
-    """Blur a mask's edge for the blend: the wider box, the mask in it, and its soft twin, 0 outside the ROI."""
+    """Blur a mask's edge for the blend: the wider box, the mask in it, and its edge as a layer keeps it."""
     sigma_vox = [soft_mm / side for side in normal.spacing_mm]
     wide = clip(box, [blur_radius(sigma) for sigma in sigma_vox], normal.roi.shape[0])
     binary = np.zeros([part.stop - part.start for part in wide], np.uint8)
     binary[within(box, wide)] = mask
-    soft = gaussian_blur(binary.astype(np.float32), (sigma_vox[0], sigma_vox[1], sigma_vox[2])) * normal.roi[wide]
-    return wide, binary, soft
-
-
-def blend(normal: np.ndarray, texture: np.ndarray, weight: np.ndarray | np.float32) -> np.ndarray:
-    """Blend two layers: ``(1 - w) normal + w texture`` with ``w = alpha * mask`` (Eq. 5).
-
-    Computed in float32 as ``normal + w * (texture - normal)``, one rounding per operation, then rounded to
-    float16: the one arithmetic whose bits a corpus promises.
-
-    Parameters
-    ----------
-    normal, texture : ndarray of float16
-    weight : float32, or ndarray of float32
-
-    Returns
-    -------
-    ndarray of float16
-        Equal to `normal` where `weight` is 0.
-    """
-    below = normal.astype(np.float32)
-    return (below + weight * (texture.astype(np.float32) - below)).astype(np.float16)
+    soft = gaussian_blur(binary.astype(np.float32), (sigma_vox[0], sigma_vox[1], sigma_vox[2]))
+    edge = np.rint(np.clip(soft, 0, 1) * FULL).astype(np.uint8) + INSIDE * binary
+    return wide, binary, edge
 
 
 def make_texture(

@@ -1,70 +1,55 @@
-"""A corpus: samples, their recipes and their provenance in one sharded Zarr v3 store.
+"""A corpus: samples, their recipes and their provenance in one sharded Zarr v3 store, in either layout.
 
-The only module of ``synth`` that ``train`` may import; it needs NumPy and Zarr alone.
+The only module of ``synth`` that ``train`` may import; it needs NumPy and what Zarr is built on, not Zarr itself.
 The layout on disk is written down in ``docs/corpus-format.md``.
 """
 
+import functools
 import hashlib
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 
 from scans.errors import StoreError
-from synth.sample import Sample
+from synth.arrays import Array, sample_arrays, source_arrays
+from synth.blend import lay, layer_of, paste, write
+from synth.chunks import decode
+from synth.manifest import Manifest, load_manifest
+from synth.receipt import Receipt, is_own, read_receipts
+from synth.recipe import COLUMNS
+from synth.recombine import Recombine
+from synth.sample import Box, Layer, Normal, Sample, Tumour, box_of, empty_sample, tight_box
+from synth.shard_reader import ShardReader
+from synth.store import Cached, Store, open_store
 
-FORMAT = "layered-tumors-corpus"
-VERSION = 2
-VOLUMES = ("composite", "normal", "texture", "mask")  # arrays of shape (N, z, y, x)
-ARRAYS = (*VOLUMES, "alpha", "recipes")
+MOST_NORMALS = 64  # that a reader keeps decoded: at 128 voxels 6 MB each
 
-__all__ = ["Corpus", "Receipt", "Sample", "attributes", "read_receipts"]
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What was written for one shard; it exists only once every file of the shard is safely on disk.
-
-    Attributes
-    ----------
-    shard : int
-        Number of the shard; it holds samples ``shard * K`` to ``shard * K + samples - 1``.
-    samples : int
-    identity : str
-        Identity hash of the corpus the shard belongs to.
-    files : dict
-        ``{key inside the store: {"bytes": int, "sha256": str}}``.
-    content : str
-        SHA-256 over what the samples hold, so that it does not depend on a compressor's version.
-    """
-
-    shard: int
-    samples: int
-    identity: str
-    files: dict[str, dict[str, Any]]
-    content: str
+__all__ = ["Corpus", "Layer", "Normal", "Recombine", "Sample", "Tumour"]
 
 
 class Corpus:
-    """Read a corpus by sample.
+    """Read a corpus by sample, the same bits from either layout.
 
-    Reading is thread-safe. Only committed shards are trusted: a file without a receipt does not count.
+    Reading is thread-safe. Only committed shards are trusted: a file without a receipt does not count. A corpus may
+    come from a stranger: nothing in it is executed, and no size it names is allocated before it is checked.
 
     Parameters
     ----------
-    path : str or Path
-        The store.
+    where : str or Path
+        The store: a folder, or an fsspec URL such as ``s3://bucket/corpus.zarr``.
     partial : bool
         Open a corpus some of whose shards are missing, e.g. to inspect it.
+    cache : Path, optional
+        A local folder that keeps what is read from a URL, file by file, each checked against its receipt.
 
     Raises
     ------
     StoreError
-        If there is no corpus at `path`, its version is unknown, or shards are missing and `partial` is false.
+        If there is no corpus, its version is unknown, or shards are missing and `partial` is false.
 
     Examples
     --------
@@ -74,74 +59,93 @@ class Corpus:
     (128, 128, 128)
     """
 
-    def __init__(self, path: str | Path, *, partial: bool = False) -> None:
-        self.path = Path(path)
-        self.attrs = attributes(self.path)
-        self.receipts = read_receipts(self.path)
-        missing = sorted(set(range(self.shard_count)) - set(self.receipts))
-        foreign = [r.shard for r in self.receipts.values() if r.identity != self.identity]
-        if foreign:
-            raise StoreError(f"{self.path}: shard {foreign[0]} belongs to another corpus; run synth verify")
+    def __init__(self, where: str | Path, *, partial: bool = False, cache: Path | None = None) -> None:
+        self._opened = (where, partial, cache)
+        self.where = str(where)
+        self.store: Store = open_store(where)
+        self.manifest: Manifest = load_manifest(self.store)
+        self.receipts: dict[int, Receipt] = read_receipts(self.store, range(self.shard_count))
+        for shard in [s for s, r in self.receipts.items() if not is_own(self.manifest, r)]:
+            if not partial:
+                raise StoreError(f"{where}: shard {shard} belongs to another corpus; run synth verify")
+            del self.receipts[shard]
+        missing = self.shard_count - len(self.receipts)
         if missing and not partial:
             raise StoreError(
-                f"{self.path} holds {self.shard_count - len(missing)} of {self.shard_count} shards; "
-                "run the same synth generate command again to finish it"
+                f"{where} holds {self.shard_count - missing} of {self.shard_count} shards; "
+                "run the command that was making it again"
             )
         if not partial:
-            _check_sizes(self.path, self.receipts)
-        group = zarr.open_group(self.path, mode="r")
-        self._arrays = {name: _array(group, name, self.path) for name in ARRAYS}
-        self._columns: list[str] = [str(c) for c in self._arrays["recipes"].attrs["columns"]]  # type: ignore[union-attr]
-        self.recipes: np.ndarray = np.asarray(self._arrays["recipes"][:])
-        self.alpha: np.ndarray = np.asarray(self._arrays["alpha"][:])
-        self.normal: np.ndarray = self.recipes[:, self._columns.index("normal")].astype(int)
-        self.donor: np.ndarray = self.recipes[:, self._columns.index("donor")].astype(int)
+            _check_sizes(self.store, self.receipts)
+        if cache is not None:
+            sums = {key: entry for receipt in self.receipts.values() for key, entry in receipt.files.items()}
+            self.store = Cached(self.store, cache, sums)
+        self._arrays = sample_arrays(self.manifest)
+        sharded = [array for array in self._arrays.values() if array.sharded]
+        self._readers = {array.name: ShardReader(self.store, array, self._file_size) for array in sharded}
+        self.recipes: np.ndarray = self._numbers("recipes")
+        self.alpha: np.ndarray = self._numbers("alpha")
+        self._boxes = self._numbers("box") if self.manifest.layout == "layered" else None
+        self.normal: np.ndarray = self._positions("normal")
+        self.donor: np.ndarray = self._positions("donor")
+        self._check_numbers()
+        self.source: Callable[[int], Normal] = functools.lru_cache(maxsize=MOST_NORMALS)(self._source)
+        self._own = threading.local()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be sent to another process as the arguments it was opened with."""
+        return _reopen, self._opened
 
     # What a corpus is made of, as plain attributes.
 
     @property
     def identity(self) -> str:
-        """Hash of sources, settings, seed, size and layout: two corpora with it are the same corpus."""
-        return str(self.attrs["identity"])
+        """Hash of sources, settings, seeds and size: two corpora with it hold the same samples."""
+        return self.manifest.identity
 
     @property
     def size(self) -> int:
         """Voxels along each side."""
-        return int(self.attrs["size"])
+        return self.manifest.size
+
+    @property
+    def layout(self) -> str:
+        """``layered`` or ``dense``."""
+        return self.manifest.layout
 
     @property
     def seed(self) -> int:
-        """Seed of every random choice."""
-        return int(self.attrs["seed"])
+        """Seed of the first generation's random choices."""
+        return self.manifest.generations[0].seed
 
     @property
     def shard_size(self) -> int:
         """Samples in a full shard."""
-        return int(self.attrs["shard_size"])
+        return self.manifest.shard_size
 
     @property
     def shard_count(self) -> int:
         """Shards in the finished corpus."""
-        return -(-len(self) // self.shard_size)
+        return self.manifest.shard_count
 
     @property
     def region(self) -> dict[str, Any]:
         """The region's settings, as JSON of ``scans.region.Region``."""
-        return dict(self.attrs["region"])
+        return self.manifest.region
 
     @property
     def statistics(self) -> dict[str, Any] | None:
         """Normalisation shared by all sources (``window``), or None where each scan has its own (``zscore``)."""
-        return self.attrs["statistics"]
+        return self.manifest.statistics
 
     @property
     def sources(self) -> list[dict[str, Any]]:
         """Provenance of each source: name, dataset, licence, terms, hash, spacing and frame."""
-        return list(self.attrs["sources"])
+        return list(self.manifest.sources)
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 over identity and the decoded content of every committed shard."""
+        """SHA-256 over identity and the decoded content of every committed shard; the same in either layout."""
         digest = hashlib.sha256(self.identity.encode())
         for shard in sorted(self.receipts):
             digest.update(self.receipts[shard].content.encode())
@@ -149,111 +153,217 @@ class Corpus:
 
     def __len__(self) -> int:
         """Return the number of samples in the finished corpus."""
-        return int(self.attrs["samples"])
+        return len(self.manifest)
+
+    # Samples.
 
     def __getitem__(self, index: int) -> Sample:
-        """Return sample `index` (0 to N - 1; negative counts from the end)."""
-        position = range(len(self))[index]
-        try:
-            volume = {name: np.asarray(self._arrays[name][position]) for name in VOLUMES}
-        except (ValueError, RuntimeError, OSError) as error:
-            raise StoreError(f"{self.path}: sample {position} cannot be read ({error}); run synth verify") from error
-        return Sample(
-            composite=volume["composite"].astype(np.float32),
-            normal=volume["normal"].astype(np.float32),
-            texture=volume["texture"].astype(np.float32),
-            mask=volume["mask"],
-            alpha=float(self.alpha[position]),
-        )
+        """Return sample `index` (0 to N - 1; negative counts from the end), float32."""
+        return self.read(index, empty_sample(self.size))
 
     def __iter__(self) -> Iterator[Sample]:
         """Yield the samples in order."""
         return (self[index] for index in range(len(self)))
 
+    def read(self, index: int, out: Sample) -> Sample:
+        """Read sample `index` into arrays that are there; see `synth.sample.empty_sample`.
+
+        Parameters
+        ----------
+        index : int
+        out : Sample
+            Its layers are float16, as stored, or float32: all are written over.
+
+        Returns
+        -------
+        Sample
+            Of `out`'s arrays.
+
+        Raises
+        ------
+        IndexError
+            If there is no such sample.
+        StoreError
+            If it is missing or damaged.
+        """
+        index = range(len(self))[index]
+        if self.layout == "layered":
+            return paste(self.source(int(self.normal[index])).voxels, self.tumour(index), out)
+        for name in ("composite", "normal", "texture", "mask"):
+            write(self._volume(name, index), getattr(out, name))
+        return replace(out, alpha=float(self.alpha[index]))
+
+    def tumour(self, index: int) -> Tumour:
+        """Return what tells sample `index` from its normal, in a box; parameters and errors as of `read`."""
+        index = range(len(self))[index]
+        if self.layout == "layered":
+            normal = self.source(int(self.normal[index]))
+            return lay(self.layer(index), normal.voxels, normal.roi, float(self.alpha[index]), self._target(index))
+        composite, normal16, texture, mask = (
+            self._volume(name, index).copy() for name in ("composite", "normal", "texture", "mask")
+        )
+        box = tight_box((composite.view(np.uint16) != normal16.view(np.uint16)) | (mask > 0))
+        return Tumour(box, composite[box], texture[box], mask[box], float(self.alpha[index]))
+
+    def layer(self, index: int) -> Layer:
+        """Return the tumour of sample `index` before its normal's ROI cut it; parameters and errors as of `read`.
+
+        A dense corpus knows only what the ROI left, and a hard edge.
+        """
+        index = range(len(self))[index]
+        if self.layout == "dense":
+            if self.manifest.soft or self._target(index) != "texture":
+                raise StoreError(
+                    f"{self.store} is dense, and was made with mask.soft_mm or texture_target=composite: "
+                    "its tumours cannot be told from their normals; convert it with --sources"
+                )
+            return layer_of(self.tumour(index))
+        box = self._box(index)
+        sides = [part.stop - part.start for part in box]
+        voxels = sides[0] * sides[1] * sides[2]
+        packed = self._values("form", index, -(-voxels // 8))
+        form = np.unpackbits(packed, count=voxels, bitorder="little").view(bool)
+        count = int(np.count_nonzero(form))
+        if not count:
+            raise StoreError(f"{self.store}: the tumour of sample {index} is empty; run synth verify")
+        tissue = self._values("layer", index, count)
+        edge = self._values("edge", index, count).copy() if self._has_edge(index) else None
+        return Layer(box, form.reshape(sides), tissue.copy(), edge)
+
+    def box(self, index: int) -> Box:
+        """Return the box of the layer of sample `index`."""
+        return self.layer(index).box if self._boxes is None else self._box(index)
+
+    def _box(self, index: int) -> Box:
+        assert self._boxes is not None
+        first, stop = self._boxes[index, ::2], self._boxes[index, 1::2]
+        if (first < 0).any() or (first >= stop).any() or (stop > self.size).any():
+            raise StoreError(f"{self.store}: the box of sample {index} is none; run synth verify")
+        return box_of(self._boxes[index])
+
+    def _source(self, position: int) -> Normal:
+        """Return source `position` as it receives tumours; those used last are kept."""
+        voxels, roi = (self._source_array(array, position) for array in source_arrays(self.size).values())
+        return Normal(voxels, roi.view(bool))
+
     def recipe(self, index: int) -> dict[str, float]:
         """Return every random choice behind sample `index`, by name."""
-        return dict(zip(self._columns, self.recipes[index].tolist(), strict=True))
+        return dict(zip(COLUMNS, self.recipes[index].tolist(), strict=True))
+
+    def settings(self, index: int) -> dict[str, Any]:
+        """Return the settings that sample `index` was drawn with, as JSON of ``scans.region.Synthesis``."""
+        return self.manifest.generations[self.manifest.draw(index)[0]].settings
 
     def spacing_mm(self, index: int) -> tuple[float, float, float]:
         """Voxel spacing (z, y, x) in mm of the normal of sample `index`."""
-        z, y, x = self.sources[self.normal[index]]["spacing_mm"]
+        z, y, x = self.manifest.sources[self.normal[index]]["spacing_mm"]
         return float(z), float(y), float(x)
 
+    # Reading.
 
-def read_receipts(path: Path, shards: Iterable[int] | None = None) -> dict[int, Receipt]:
-    """Read the receipts of a corpus; one that is not valid JSON of a receipt counts as absent.
+    def _target(self, index: int) -> str:
+        if len(self.manifest.generations) == 1:
+            return str(self.manifest.generations[0].settings["texture_target"])
+        return str(self.settings(index)["texture_target"])
 
-    Parameters
-    ----------
-    path : Path
-        The store.
-    shards : iterable of int, optional
-        Only theirs; all if not given.
+    def _has_edge(self, index: int) -> bool:
+        if "edge" not in self._arrays:
+            return False
+        shard, _ = self.manifest.locate(index)
+        return self._arrays["edge"].key(shard) in self.receipts[shard].files
 
-    Returns
-    -------
-    dict of int to Receipt
-    """
-    receipts = {}
-    files = sorted((path / "receipts").glob("*.json")) if shards is None else [receipt_file(path, s) for s in shards]
-    for file in files:
+    def _volume(self, name: str, index: int) -> np.ndarray:
+        """Return a volume of a dense sample, in memory that the next call of this thread writes over."""
+        return self._values(name, index, self.size**3).reshape(self._arrays[name].row)
+
+    def _values(self, name: str, index: int, count: int) -> np.ndarray:
+        """Return the first values of a row, in memory that the next call of this thread writes over."""
+        shard, place = self.manifest.locate(index)
+        reader = self._readers[name]
+        scratch = self._own.__dict__.get(name)
         try:
-            receipt = Receipt(**json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, TypeError, FileNotFoundError):
-            continue
-        receipts[receipt.shard] = receipt
-    return receipts
+            if scratch is None:
+                row = np.empty(self._arrays[name].row, self._arrays[name].dtype)
+                scratch = self._own.__dict__[name] = row.reshape(-1)
+            return reader.read(shard, place, count, scratch)
+        except (StoreError, OSError, MemoryError) as error:
+            raise StoreError(f"{self.store}: sample {index} cannot be read ({error}); run synth verify") from error
+
+    def _file_size(self, shard: int, key: str) -> int:
+        if shard not in self.receipts:
+            raise StoreError(f"shard {shard} is not there")
+        return int(self.receipts[shard].files[key]["bytes"])
+
+    def _numbers(self, name: str) -> np.ndarray:
+        """Read the numbers of all samples, one row each; 0 where a shard is missing."""
+        array = self._arrays[name]
+        try:
+            values = np.zeros((len(self), *array.row), array.dtype)  # takes no memory where nothing is written
+        except MemoryError as error:
+            raise StoreError(f"{self.store} announces {len(self)} samples, which no memory here holds") from error
+        keys = {array.key(shard): shard for shard in sorted(self.receipts)}
+        for key, content in self.store.read_many(keys, _most(array)).items():
+            indices = self.manifest.indices(keys[key])
+            try:
+                rows = decode(array, content).reshape(array.rows, *array.row)
+            except StoreError as error:
+                if not self._opened[1]:
+                    raise StoreError(f"{self.store}/{key}: {error}; run synth verify") from error
+                continue
+            values[indices.start : indices.stop] = rows[: len(indices)]
+        return values
+
+    def _positions(self, column: str) -> np.ndarray:
+        """Return positions of sources, int; -1 for numbers that are none."""
+        positions = np.zeros(len(self), int)
+        for rows in self._present():
+            values = self.recipes[rows, COLUMNS.index(column)]
+            known = (values >= 0) & (values < len(self.manifest.sources))
+            positions[rows] = np.where(known, values, -1)
+        return positions
+
+    def _present(self) -> Iterator[slice]:
+        """Yield the samples that are there, many at a time; a stranger may announce any number of others."""
+        if len(self.receipts) == self.shard_count:
+            yield slice(0, len(self))
+            return
+        for shard in self.receipts:
+            indices = self.manifest.indices(shard)
+            yield slice(indices.start, indices.stop)
+
+    def _check_numbers(self) -> None:
+        """Refuse numbers that would lead outside the sources or the cube."""
+        if self._opened[1]:
+            return
+        wrong = (self.normal < 0) | (self.donor < 0) | ~((self.alpha >= 0) & (self.alpha <= 1))
+        if self._boxes is not None:
+            first, stop = self._boxes[:, ::2], self._boxes[:, 1::2]
+            wrong |= ((first < 0) | (first >= stop) | (stop > self.size)).any(axis=1)
+        if wrong.any():
+            raise StoreError(f"{self.store}: sample {int(wrong.argmax())} has impossible numbers; run synth verify")
+
+    def _source_array(self, array: Array, position: int) -> np.ndarray:
+        key = array.key(position)
+        try:
+            return decode(array, self.store.read(key, _most(array))).reshape(array.row)
+        except (FileNotFoundError, StoreError, MemoryError) as error:
+            raise StoreError(f"{self.store}/{key} is missing or damaged ({error}); run synth verify") from error
 
 
-def receipt_file(path: Path, shard: int) -> Path:
-    """Return where the receipt of a shard lies."""
-    return path / "receipts" / f"{shard:06d}.json"
+def _most(array: Array) -> int:
+    """Return the most bytes a file of one chunk may have."""
+    return array.chunk_bytes + array.chunk_bytes // 64 + 2**14
 
 
-def _check_sizes(path: Path, receipts: dict[int, Receipt]) -> None:
+def _reopen(where: str | Path, partial: bool, cache: Path | None) -> Corpus:
+    return Corpus(where, partial=partial, cache=cache)
+
+
+def _check_sizes(store: Store, receipts: dict[int, Receipt]) -> None:
     """Stop at a missing or truncated file: Zarr itself would read it as zeros, without an error."""
+    sizes = store.sizes()
     for receipt in receipts.values():
         for key, entry in receipt.files.items():
-            try:
-                size = (path / key).stat().st_size
-            except FileNotFoundError:
-                size = -1
-            if size != entry["bytes"]:
-                found = "is missing" if size < 0 else f"has {size} bytes instead of {entry['bytes']}"
-                raise StoreError(f"{path / key} {found}; run the same synth generate command again to mend it")
-
-
-def attributes(path: Path) -> dict[str, Any]:
-    """Read what a corpus says of itself.
-
-    Raises
-    ------
-    StoreError
-        If there is no corpus at `path`, or of a version this program does not know.
-    """
-    if not (path / "zarr.json").is_file():
-        raise StoreError(f"{path}: no corpus here; make one with synth generate --out {path}")
-    try:
-        attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
-        known = attributes["format"] == FORMAT
-        version = attributes["version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path}/zarr.json is damaged or not a corpus; make the corpus again") from error
-    if not known:
-        raise StoreError(f"{path} is a {attributes['format']} store, not a corpus; give one made by synth generate")
-    if version != VERSION:
-        raise StoreError(
-            f"{path} has corpus format {version}, this program reads {VERSION}; "
-            "use the release of layered-tumors that wrote it"
-        )
-    return dict(attributes)
-
-
-def _array(group: zarr.Group, name: str, path: Path) -> zarr.Array:
-    try:
-        array = group[name]
-    except KeyError as error:
-        raise StoreError(f"{path}: array {name!r} is missing; make the corpus again") from error
-    if not isinstance(array, zarr.Array):
-        raise StoreError(f"{path}: {name!r} is not an array; make the corpus again")
-    return array
+            if sizes.get(key, -1) != entry["bytes"]:
+                found = f"has {sizes[key]} bytes instead of {entry['bytes']}" if key in sizes else "is missing"
+                raise StoreError(f"{store}/{key} {found}; the command that made it, run again, mends it")

@@ -6,8 +6,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from synth.shards import Plan, create
-from synth.worker import make_shard
+from synth.arrays import metadata
+from synth.folder import Folder
+from synth.manifest import Block, Manifest
+from synth.shards import source_files
+from synth.worker import Lender, make_shard
 
 _SECONDS = 2.0
 _FEW = 4  # samples to learn the pace from
@@ -40,14 +43,15 @@ class Estimate:
     measured: int
 
 
-def estimate(plan: Plan, sources: Path, workers: int) -> Estimate:
+def estimate(manifest: Manifest, sources: Path, workers: int) -> Estimate:
     """Make and encode the first samples of a corpus in a temporary folder, and reckon.
 
     Parameters
     ----------
-    plan : Plan
+    manifest : Manifest
+        What is to be made; of one that has grown, its last block.
     sources : Path
-        The store that `plan` was made from.
+        The store that `manifest` was made from.
     workers : int
         That would work at a time, at least 1.
 
@@ -58,28 +62,35 @@ def estimate(plan: Plan, sources: Path, workers: int) -> Estimate:
     Raises
     ------
     StoreError
-        If a source is not as the plan says.
+        If a source is not as the manifest says.
     """
-    _, rough = _make(plan, sources, _FEW)
-    samples = max(_FEW, min(plan.samples, plan.shard_size, int(_SECONDS * _FEW / rough)))
-    written, seconds = _make(plan, sources, samples)
+    wanted = manifest.blocks[-1].samples
+    per_shard = min(wanted, manifest.shard_size)
+    shards = -(-wanted // manifest.shard_size)
+    _, rough = _make(manifest, sources, _FEW)
+    samples = max(_FEW, min(per_shard, int(_SECONDS * _FEW / rough)))
+    written, seconds = _make(manifest, sources, samples)
+    one = source_files(manifest, 0, Lender(sources.resolve(), manifest)(0).as_normal)
     return Estimate(
-        samples=plan.samples,
-        shards=plan.shard_count,
-        bytes=round(written / samples * plan.samples),
-        core_seconds=seconds / samples * plan.samples,
-        wall_seconds=seconds / samples * min(plan.shard_size, plan.samples) * -(-plan.shard_count // workers),
+        samples=wanted,
+        shards=shards,
+        bytes=round(written / samples * wanted) + len(manifest.sources) * sum(map(len, one.values())),
+        core_seconds=seconds / samples * wanted,
+        wall_seconds=seconds / samples * per_shard * -(-shards // workers),
         workers=workers,
         measured=samples,
     )
 
 
-def _make(plan: Plan, sources: Path, samples: int) -> tuple[int, float]:
+def _make(manifest: Manifest, sources: Path, samples: int) -> tuple[int, float]:
     """Make the first samples as one shard; return its bytes and how many seconds it took."""
     with tempfile.TemporaryDirectory(prefix="synth-dry-run-") as folder:
-        out = Path(folder) / "corpus.zarr"
-        create(out, dataclasses.replace(plan, samples=samples + _FEW, shard_size=samples))
-        make_shard(sources.resolve(), out, 1)  # the few last: compiles the kernels and reads sources, once a worker
+        out = str(Path(folder) / "corpus.zarr")
+        ((generation, first, _), *_) = manifest.blocks[-1].draws
+        few = Block(((generation, first, samples + _FEW),))
+        part = dataclasses.replace(manifest, shard_size=samples, blocks=(few,))
+        Folder(out).lay_out([*metadata(part).items(), *part.files().items()])
+        make_shard(sources.resolve(), out, part.identity, 1)  # compiles the kernels and reads sources, once a worker
         began = time.perf_counter()
-        written = make_shard(sources.resolve(), out, 0)
+        written = make_shard(sources.resolve(), out, part.identity, 0)
         return written, time.perf_counter() - began

@@ -1,65 +1,35 @@
 """Generate: sources and settings in, a corpus out; one task a shard."""
 
-import contextlib
 import functools
+import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from scans.durable import only_writer
 from scans.errors import StoreError
 from scans.region import Synthesis
-from synth.cluster import check_workers, open_cluster
-from synth.shards import Plan, create, sweep, unfinished
+from synth.cluster import check_workers
+from synth.fill import Outcome, Step, fill
+from synth.manifest import ROOT, Block, Generation, Manifest
+from synth.manifest_checks import LAYOUTS
+from synth.sample import Normal
+from synth.shards import create, extend
 from synth.sources import SourceStore
-from synth.tasks import Failure, run_tasks
-from synth.worker import make_shard
+from synth.store import open_store
+from synth.worker import Lender, make_shard
+
+_SOFTWARE = ("layered-tumors", "numpy", "numba", "opensimplex", "numcodecs", "SimpleITK", "scipy")
 
 
-@dataclass(frozen=True)
-class Step:
-    """What came of one shard.
-
-    Attributes
-    ----------
-    shard : int
-    samples : int
-        In that shard.
-    outcome : {"kept", "made", "failed"}
-        Finished by an earlier run, or by this one, or not.
-    bytes : int
-        Written now.
-    """
-
-    shard: int
-    samples: int
-    outcome: Literal["kept", "made", "failed"]
-    bytes: int = 0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run did.
-
-    Attributes
-    ----------
-    kept : int
-        Shards that an earlier run had finished.
-    made : int
-        Shards made now.
-    failed : dict of int to str
-        Shards that could not be made, and why.
-    """
-
-    kept: int
-    made: int
-    failed: dict[int, str]
-
-
-def make_plan(
-    sources: SourceStore, samples: int, seed: int, settings: Synthesis | None = None, shard_size: int = 64
-) -> Plan:
+def make_manifest(
+    sources: SourceStore,
+    samples: int,
+    seed: int,
+    settings: Synthesis | None = None,
+    shard_size: int = 64,
+    layout: str = "layered",
+) -> Manifest:
     """Say what a corpus will hold.
 
     Parameters
@@ -73,6 +43,7 @@ def make_plan(
         Those of the sources' region if not given.
     shard_size : int
         Samples in a shard.
+    layout : {"layered", "dense"}
 
     Raises
     ------
@@ -83,51 +54,120 @@ def make_plan(
         raise StoreError(f"-n {samples}: ask for at least one sample")
     if not 0 <= seed < 2**64:
         raise StoreError(f"--seed {seed}: give a whole number from 0 to 2**64 - 1")
-    if shard_size < 1:
-        raise StoreError(f"--shard-size {shard_size}: a shard holds at least one sample")
+    if not 1 <= shard_size <= 2**16:
+        raise StoreError(f"--shard-size {shard_size}: a shard holds 1 to {2**16} samples")
+    if layout not in LAYOUTS:
+        raise StoreError(f"--layout {layout}: give {' or '.join(LAYOUTS)}")
     if not sources.names:
         raise StoreError(f"{sources.path} holds no finished source; run synth prepare first")
-    return Plan(
-        samples=samples,
-        seed=seed,
+    drawn = (settings or sources.region.synthesis).model_dump(mode="json")
+    return Manifest(
+        layout=layout,
         size=sources.size,
         shard_size=shard_size,
-        settings=settings or sources.region.synthesis,
         region=sources.region.model_dump(mode="json"),
         statistics=sources.statistics,
-        sources=[sources.provenance(name) for name in sources.names],
+        sources=tuple(sources.provenance(name) for name in sources.names),
+        generations=(Generation(seed, drawn, tuple(range(len(sources))), software()),),
+        blocks=(Block(((0, 0, samples),)),),
+    )
+
+
+def grown(
+    there: Manifest, sources: SourceStore, samples: int, seed: int | None = None, settings: Synthesis | None = None
+) -> Manifest:
+    """Say what a corpus will hold when it has grown to `samples`; the new ones stand in a block of their own.
+
+    Parameters
+    ----------
+    there : Manifest
+        The corpus as it is.
+    sources : SourceStore
+        Those to draw the new samples from: the same, or more.
+    samples : int
+        In the end, so that the same command run again adds nothing.
+    seed : int, optional
+        The last one goes on if not given.
+    settings : Synthesis, optional
+        Likewise.
+
+    Raises
+    ------
+    StoreError
+        If the corpus holds more, or the sources do not go with it.
+    """
+    if samples < len(there):
+        raise StoreError(f"-n {samples}: the corpus holds {len(there)} samples already; say how many it is to hold")
+    if samples == len(there):
+        return there
+    if (
+        sources.size != there.size
+        or sources.region.normalisation.model_dump(mode="json") != there.region["normalisation"]
+    ):
+        raise StoreError(f"{sources.path} was prepared otherwise than the sources of the corpus; prepare them alike")
+    last = there.generations[there.blocks[-1].draws[-1][0]]
+    positions = {source["content_sha256"]: number for number, source in enumerate(there.sources)}
+    names = {source["name"] for source in there.sources}
+    joined: list[dict[str, Any]] = []
+    for name in sources.names:
+        entry = sources.provenance(name)
+        if entry["content_sha256"] in positions:
+            continue
+        if name in names:
+            raise StoreError(f"{sources.path}: source {name} is not the corpus's source of that name; rename one")
+        positions[entry["content_sha256"]] = len(there.sources) + len(joined)
+        joined.append(entry)
+    drawn_from = tuple(positions[sources.provenance(name)["content_sha256"]] for name in sources.names)
+    drawn = last.settings if settings is None else settings.model_dump(mode="json")
+    generation = Generation(last.seed if seed is None else seed, drawn, drawn_from, software())
+    generations = there.generations
+    if generation not in generations:
+        generations = (*generations, generation)
+    number = generations.index(generation)
+    # Behind all samples of its seed: an index drawn twice gives one form twice, whatever the settings.
+    first = max(
+        (f + n for b in there.blocks for g, f, n in b.draws if generations[g].seed == generation.seed), default=0
+    )
+    return Manifest(
+        layout=there.layout,
+        size=there.size,
+        shard_size=there.shard_size,
+        region=there.region,
+        statistics=there.statistics,
+        sources=(*there.sources, *joined),
+        generations=generations,
+        blocks=(*there.blocks, Block(((number, first, samples - len(there)),))),
     )
 
 
 def generate(
-    plan: Plan,
+    manifest: Manifest,
     sources: Path,
-    out: Path,
+    out: str | Path,
     cluster: str = "local",
     workers: int | None = None,
     only: slice | None = None,
     finished: Callable[[Step], None] = lambda step: None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> Outcome:
-    """Make a corpus, or finish one that an earlier run began.
+    """Make a corpus, finish one that an earlier run began, or let one grow.
 
     Parameters
     ----------
-    plan : Plan
+    manifest : Manifest
+        From `make_manifest`, or from `grown` for a corpus that is there.
     sources : Path
-        The store that `plan` was made from.
-    out : Path
-        The corpus.
+        The store that it was made from.
+    out : str or Path
+        The corpus: a folder or a URL.
     cluster : str
         Where to work; see :func:`synth.cluster.open_cluster`.
     workers : int, optional
         Worker processes of ``local``; all cores if not given, none (this process works) if 0.
     only : slice, optional
         Of the shards: make those alone, beside others that make the rest; all if not given.
-    finished : callable
-        Called as each shard ends, those of an earlier run first.
-    say : callable
-        Called with a sentence about the cluster: the dashboard's address, workers that go and come.
+    finished, say : callable
+        See :func:`synth.fill.fill`.
 
     Returns
     -------
@@ -141,31 +181,34 @@ def generate(
         If `out` holds something else, or another run is writing it.
     """
     check_workers(cluster, workers)
-    create(out, plan)
-    with only_writer(out, shared=only is not None):
+    store = open_store(out)
+    lend = Lender(sources.resolve(), manifest)
+
+    def normals(position: int) -> Normal:
+        return lend(position).as_normal
+
+    if len(manifest.blocks) > 1 and store.size(ROOT) >= 0:
+        with store.only_writer(shared=only is not None):
+            extend(store, manifest, normals)
+    else:
+        create(store, manifest, normals)
+    with store.only_writer(shared=only is not None):
         if only is None:
-            sweep(out)
-        asked = range(plan.shard_count)[only or slice(None)]
-        missing = set(unfinished(out, plan, asked))
-        todo = [shard for shard in asked if shard in missing]
-        for shard in asked:
-            if shard not in missing:
-                finished(Step(shard, len(plan.indices(shard)), "kept"))
-        failed: dict[int, str] = {}
-        work = functools.partial(make_shard, sources.resolve(), out.resolve())
-        with (
-            open_cluster(cluster, workers, len(todo), say) as client,
-            contextlib.closing(run_tasks(client, work, todo, "shard", say)) as results,
-        ):
-            for shard, result in results:
-                if isinstance(result, Failure):
-                    failed[shard] = result.reason
-                    finished(Step(shard, len(plan.indices(shard)), "failed"))
-                else:
-                    finished(Step(shard, len(plan.indices(shard)), "made", result))
+            store.sweep()
+        shards = range(manifest.shard_count)[only or slice(None)]
+        where = str(out) if "://" in str(out) else str(Path(out).resolve())
+        work = functools.partial(make_shard, sources.resolve(), where, manifest.identity)
+        outcome = fill(store, manifest, work, shards, cluster, workers, finished, say)
         if only is None:
-            sweep(out)  # after workers that died
-    return Outcome(len(asked) - len(todo), len(todo) - len(failed), failed)
+            store.sweep()  # after workers that died
+    return outcome
+
+
+def software() -> dict[str, str]:
+    """Return the versions that samples made here and now depend on."""
+    return {"python": platform.python_version(), "machine": platform.machine()} | {
+        package: version(package) for package in _SOFTWARE
+    }
 
 
 def parse_shards(text: str) -> slice:

@@ -9,7 +9,7 @@ import numpy as np
 
 from scans.region import Elastic
 from synth.philox import Stream
-from synth.sample import Box
+from synth.sample import Box, tight_box
 from synth.shape import Form, half_box, rasterise
 from synth.texture import control_displacements, displacement_field
 
@@ -92,6 +92,24 @@ class Stamp:
         kept : float
             Voxels of the mask over voxels of the whole form.
         """
+        box, voxels = self.press(centre)
+        mask = voxels * self._roi[box]
+        return box, mask, int(mask.sum()) / self._whole.count
+
+    def press(self, centre: tuple[int, int, int]) -> tuple[Box, np.ndarray]:
+        """Put the form at a centre voxel, whatever the ROI.
+
+        Parameters
+        ----------
+        centre : tuple of int
+            Centre voxel (z, y, x).
+
+        Returns
+        -------
+        box : tuple of slice
+            Part of the cube that holds the whole form.
+        voxels : ndarray of uint8, shape of `box`
+        """
         size, whole = self._roi.shape[0], self._whole
         tight = [slice(c + s, c + s + n) for c, s, n in zip(centre, whole.start, whole.voxels.shape, strict=True)]
         if self._control is None:
@@ -102,16 +120,7 @@ class Stamp:
             start = tuple(part.start - middle for part, middle in zip(box, centre, strict=True))
             field = displacement_field(self._control, size, box)
             voxels = rasterise(whole.form, self._spacing_mm, start, field.shape[1:], field)
-        mask = voxels * self._roi[box]
-        return box, mask, int(mask.sum()) / whole.count
-
-
-def tight_box(voxels: np.ndarray) -> Box:
-    """Return the smallest box (z, y, x) that holds all voxels that are not 0; there is at least one."""
-    filled = voxels != 0
-    shadow = filled.any(axis=0)  # along z, so that y and x need not walk through the whole box again
-    z, y, x = (np.flatnonzero(hit) for hit in (filled.any(axis=(1, 2)), shadow.any(axis=1), shadow.any(axis=0)))
-    return slice(int(z[0]), int(z[-1]) + 1), slice(int(y[0]), int(y[-1]) + 1), slice(int(x[0]), int(x[-1]) + 1)
+        return box, voxels
 
 
 def clip(box: Box, by: list[int], size: int) -> Box:

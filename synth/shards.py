@@ -1,223 +1,152 @@
-"""Shards: lay a corpus out, and say which of its shards are still to be made.
+"""Shards: lay a corpus out, grow it, and say which of its shards are still to be made.
 
-A shard is every array of samples ``k*K`` to ``(k+1)*K - 1``, made by one writer and committed by a receipt. A shard
-without a valid receipt does not exist: it is made again.
+A shard is every array of K consecutive samples, made by one writer and committed by a receipt. A shard without a
+valid receipt does not exist: it is made again.
 """
 
 import hashlib
-import json
-import platform
-import tempfile
-from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
-import zarr
-from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ZstdCodec
+import numpy as np
 
-from scans.durable import sync, write_text
 from scans.errors import StoreError
-from scans.region import Synthesis
-from synth.corpus import FORMAT, VERSION, VOLUMES, attributes, read_receipts
-from synth.recipe import COLUMNS
-from synth.shard_writer import DTYPES, LZ4, ZSTD_LEVEL
+from synth.arrays import metadata, source_arrays
+from synth.chunks import encode
+from synth.manifest import ROOT, Manifest, load_manifest
+from synth.receipt import SOURCES, is_file_list, is_own, read_receipts
+from synth.sample import Normal
+from synth.sealed import MOST_BYTES, check_seal, parse, seal, to_bytes
+from synth.store import Store
 
-_DENSE = (BytesCodec(), BloscCodec(**LZ4), Crc32cCodec())  # type: ignore[arg-type]
-_SPARSE = (BytesCodec(), ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec())
-_CODECS = {"composite": _DENSE, "normal": _DENSE, "texture": _SPARSE, "mask": _SPARSE}
-_SOFTWARE = ("layered-tumors", "numpy", "numba", "opensimplex", "zarr", "numcodecs", "SimpleITK", "scipy")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that determines the bytes of a corpus.
-
-    Attributes
-    ----------
-    samples : int
-    seed : int
-    size : int
-        Voxels along a side.
-    shard_size : int
-        Samples in a shard (K).
-    settings : Synthesis
-    region : dict
-        JSON of ``scans.region.Region``.
-    statistics : dict or None
-        Normalisation common to all sources, or None.
-    sources : list of dict
-        Provenance of each source, its content hash among it.
-    """
-
-    samples: int
-    seed: int
-    size: int
-    shard_size: int
-    settings: Synthesis
-    region: dict[str, Any]
-    statistics: dict[str, Any] | None
-    sources: list[dict[str, Any]]
-
-    @property
-    def shard_count(self) -> int:
-        """Shards of the finished corpus."""
-        return -(-self.samples // self.shard_size)
-
-    @property
-    def identity(self) -> str:
-        """SHA-256 over what the samples depend on: source contents, settings, seed, size, layout, format."""
-        decisive = {
-            "format": [FORMAT, VERSION],
-            "samples": self.samples,
-            "seed": self.seed,
-            "size": self.size,
-            "shard_size": self.shard_size,
-            "settings": self.settings.model_dump(mode="json"),
-            "statistics": self.statistics,
-            "sources": [source["content_sha256"] for source in self.sources],
-        }
-        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-
-    def indices(self, shard: int) -> range:
-        """Return the samples of a shard."""
-        return range(shard * self.shard_size, min((shard + 1) * self.shard_size, self.samples))
+Normals = Callable[[int], Normal]  # the source at a position of the manifest's list
+Sums = dict[str, dict[str, dict[str, int | str]]]  # by a source's position: by key: bytes and sha256
 
 
-def create(path: Path, plan: Plan) -> None:
-    """Lay out an empty corpus, or check that the one already there is the same.
+def create(store: Store, manifest: Manifest, normals: Normals) -> None:
+    """Lay out an empty corpus with its sources, or check that the one already there is the same.
 
     Many may do so at once: the corpus appears whole, and only once.
 
     Raises
     ------
     StoreError
-        If something else is at `path`.
+        If something else is there.
     """
-    if (path / "zarr.json").exists():
-        there = load_plan(path)
-        if there.identity != plan.identity:
-            differing = [
-                name
-                for name in ("samples", "seed", "size", "shard_size", "settings", "sources")
-                if getattr(there, name) != getattr(plan, name)
-            ]
-            raise StoreError(
-                f"{path} holds another corpus (it differs in {', '.join(differing) or 'its format'}); "
-                "choose another --out, or delete it"
-            )
+    if store.size(ROOT) < 0:
+        if not store.is_empty():
+            raise StoreError(f"{store} exists and is not a corpus; choose another --out")
+        if store.lay_out(_files(manifest, normals, {})):
+            return
+    check_same(load_manifest(store), manifest, store)
+
+
+def check_same(there: Manifest, wanted: Manifest, store: Store) -> None:
+    """Raise StoreError, naming what differs, if a corpus is not the one wanted."""
+    if there.layout != wanted.layout:
+        raise StoreError(f"{store} holds a corpus in layout {there.layout}; choose another --out, or see synth convert")
+    if there.identity == wanted.identity:
         return
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise StoreError(f"{path} exists and is not a corpus; choose another --out")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:  # of no other job or host
-        _lay_out(Path(folder) / path.name, plan)
-        try:
-            (Path(folder) / path.name).rename(path)
-        except OSError:
-            if not (path / "zarr.json").exists():
-                raise
-            create(path, plan)  # another was first; is it the same?
-    sync(path.parent)
-
-
-def _lay_out(path: Path, plan: Plan) -> None:
-    (path / "receipts").mkdir(parents=True)
-    group = zarr.open_group(path, mode="a", zarr_format=3)
-    side, count, per_shard = plan.size, plan.samples, min(plan.shard_size, plan.samples)
-    for name in VOLUMES:
-        group.create_array(
-            name,
-            shape=(count, side, side, side),
-            dtype=DTYPES[name],
-            chunks=(1, side, side, side),
-            shards=(per_shard, side, side, side),
-            serializer=_CODECS[name][0],
-            compressors=_CODECS[name][1:],
-            chunk_key_encoding={"name": "default", "separator": "."},  # one file a shard, no folders
-            dimension_names=("sample", "z", "y", "x"),
-            fill_value=0,
-        )
-    for name, dtype, width in (("alpha", "float32", None), ("recipes", "float64", len(COLUMNS))):
-        array = group.create_array(
-            name,
-            shape=(count,) if width is None else (count, width),
-            dtype=dtype,
-            chunks=(per_shard,) if width is None else (per_shard, width),
-            serializer=_SPARSE[0],
-            compressors=_SPARSE[1:],
-            chunk_key_encoding={"name": "default", "separator": "."},
-            dimension_names=("sample",) if width is None else ("sample", "column"),
-            fill_value=0,
-        )
-        if width is not None:
-            array.attrs["columns"] = list(COLUMNS)
-    write_text(path / "software.json", json.dumps(_software(), indent=1, sort_keys=True))
-    group.attrs.update(
-        {
-            "format": FORMAT,
-            "version": VERSION,
-            "layout": "dense",
-            "identity": plan.identity,
-            "samples": plan.samples,
-            "seed": plan.seed,
-            "size": plan.size,
-            "shard_size": plan.shard_size,
-            "settings": plan.settings.model_dump(mode="json"),
-            "region": plan.region,
-            "statistics": plan.statistics,
-            "sources": plan.sources,
-        }
+    first = (there.generations[0], wanted.generations[0])
+    pairs = {
+        "samples": (len(there), len(wanted)),
+        "seed": tuple(g.seed for g in first),
+        "size": (there.size, wanted.size),
+        "shard_size": (there.shard_size, wanted.shard_size),
+        "settings": tuple(g.settings for g in first),
+        "sources": tuple([s["content_sha256"] for s in m.sources] for m in (there, wanted)),
+        "statistics": (there.statistics, wanted.statistics),
+    }
+    differing = [name for name, (one, other) in pairs.items() if one != other]
+    hint = "; to add samples to it, use --append" if differing == ["samples"] and len(wanted) > len(there) else ""
+    raise StoreError(
+        f"{store} holds another corpus (it differs in {', '.join(differing) or 'how its samples were drawn'}); "
+        f"choose another --out, or delete it{hint}"
     )
 
 
-def load_plan(path: Path) -> Plan:
-    """Read back the plan of a corpus.
+def extend(store: Store, manifest: Manifest, normals: Normals) -> None:
+    """Announce more samples, and sources, behind those of a corpus; nothing that is finished is written again.
 
     Raises
     ------
     StoreError
-        If there is no corpus at `path`, or of another version.
+        If `manifest` is not the corpus there with something added at the end.
     """
-    attrs = attributes(path)
-    return Plan(
-        samples=attrs["samples"],
-        seed=attrs["seed"],
-        size=attrs["size"],
-        shard_size=attrs["shard_size"],
-        settings=Synthesis.model_validate(attrs["settings"]),
-        region=attrs["region"],
-        statistics=attrs["statistics"],
-        sources=attrs["sources"],
-    )
+    there = load_manifest(store)
+    if there.identity == manifest.identity:
+        return
+    old = len(there.blocks), len(there.sources), len(there.generations)
+    if (manifest.blocks[: old[0]], manifest.sources[: old[1]], manifest.generations[: old[2]]) != (
+        there.blocks, there.sources, there.generations,
+    ):  # fmt: skip
+        raise StoreError(f"{store} holds another corpus than the one to be grown; give its own sources and settings")
+    try:
+        sums = source_sums(store, there)
+    except StoreError:
+        sums = source_sums(store, manifest)  # written by a run that ended before it announced its sources
+    for key, content in _files(manifest, normals, sums):  # the manifest comes last: until then the corpus is as it was
+        store.write(key, content)
 
 
-def unfinished(path: Path, plan: Plan, shards: range | None = None) -> list[int]:
+def _files(manifest: Manifest, normals: Normals, known: Sums) -> Iterator[tuple[str, bytes]]:
+    """Yield the files that a corpus begins with, the manifest last; sources that are `known` are there already."""
+    sums = dict(known)
+    for position in range(len(manifest.sources)):
+        if str(position) not in sums:
+            files = source_files(manifest, position, normals(position))
+            sums[str(position)] = {key: sum_of(content) for key, content in files.items()}
+            yield from files.items()
+    yield SOURCES, sources_receipt(manifest, sums)
+    yield from metadata(manifest).items()
+    yield from manifest.files().items()
+
+
+def source_files(manifest: Manifest, position: int, normal: Normal) -> dict[str, bytes]:
+    """Return the files of one source, by key."""
+    values = {"normal": normal.voxels, "roi": np.ascontiguousarray(normal.roi).view(np.uint8)}
+    arrays = source_arrays(manifest.size)
+    return {arrays[name].key(position): encode(arrays[name], values[name]) for name in arrays}
+
+
+def sources_receipt(manifest: Manifest, sums: Sums) -> bytes:
+    """Return the receipt of the sources: sizes and checksums of the files of each position."""
+    return to_bytes(seal({"identity": manifest.sources_identity, "files": sums}))
+
+
+def source_sums(store: Store, manifest: Manifest) -> Sums:
+    """Read the receipt of the sources.
+
+    Raises
+    ------
+    StoreError
+        If it is missing, damaged or of another corpus.
+    """
+    where = f"{store}/{SOURCES}"
+    try:
+        content = check_seal(parse(store.read(SOURCES, MOST_BYTES), where), where)
+    except FileNotFoundError as error:
+        raise StoreError(f"{where} is missing; synth repair writes it again") from error
+    files = content.get("files")
+    if not isinstance(files, dict) or not all(map(is_file_list, files.values())):
+        raise StoreError(f"{where} is no receipt; synth repair writes it again")
+    if content.get("identity") != manifest.sources_identity:
+        raise StoreError(f"{where} belongs to another corpus; synth repair writes it again")
+    return files
+
+
+def sum_of(content: bytes) -> dict[str, int | str]:
+    """Return what a receipt says of a file."""
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def unfinished(store: Store, manifest: Manifest, shards: Iterable[int] | None = None) -> list[int]:
     """Return those of `shards`, or of all, without a valid receipt, or whose files are not of the size it says."""
-    receipts = read_receipts(path, shards)
+    asked = range(manifest.shard_count) if shards is None else list(shards)
+    receipts, sizes = read_receipts(store, asked), store.sizes()
     return [
         shard
-        for shard in (range(plan.shard_count) if shards is None else shards)
+        for shard in asked
         if shard not in receipts
-        or receipts[shard].identity != plan.identity
-        or any(_size(path / key) != entry["bytes"] for key, entry in receipts[shard].files.items())
+        or not is_own(manifest, receipts[shard])
+        or any(sizes.get(key) != entry["bytes"] for key, entry in receipts[shard].files.items())
     ]
-
-
-def sweep(path: Path) -> None:
-    """Remove what a killed writer left under temporary names."""
-    for leftover in (*path.glob("*/*.partial"), *path.glob("receipts/.*.tmp")):
-        leftover.unlink(missing_ok=True)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return -1
-
-
-def _software() -> dict[str, str]:
-    return {"python": platform.python_version(), "machine": platform.machine()} | {
-        package: version(package) for package in _SOFTWARE
-    }

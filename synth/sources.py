@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from scans.errors import StoreError
 from scans.normalisation import Statistics, scale
 from scans.region import Region
+from synth.sample import Normal, Voxels
 from synth.source_store import content_sha256, finished_sources, read_arrays, store_attributes
 
 MOST_NORMALS = 96  # that a process keeps in the network's units: at 128 voxels 4 MB each, and 2 MB encoded
@@ -68,9 +69,14 @@ class Source:
         return scale(raw, self.statistics).astype(np.float16)
 
     @property
+    def as_normal(self) -> Normal:
+        """The scan as it receives tumours."""
+        return _normal(self)
+
+    @property
     def normal(self) -> np.ndarray:
         """The scan in the network's units, float16, shape (z, y, x); 0 outside the foreground."""
-        return _normal(self)
+        return _normal(self).voxels
 
     @property
     def layer(self) -> np.ndarray:
@@ -78,29 +84,17 @@ class Source:
         return _layer(self)
 
     @functools.cached_property
-    def _roi_ends(self) -> np.ndarray:
-        """How many ROI voxels there are up to the end of each plane."""
-        return np.cumsum(np.count_nonzero(self.roi, axis=(1, 2)))
-
-    @property
-    def roi_count(self) -> int:
-        """Voxels of `roi`."""
-        return int(self._roi_ends[-1])
-
-    def roi_voxel(self, position: int) -> tuple[int, int, int]:
-        """Return the index (z, y, x) of voxel number `position` of `roi`, in C order."""
-        z = int(np.searchsorted(self._roi_ends, position, side="right"))
-        before = int(self._roi_ends[z - 1]) if z else 0
-        y, x = np.unravel_index(np.flatnonzero(self.roi[z])[position - before], self.roi[z].shape)
-        return z, int(y), int(x)
+    def centres(self) -> Voxels:
+        """The voxels of `roi`, by number."""
+        return Voxels(self.roi)
 
 
 # Arrays of a source are mapped files, shared by all workers of a machine; these are each worker's own, so few are kept.
 
 
 @functools.lru_cache(maxsize=MOST_NORMALS)
-def _normal(source: Source) -> np.ndarray:
-    return np.where(source.foreground, source.to_network(source.intensity), np.float16(0))
+def _normal(source: Source) -> Normal:
+    return Normal(np.where(source.foreground, source.to_network(source.intensity), np.float16(0)), source.roi)
 
 
 @functools.lru_cache(maxsize=MOST_NORMALS // 4)
@@ -114,6 +108,8 @@ class SourceStore:
     Parameters
     ----------
     path : str or Path
+    statistics : dict, optional
+        Normalisation to be shared in place of the store's own: that of a corpus made when it held other sources.
 
     Raises
     ------
@@ -131,7 +127,7 @@ class SourceStore:
         Normalisation that all sources share (``window``), or None where each has its own.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, statistics: dict[str, Any] | None = None) -> None:
         self.path = Path(path)
         attributes = store_attributes(self.path)
         try:
@@ -139,9 +135,10 @@ class SourceStore:
         except ValidationError as error:
             raise StoreError(f"{self.path} was made with settings that this program does not know") from error
         self.size = int(attributes["size"])
-        self.statistics: dict[str, Any] | None = attributes["statistics"]
+        self.statistics: dict[str, Any] | None = statistics or attributes["statistics"]
         self._provenance = finished_sources(self.path)
         self.names = sorted(self._provenance)
+        self._by_content = {self._provenance[name]["content_sha256"]: name for name in reversed(self.names)}
         self._loaded: dict[str, Source] = {}
         if self.names and self.region.normalisation.kind == "window" and self.statistics is None:
             raise StoreError(
@@ -153,6 +150,10 @@ class SourceStore:
         """SHA-256 over the content of every finished source and the statistics they share."""
         content = [[name, self._provenance[name]["content_sha256"]] for name in self.names]
         return hashlib.sha256(json.dumps([content, self.statistics], sort_keys=True).encode()).hexdigest()
+
+    def named(self, content: str) -> str | None:
+        """Return the name of the source whose content has this hash, if there is one."""
+        return self._by_content.get(content)
 
     def __len__(self) -> int:
         """Finished sources."""

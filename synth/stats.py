@@ -14,8 +14,9 @@ from scans.errors import StoreError
 from scans.region import Synthesis
 from synth.cluster import open_cluster
 from synth.compose import make_texture, make_tumour
-from synth.place import tight_box
-from synth.recipe import COLUMNS, draw_recipe
+from synth.draw import draw_recipe
+from synth.recipe import COLUMNS
+from synth.sample import tight_box
 from synth.sources import Source, SourceStore
 from synth.tasks import Failure, run_tasks
 

@@ -5,135 +5,260 @@ Needs the corpus alone, no sources.
 """
 
 import hashlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from scans.durable import sha256
 from scans.errors import StoreError
-from scans.region import Synthesis
-from synth.compose import blend
-from synth.corpus import ARRAYS, Corpus, Receipt, Sample, attributes, read_receipts
+from scans.region import Synthesis, recorded
+from synth.arrays import metadata, sample_arrays, source_arrays
+from synth.blend import blend
+from synth.corpus import Corpus
+from synth.manifest import COPY, ROOT, Manifest, load_manifest
+from synth.receipt import CARD, SOURCES, Receipt, is_own, read_receipts, receipt_key, sample_digest
 from synth.recipe import Recipe
-from synth.sample import Tumour
-from synth.shard_writer import sample_digest
-from synth.shards import Plan, load_plan
+from synth.sample import Sample, Tumour, empty_sample
+from synth.sealed import MOST_BYTES, check_seal, parse
+from synth.shards import source_sums
+from synth.store import Store, open_store
 
+_MOST_LACKING = 10_000  # shards that are named one by one: a manifest may announce any number
 _LEAST_VOLUME = 1e-3  # mm3; a form shrinks until a centre fits, at the latest to one voxel
 
 
-def verify(path: Path, samples: int | None = None, checked: Callable[[int], None] = lambda index: None) -> list[str]:
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, in a sentence, and what would have to be made again to mend it.
+
+    Attributes
+    ----------
+    text : str
+    shard, source : int or None
+        A shard to make again, a source to write again.
+    key : str or None
+        A file that the manifest alone decides.
+    foreign : str or None
+        A file that is no part of the corpus.
+    """
+
+    text: str
+    shard: int | None = None
+    source: int | None = None
+    key: str | None = None
+    foreign: str | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def verify(
+    where: str | Path, samples: int | None = None, checked: Callable[[int], None] = lambda index: None
+) -> list[Finding]:
     """Check a corpus.
 
     Parameters
     ----------
-    path : Path
+    where : str or Path
+        A folder or a URL.
     samples : int, optional
         How many samples to decode and recompute, spread over the corpus; all if not given. Checksums cover
-        every shard in any case.
+        every file in any case.
     checked : callable
         Called with the index of each sample that was looked at.
 
     Returns
     -------
-    list of str
-        What is wrong, a sentence each; empty if nothing is.
+    list of Finding
+        What is wrong; empty if nothing is.
 
     Raises
     ------
     StoreError
-        If there is no corpus at `path`.
+        If there is no corpus, or neither copy of its manifest can be read.
     """
-    plan = load_plan(path)
-    corpus: Corpus | None = None
-    findings = check_identity(path, plan)
-    try:
-        corpus = Corpus(path, partial=True)
-    except (StoreError, ValueError, OSError, KeyError, RuntimeError) as error:  # whatever a damaged store raises
-        findings.append(str(error))
-    sound = set()
-    receipts = read_receipts(path)
-    for shard in range(plan.shard_count):
-        wrong = check_shard(path, plan, shard, receipts.get(shard))
-        findings += wrong
-        if not wrong:
-            sound.add(shard)
-    findings += _foreign_files(path, plan)
-    if corpus is None:
-        return findings
+    store = open_store(where)
+    manifest, findings = read_manifest(store)
+    findings += list(check_files(store, manifest))
+    wrong = {finding.shard for finding in findings}
+    sound = sorted(set(read_receipts(store, range(manifest.shard_count))) - wrong)
+    if any(finding.key == ROOT or finding.source is not None for finding in findings):
+        return findings  # what follows would stumble over the same
+    corpus = Corpus(where, partial=True)
+    settings = [recorded(g.settings, f"{store}/{ROOT}") for g in manifest.generations]
     every = max(1, len(corpus) // samples) if samples else 1
-    for shard in sorted(sound):
+    out = empty_sample(corpus.size, np.float16)
+    for shard in sound:
         content = hashlib.sha256() if every == 1 else None
-        for index in plan.indices(shard):
+        indices = manifest.indices(shard)
+        for index in indices:
             if index % every == 0:
-                findings += check_sample(corpus, plan.settings, index, content)
+                said = _check_sample(corpus, settings, index, out, content)
+                findings += [Finding(f"sample {index}: {what}", shard=shard) for what in said]
                 checked(index)
         if content is not None:
-            findings += _content(corpus, shard, plan.indices(shard), content, receipts[shard])
+            rows = slice(indices.start, indices.stop)
+            content.update(corpus.alpha[rows].tobytes())
+            content.update(corpus.recipes[rows].tobytes())
+            if content.hexdigest() != corpus.receipts[shard].content:
+                findings.append(Finding(f"shard {shard}: its content is not the receipt's", shard=shard))
     return findings
 
 
-def check_identity(path: Path, plan: Plan) -> list[str]:
-    """Check that the corpus's identity is the hash of its own description."""
-    if attributes(path)["identity"] != plan.identity:
-        return [f"{path}/zarr.json: its identity does not match its settings; the file was changed after it was made"]
-    return []
+def read_manifest(store: Store) -> tuple[Manifest, list[Finding]]:
+    """Read the manifest from whichever of its two places is sound.
+
+    Raises
+    ------
+    StoreError
+        If neither is.
+    """
+    found, findings = {}, []
+    for key in (ROOT, COPY):
+        try:
+            found[key] = load_manifest(store, key)
+        except StoreError as error:
+            findings.append(Finding(str(error), key=key))
+    if not found:
+        raise StoreError(findings[0].text)
+    if len(found) == 2 and found[ROOT].to_json() != found[COPY].to_json():
+        findings.append(
+            Finding(f"{store}/{COPY} is not the manifest in {ROOT}; synth repair writes it again", key=COPY)
+        )
+    return next(iter(found.values())), findings
 
 
-def check_shard(path: Path, plan: Plan, shard: int, receipt: Receipt | None) -> list[str]:
+def check_files(store: Store, manifest: Manifest) -> Iterator[Finding]:
+    """Check every file of a corpus but the manifest: what is missing, damaged, or no part of it."""
+    sizes = store.sizes()
+    expected = {ROOT, COPY, SOURCES, CARD, ".lock"}
+    for key, content in metadata(manifest).items():
+        expected.add(key)
+        if not _is_json(store, key, sizes, content):
+            yield Finding(f"{key} is missing, or not what the manifest asks for; synth repair writes it again", key=key)
+    yield from _sources(store, manifest, sizes, expected)
+    receipts = read_receipts(store, range(manifest.shard_count))
+    lacking = manifest.shard_count - len(receipts)
+    if lacking > _MOST_LACKING:
+        yield Finding(
+            f"{lacking} of {manifest.shard_count} shards are missing; run the command that was making it again"
+        )
+    for shard in range(manifest.shard_count) if lacking <= _MOST_LACKING else sorted(receipts):
+        keys = [array.key(shard) for array in sample_arrays(manifest, shard).values()]
+        expected |= {receipt_key(shard), *keys}
+        yield from _shard(store, manifest, shard, receipts.get(shard), sizes)
+    yield from _card(store, sizes, expected)
+    for key in sorted(set(sizes) - expected):
+        yield Finding(f"{key}: no part of this corpus; remove it, if it is not yours", foreign=key)
+
+
+def _is_json(store: Store, key: str, sizes: dict[str, int], wanted: bytes) -> bool:
+    if sizes.get(key, -1) < 0:
+        return False
+    try:
+        return parse(store.read(key, MOST_BYTES), key) == json.loads(wanted)
+    except StoreError:
+        return False
+
+
+def _sources(store: Store, manifest: Manifest, sizes: dict[str, int], expected: set[str]) -> Iterator[Finding]:
+    for position in range(len(manifest.sources)):
+        expected |= {array.key(position) for array in source_arrays(manifest.size).values()}
+    try:
+        sums = source_sums(store, manifest)
+    except StoreError as error:
+        for position in range(len(manifest.sources)):
+            yield Finding(str(error), source=position)
+        return
+    for position, source in enumerate(manifest.sources):
+        keys = {array.key(position) for array in source_arrays(manifest.size).values()}
+        files = sums.get(str(position), {})
+        if set(files) != keys:
+            yield Finding(f"source {source['name']}: {SOURCES} does not name its files", source=position)
+        for key in sorted(keys & set(files)):
+            if said := _differs(store, key, files[key], sizes):
+                yield Finding(f"source {source['name']}: {said}", source=position)
+
+
+def _shard(
+    store: Store, manifest: Manifest, shard: int, receipt: Receipt | None, sizes: dict[str, int]
+) -> Iterator[Finding]:
     """Check one shard's files against its receipt."""
     if receipt is None:
-        return [f"shard {shard}: missing (no valid receipt); run the same synth generate command again"]
-    if receipt.identity != plan.identity:
-        return [f"shard {shard}: belongs to another corpus; delete receipts/{shard:06d}.json and generate again"]
-    findings = []
-    expected = {f"{name}/" for name in ARRAYS}
-    if {key.split("/")[0] + "/" for key in receipt.files} != expected:
-        findings.append(f"shard {shard}: its receipt does not name one file of each array")
+        key = receipt_key(shard)
+        what = "is damaged" if sizes.get(key, -1) >= 0 else "is not there"
+        yield Finding(f"shard {shard}: missing, its receipt {key} {what}; synth repair makes it again", shard=shard)
+        return
+    if not is_own(manifest, receipt):
+        yield Finding(f"shard {shard}: belongs to another corpus; synth repair makes the right one", shard=shard)
+        return
     for key, entry in receipt.files.items():
-        file = path / key
-        if not file.is_file():
-            findings.append(f"shard {shard}: {key} is missing")
-        elif file.stat().st_size != entry["bytes"]:
-            findings.append(f"shard {shard}: {key} has {file.stat().st_size} bytes instead of {entry['bytes']}")
-        elif sha256(file) != entry["sha256"]:
-            findings.append(f"shard {shard}: {key} is damaged (its SHA-256 differs from the receipt)")
-    return findings
+        if said := _differs(store, key, entry, sizes):
+            yield Finding(f"shard {shard}: {said}", shard=shard)
 
 
-def check_sample(corpus: Corpus, settings: Synthesis, index: int, content: "hashlib._Hash | None" = None) -> list[str]:
-    """Check one sample: ranges, layers, Eq. 5, and its recipe; its digest is added to `content`, if given."""
+def _differs(store: Store, key: str, entry: dict[str, int | str], sizes: dict[str, int]) -> str | None:
+    """Say how a file differs from what a receipt says of it, if it does."""
+    size = sizes.get(key)
+    if size is None:
+        return f"{key} is missing"
+    if size < 0:
+        return f"{key} is a link, not a file"
+    if size != entry["bytes"]:
+        return f"{key} has {size} bytes instead of {entry['bytes']}"
+    if store.sha256(key) != entry["sha256"]:
+        return f"{key} is damaged (its SHA-256 differs from the receipt)"
+    return None
+
+
+def _card(store: Store, sizes: dict[str, int], expected: set[str]) -> Iterator[Finding]:
+    """Check the files that describe the corpus to people and to search engines, if there are any."""
+    if CARD not in sizes:
+        return
+    where = f"{store}/{CARD}"
     try:
-        sample = corpus[index]
+        files = check_seal(parse(store.read(CARD, MOST_BYTES), where), where)["files"]
+        for key, entry in files.items():
+            expected.add(key)
+            if said := _differs(store, key, entry, sizes):
+                yield Finding(f"{said}; synth card writes it again")
+    except (StoreError, KeyError, TypeError, AttributeError):
+        yield Finding(f"{CARD} is damaged; synth card writes it again")
+
+
+def _check_sample(
+    corpus: Corpus, settings: list[Synthesis], index: int, out: Sample, content: "hashlib._Hash | None"
+) -> list[str]:
+    """Check one sample: ranges, layers, Eq. 5, and its recipe; its digest is added to `content`, if given."""
+    generation, drawn = corpus.manifest.draw(index)
+    try:
+        recipe = Recipe.from_row(corpus.recipes[index])
+        sample = corpus.read(index, out)
+    except ValueError as error:
+        return [f"recipe: {error}"]
     except StoreError as error:
         return [str(error)]
     if content is not None:
         content.update(_digest(sample))
-    recipe = Recipe.from_row(corpus.recipes[index])
-    wrong = _layers(sample, settings) + _recipe(recipe, settings, len(corpus.sources), corpus.size)
-    if recipe.index != index:
-        wrong.append(f"its recipe is that of sample {recipe.index}")
+    own = settings[generation]
+    wrong = _layers(sample, own) + check_recipe(recipe, own, len(corpus.sources), corpus.size)
+    if recipe.index != drawn:
+        wrong.append(f"its recipe is that of index {recipe.index}, not {drawn}")
     if np.float32(recipe.alpha) != np.float32(sample.alpha):
         wrong.append("its alpha is not the recipe's")
-    return [f"sample {index}: {what}" for what in wrong]
+    return wrong
 
 
 def _digest(sample: Sample) -> bytes:
-    composite, normal, texture = (v.astype(np.float16) for v in (sample.composite, sample.normal, sample.texture))
-    z, y, x = (slice(0, side) for side in normal.shape)
-    tumour = Tumour((z, y, x), composite, texture, sample.mask, sample.alpha)
-    return sample_digest(hashlib.sha256(normal.tobytes()).digest(), normal, tumour)
-
-
-def _content(corpus: Corpus, shard: int, indices: range, content: "hashlib._Hash", receipt: Receipt) -> list[str]:
-    rows = slice(indices.start, indices.stop)
-    content.update(corpus.alpha[rows].tobytes())
-    content.update(corpus.recipes[rows].tobytes())
-    return [] if content.hexdigest() == receipt.content else [f"shard {shard}: its content is not the receipt's"]
+    z, y, x = (slice(0, side) for side in sample.normal.shape)
+    tumour = Tumour((z, y, x), sample.composite, sample.texture, sample.mask, sample.alpha)
+    return sample_digest(hashlib.sha256(sample.normal.tobytes()).digest(), sample.normal, tumour)
 
 
 def _layers(sample: Sample, settings: Synthesis) -> list[str]:
+    """Check what holds for every sample; its layers are float16."""
     inside = sample.mask > 0
     wrong = [
         f"{name} holds NaN or infinity"
@@ -150,8 +275,7 @@ def _layers(sample: Sample, settings: Synthesis) -> list[str]:
         if (sample.texture != np.where(inside, sample.composite, 0)).any():
             wrong.append("the texture is not the composite inside the mask (texture_target=composite)")
     elif not settings.mask.soft_mm:
-        normal, texture = (layer[inside].astype(np.float16) for layer in (sample.normal, sample.texture))
-        expected = blend(normal, texture, np.float32(sample.alpha))
+        expected = blend(sample.normal[inside], sample.texture[inside], np.float32(sample.alpha))
         if (sample.composite[inside] != expected).any():
             wrong.append("Eq. 5 does not hold inside the mask")
     if not settings.mask.soft_mm and (sample.composite != sample.normal)[~inside].any():
@@ -159,7 +283,8 @@ def _layers(sample: Sample, settings: Synthesis) -> list[str]:
     return wrong
 
 
-def _recipe(recipe: Recipe, settings: Synthesis, sources: int, size: int) -> list[str]:
+def check_recipe(recipe: Recipe, settings: Synthesis, sources: int, size: int) -> list[str]:
+    """Say which numbers of a recipe cannot come from its settings."""
     ratios = settings.linear.ratio
     within = {
         "alpha": settings.alpha[0] <= recipe.alpha <= settings.alpha[1],
@@ -167,21 +292,15 @@ def _recipe(recipe: Recipe, settings: Synthesis, sources: int, size: int) -> lis
         "volume_mm3": _LEAST_VOLUME < recipe.volume_mm3 <= recipe.drawn_volume_mm3,
         "axis_ratio": settings.shape.axis_ratio[0] <= recipe.axis_ratio <= settings.shape.axis_ratio[1],
         "octaves": settings.shape.octaves[0] <= recipe.octaves <= settings.shape.octaves[1],
+        "rotation": abs(sum(part * part for part in recipe.rotation) - 1) < 1e-6,
         "ratio": any(low <= recipe.ratio <= high for low, high in ratios),
         "sigma_mm": settings.blur.sigma_mm[0] <= recipe.sigma_mm <= settings.blur.sigma_mm[1],
         "kept": recipe.kept >= settings.mask.least_kept,
         "centre": all(0 <= c < size for c in recipe.centre),
         "shift": all(abs(s) <= settings.donor.shift for s in recipe.shift),
+        "noise": 0 <= recipe.noise_high < 2**31 and 0 <= recipe.noise_low < 2**32,
+        "elastic": 0 <= recipe.elastic_high < 2**32 and 0 <= recipe.elastic_low < 2**32,
         "normal": 0 <= recipe.normal < sources,
         "donor": 0 <= recipe.donor < sources and (recipe.donor != recipe.normal or sources == 1),
     }
     return [f"recipe: {name} is out of range" for name, right in within.items() if not right]
-
-
-def _foreign_files(path: Path, plan: Plan) -> list[str]:
-    """Name files inside the arrays that no shard of this corpus owns."""
-    dots = dict.fromkeys(ARRAYS, ".0.0.0") | {"alpha": "", "recipes": ".0"}
-    own = {f"{name}/c.{shard}{dots[name]}" for name in ARRAYS for shard in range(plan.shard_count)}
-    own |= {f"{name}/zarr.json" for name in ARRAYS}
-    found = {str(file.relative_to(path)) for name in ARRAYS for file in (path / name).rglob("*") if file.is_file()}
-    return [f"{key}: no shard of this corpus owns this file" for key in sorted(found - own)]

@@ -1,26 +1,37 @@
 """Worker: the task that makes one shard, wherever it runs. It needs neither Dask nor SimpleITK."""
 
+import dataclasses
 import functools
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from scans.errors import StoreError
-from synth.compose import make_tumour
-from synth.recipe import draw_recipe
+from scans.region import Synthesis, recorded
+from synth.blend import lay
+from synth.compose import make_layer
+from synth.draw import draw_recipe
+from synth.manifest import Manifest, load_manifest
+from synth.recipe import Recipe
 from synth.shard_writer import ShardWriter
-from synth.shards import load_plan
 from synth.sources import Source, SourceStore
+from synth.store import Store, open_store
 
 
-def make_shard(sources: Path, out: Path, shard: int) -> int:
+def make_shard(sources: Path, out: str, identity: str, shard: int, content: str | None = None) -> int:
     """Make and commit one shard.
 
     Parameters
     ----------
     sources : Path
         The store of sources.
-    out : Path
+    out : str
         The corpus, which says what its samples are.
+    identity : str
+        Of the corpus; a worker that lives on reads its manifest once.
     shard : int
+    content : str, optional
+        That of its receipt, where it was made before.
 
     Returns
     -------
@@ -30,31 +41,89 @@ def make_shard(sources: Path, out: Path, shard: int) -> int:
     Raises
     ------
     StoreError
-        If a source has changed since the corpus was begun, or is damaged.
+        If a source has changed since the corpus was begun, or is damaged; if the samples are not those of `content`.
     OSError
         E.g. when the disk is full; nothing of the shard then counts.
     """
-    plan = load_plan(out)
-    identity = plan.identity
-    store = _store(sources, identity)
-
-    def lend(position: int) -> Source:
-        planned = plan.sources[position]
-        source = store.load(planned["name"])
-        if source.provenance["content_sha256"] != planned["content_sha256"]:
-            raise StoreError(f"{sources}: source {source.name} has changed since the corpus was begun")
-        return source
-
-    with ShardWriter(out, shard, min(plan.shard_size, plan.samples), plan.size, identity) as writer:
-        for index in plan.indices(shard):
-            recipe = draw_recipe(lend, len(plan.sources), plan.settings, plan.seed, index)
+    store, manifest = opened(out, identity)
+    lend = Lender(sources, manifest)
+    with ShardWriter(store, manifest, shard) as writer:
+        for recipe, settings in recipes(lend, manifest, shard):
             normal = lend(recipe.normal)
-            writer.add(recipe, normal, make_tumour(recipe, normal, lend(recipe.donor), plan.settings))
-        receipt = writer.commit()
+            layer = make_layer(recipe, normal, lend(recipe.donor), settings)
+            tumour = lay(layer, normal.normal, normal.roi, recipe.alpha, settings.texture_target)
+            writer.add(recipe.row(), normal.as_normal, layer, tumour)
+        receipt = writer.commit(content)
     return sum(entry["bytes"] for entry in receipt.files.values())
 
 
+def recipes(lend: "Lender", manifest: Manifest, shard: int) -> Iterator[tuple[Recipe, Synthesis]]:
+    """Draw the recipes of a shard's samples, each with its settings; sources stand by the corpus's positions."""
+    for number, first, count in manifest.draws(manifest.indices(shard)):
+        generation = manifest.generations[number]
+        settings = recorded(generation.settings, "the manifest")
+        places = generation.sources
+
+        def drawn(position: int, places: tuple[int, ...] = places) -> Source:
+            return lend(places[position])
+
+        for index in range(first, first + count):
+            recipe = draw_recipe(drawn, len(places), settings, generation.seed, index)
+            yield (
+                dataclasses.replace(recipe, normal=places[recipe.normal], donor=places[recipe.donor]),
+                settings,
+            )
+
+
+class Lender:
+    """Gives the sources of a corpus by position, each checked against the hash in its manifest.
+
+    Parameters
+    ----------
+    path : Path
+        A store of sources that holds them, under whatever names.
+    manifest : Manifest
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self._path, self._manifest = path, manifest
+        self._store = _source_store(path, manifest.identity, json.dumps(manifest.statistics))
+
+    def __call__(self, position: int) -> Source:
+        """Return a source.
+
+        Raises
+        ------
+        StoreError
+            If the store does not hold it, or it is damaged.
+        """
+        wanted = self._manifest.sources[position]
+        name = self._store.named(wanted["content_sha256"])
+        if name is None:
+            raise StoreError(
+                f"{self._path}: source {wanted['name']} has changed since the corpus was begun, or is not there; "
+                "synth prepare brings it back from the same scan"
+            )
+        return self._store.load(name)
+
+
+@functools.lru_cache(maxsize=2)
+def opened(out: str, identity: str) -> tuple[Store, Manifest]:
+    """Open a corpus to write, once for each state of it.
+
+    Raises
+    ------
+    StoreError
+        If it is not the one that was asked for.
+    """
+    store = open_store(out)
+    manifest = load_manifest(store)
+    if manifest.identity != identity:
+        raise StoreError(f"{out} became another corpus meanwhile; run the command again")
+    return store, manifest
+
+
 @functools.lru_cache(maxsize=1)
-def _store(path: Path, identity: str) -> SourceStore:
+def _source_store(path: Path, identity: str, statistics: str) -> SourceStore:
     """Open a store once for each corpus: a worker may outlive what it saw, and sources may have joined since."""
-    return SourceStore(path)
+    return SourceStore(path, json.loads(statistics))

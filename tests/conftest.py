@@ -81,11 +81,22 @@ def sources(sources_path) -> SourceStore:
 
 @pytest.fixture(scope="session")
 def corpus_path(tmp_path_factory, sources, sources_path) -> Path:
-    from synth.generate import generate, make_plan
+    from synth.generate import generate, make_manifest
 
     out = tmp_path_factory.mktemp("corpus") / "corpus.zarr"
-    outcome = generate(make_plan(sources, samples=22, seed=7, shard_size=8), sources_path, out, workers=0)
+    outcome = generate(make_manifest(sources, samples=22, seed=7, shard_size=8), sources_path, out, workers=0)
     assert not outcome.failed
+    return out
+
+
+@pytest.fixture(scope="session")
+def dense_path(tmp_path_factory, sources, sources_path) -> Path:
+    """Return the corpus of `corpus_path` in the other layout."""
+    from synth.generate import generate, make_manifest
+
+    out = tmp_path_factory.mktemp("dense") / "corpus.zarr"
+    manifest = make_manifest(sources, samples=22, seed=7, shard_size=8, layout="dense")
+    assert not generate(manifest, sources_path, out, workers=0).failed
     return out
 
 

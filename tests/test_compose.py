@@ -8,8 +8,9 @@ import pytest
 from scipy import ndimage
 
 from scans.region import Synthesis, override
-from synth.compose import blend, make_sample
-from synth.recipe import draw_recipe
+from synth.blend import blend
+from synth.compose import make_sample
+from synth.draw import draw_recipe
 
 BASE = override(Synthesis(), ["shape.volume_mm3=[600,6000]"])
 

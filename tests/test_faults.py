@@ -16,9 +16,12 @@ from test_generate import files_of
 
 from scans.durable import only_writer
 from scans.errors import StoreError
-from synth.corpus import Corpus, read_receipts
-from synth.generate import generate, make_plan
+from synth.corpus import Corpus
+from synth.generate import generate, make_manifest
+from synth.receipt import read_receipts
 from synth.sources import SourceStore
+from synth.store import open_store
+from synth.verify import verify
 
 SAMPLES = 160
 
@@ -26,7 +29,7 @@ SAMPLES = 160
 def command_of(sources_path, out, *more, samples=SAMPLES):
     """Return the command that makes a corpus in shards of 4; that of 160 samples is the one of `undisturbed`."""
     command = [sys.executable, "-m", "synth.cli", "generate", "--sources", sources_path, "--out", out]
-    return [*map(str, command), "-n", str(samples), "--seed", "7", "--shard-size", "4", *map(str, more)]
+    return [*map(str, command), "--no-card", "-n", str(samples), "--seed", "7", "--shard-size", "4", *map(str, more)]
 
 
 @contextlib.contextmanager
@@ -52,6 +55,10 @@ def wait_for_receipts(out, count=1):
     wait_for(lambda: len(list(out.glob("receipts/0*.json"))) >= count)
 
 
+def receipts_of(out):
+    return read_receipts(open_store(out), range(SAMPLES))
+
+
 def workers_of(process):
     return [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
 
@@ -63,14 +70,14 @@ def finish(command):
 def finish_here(sources_path, out):
     """Finish the corpus of `command_of` as its command does, in this process."""
     assert not generate(
-        make_plan(SourceStore(sources_path), SAMPLES, 7, shard_size=4), sources_path, out, workers=0
+        make_manifest(SourceStore(sources_path), SAMPLES, 7, shard_size=4), sources_path, out, workers=0
     ).failed
 
 
 @pytest.fixture(scope="module")
 def undisturbed(sources, sources_path, tmp_path_factory):
     out = tmp_path_factory.mktemp("undisturbed") / "c.zarr"
-    assert not generate(make_plan(sources, SAMPLES, 7, shard_size=4), sources_path, out, workers=0).failed
+    assert not generate(make_manifest(sources, SAMPLES, 7, shard_size=4), sources_path, out, workers=0).failed
     return files_of(out)
 
 
@@ -175,8 +182,8 @@ def test_ctrl_c_stops_with_a_word_and_the_next_run_goes_on(sources_path, undistu
     assert run.returncode == 130
     assert "run the same command again" in said
     assert "Traceback" not in said
-    assert read_receipts(out)
-    with pytest.raises(StoreError, match=r"of 40 shards; run the same synth generate command"):
+    assert receipts_of(out)
+    with pytest.raises(StoreError, match=r"of 40 shards; run the command that was making it again"):
         Corpus(out)
     finish_here(sources_path, out)
     assert files_of(out) == undisturbed
@@ -191,9 +198,9 @@ def test_ctrl_c_leaves_a_shared_scheduler_without_work(dask, sources_path, tmp_p
     assert run.returncode == 130
     assert "Traceback" not in said
     wait_for(lambda: dask.tasks() == 0, 20)
-    made = len(read_receipts(out))
+    made = len(receipts_of(out))
     time.sleep(1)
-    assert len(read_receipts(out)) == made
+    assert len(receipts_of(out)) == made
 
 
 def test_two_runs_into_one_folder_refuse(sources_path, tmp_path):
@@ -224,7 +231,7 @@ def test_jobs_of_an_array_write_one_corpus_together(sources_path, undisturbed, t
 
 def test_an_array_that_lost_a_job_is_finished_by_a_plain_run(sources, sources_path, undisturbed, tmp_path):
     out = tmp_path / "c.zarr"
-    plan = make_plan(sources, SAMPLES, 7, shard_size=4)
+    plan = make_manifest(sources, SAMPLES, 7, shard_size=4)
     assert generate(plan, sources_path, out, workers=0, only=slice(0, None, 2)).made == 20
     with pytest.raises(StoreError, match="holds 20 of 40 shards"):
         Corpus(out)
@@ -234,7 +241,7 @@ def test_an_array_that_lost_a_job_is_finished_by_a_plain_run(sources, sources_pa
 
 
 def test_a_run_beside_an_array_is_refused_but_two_of_an_array_are_not(corpus_path, sources, sources_path):
-    plan = make_plan(sources, 22, 7, shard_size=8)
+    plan = make_manifest(sources, 22, 7, shard_size=8)
     with only_writer(corpus_path, shared=True):
         assert generate(plan, sources_path, corpus_path, workers=0, only=slice(0, 2)).kept == 2
         with pytest.raises(StoreError, match="being written by another run"):
@@ -242,7 +249,7 @@ def test_a_run_beside_an_array_is_refused_but_two_of_an_array_are_not(corpus_pat
 
 
 def small_files():
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000))
 
 
 def test_a_write_that_fails_is_named_without_a_traceback_and_finished_later(
@@ -250,14 +257,15 @@ def test_a_write_that_fails_is_named_without_a_traceback_and_finished_later(
 ):
     """A limit on the size of files stands in for a disk that refuses: writing fails with an error of the system."""
     out = tmp_path / "c.zarr"
+    generate(make_manifest(sources, 22, 7, shard_size=8), sources_path, out, workers=0, only=slice(0, 0))
     command = command_of(sources_path, out, "--workers", 0, "--shard-size", 8, samples=22)
     with running(command, preexec_fn=small_files) as run:
         said = run.communicate(timeout=120)[1]
     assert run.returncode == 1
     assert "failed: shard 0, 1, 2: File too large" in said
     assert "Traceback" not in said
-    assert not read_receipts(out)
-    assert not generate(make_plan(sources, 22, 7, shard_size=8), sources_path, out, workers=0).failed
+    assert not receipts_of(out)
+    assert not generate(make_manifest(sources, 22, 7, shard_size=8), sources_path, out, workers=0).failed
     assert files_of(out) == files_of(corpus_path)
 
 
@@ -273,18 +281,19 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_keeps_what_was_finished_and_more_room_finishes_it(small_disk, sources_path, undisturbed):
+def test_a_full_disk_keeps_what_was_finished_and_more_room_finishes_it(small_disk, sources_path):
     out = small_disk / "c.zarr"
-    command = command_of(sources_path, out, "--workers", 2)
+    command = command_of(sources_path, out, "--workers", 2, "--layout", "dense")
     full = finish(command)
     assert full.returncode == 1
     assert "No space left on device" in full.stderr
     assert "Traceback" not in full.stderr
-    kept = len(read_receipts(out))
+    kept = len(receipts_of(out))
     assert 0 < kept < 40
     subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
-    finish_here(sources_path, out)
-    assert files_of(out) == undisturbed
+    finished = finish(command)
+    assert f"({kept} kept from before)" in finished.stdout
+    assert verify(out) == []
 
 
 def test_a_source_taken_away_is_named_and_the_corpus_finished_when_it_is_back(
@@ -292,7 +301,7 @@ def test_a_source_taken_away_is_named_and_the_corpus_finished_when_it_is_back(
 ):
     store, out = tmp_path / "s.zarr", tmp_path / "c.zarr"
     shutil.copytree(sources_path, store)
-    generate(make_plan(sources, SAMPLES, 7, shard_size=4), store, out, workers=0, only=slice(0, 5))
+    generate(make_manifest(sources, SAMPLES, 7, shard_size=4), store, out, workers=0, only=slice(0, 5))
     gone = store / "made--case1" / "intensity"
     gone.rename(tmp_path / "away")
     failed = finish(command_of(store, out, "--workers", 1))

@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import json
 import os
 import subprocess
 import sys
@@ -17,22 +16,24 @@ from scans.region import override
 from synth.compose import make_sample
 from synth.corpus import Corpus
 from synth.dry_run import estimate
-from synth.generate import Step, generate, make_plan, parse_shards
+from synth.fill import Step
+from synth.generate import generate, make_manifest, parse_shards
 from synth.progress import ShardProgress
 from synth.recipe import Recipe
 from synth.shards import unfinished
 from synth.sources import SourceStore
+from synth.store import open_store
 
 
 def files_of(path):
-    """Return the checksum of every file of a corpus, but for the versions of the software that made it."""
-    skipped = {"software.json", ".lock"}
+    """Return the checksum of every file of a corpus."""
+    skipped = {".lock"}
     return {str(f.relative_to(path)): sha256(f) for f in path.rglob("*") if f.is_file() and f.name not in skipped}
 
 
 @pytest.fixture
 def plan(sources):
-    return make_plan(sources, samples=22, seed=7, shard_size=8)
+    return make_manifest(sources, samples=22, seed=7, shard_size=8)
 
 
 def test_worker_processes_write_the_same_bytes_as_one(plan, sources_path, corpus_path, tmp_path):
@@ -42,7 +43,7 @@ def test_worker_processes_write_the_same_bytes_as_one(plan, sources_path, corpus
 
 
 def test_another_seed_gives_other_samples(sources, sources_path, corpus_path, tmp_path):
-    generate(make_plan(sources, 22, 8, shard_size=8), sources_path, tmp_path / "c.zarr", workers=0)
+    generate(make_manifest(sources, 22, 8, shard_size=8), sources_path, tmp_path / "c.zarr", workers=0)
     assert Corpus(tmp_path / "c.zarr").content_hash != Corpus(corpus_path).content_hash
 
 
@@ -52,7 +53,7 @@ def test_what_is_read_is_what_the_recipe_makes(corpus_path, sources, plan):
     for index in (0, 9, 21):
         recipe = Recipe.from_row(corpus.recipes[index])
         normal, donor = (sources.load(sources.names[i]) for i in (recipe.normal, recipe.donor))
-        made, read = make_sample(recipe, normal, donor, plan.settings), corpus[index]
+        made, read = make_sample(recipe, normal, donor, sources.region.synthesis), corpus[index]
         for name in ("composite", "normal", "texture", "mask"):
             np.testing.assert_array_equal(getattr(read, name), getattr(made, name))
         assert read.alpha == made.alpha
@@ -62,10 +63,10 @@ def test_what_is_read_is_what_the_recipe_makes(corpus_path, sources, plan):
         corpus[22]
 
 
-def test_any_zarr_reader_opens_it(corpus_path):
+def test_any_zarr_reader_opens_a_dense_corpus(dense_path):
     import zarr
 
-    group = zarr.open_group(corpus_path, mode="r")
+    group = zarr.open_group(dense_path, mode="r")
     assert group["composite"].shape == (22, 32, 32, 32)
     assert group["composite"].metadata.dimension_names == ("sample", "z", "y", "x")
     n, t, m, x = (np.asarray(group[k][3], np.float32) for k in ("normal", "texture", "mask", "composite"))
@@ -78,9 +79,9 @@ def test_running_again_keeps_what_is_there_and_makes_what_is_missing(plan, sourc
     generate(plan, sources_path, out, workers=0)
     before = files_of(out)
     (out / "receipts" / "000001.json").unlink()
-    (out / "texture" / "c.2.0.0.0").write_bytes(b"short")
-    (out / "mask" / "c.0.0.0.0.1234.partial").write_bytes(b"left by a killed writer")
-    assert unfinished(out, plan) == [1, 2]
+    (out / "layer" / "c.2.0").write_bytes(b"short")
+    (out / "form" / "c.0.0.1234.partial").write_bytes(b"left by a killed writer")
+    assert unfinished(open_store(out), plan) == [1, 2]
     outcome = generate(plan, sources_path, out, workers=0)
     assert (outcome.kept, outcome.made) == (1, 2)
     assert files_of(out) == before
@@ -91,7 +92,7 @@ def test_a_torn_receipt_does_not_count(plan, sources_path, tmp_path):
     generate(plan, sources_path, out, workers=0)
     receipt = out / "receipts" / "000000.json"
     receipt.write_text(receipt.read_text(encoding="utf-8")[:50])
-    assert unfinished(out, plan) == [0]
+    assert unfinished(open_store(out), plan) == [0]
     with pytest.raises(StoreError, match="2 of 3 shards"):
         Corpus(out)
 
@@ -99,14 +100,14 @@ def test_a_torn_receipt_does_not_count(plan, sources_path, tmp_path):
 def test_a_missing_or_truncated_file_is_never_read_as_zeros(plan, sources_path, tmp_path):
     out = tmp_path / "c.zarr"
     generate(plan, sources_path, out, workers=0)
-    (out / "texture" / "c.2.0.0.0").unlink()
-    with pytest.raises(StoreError, match=r"texture/c\.2\.0\.0\.0 is missing"):
+    (out / "layer" / "c.2.0").unlink()
+    with pytest.raises(StoreError, match=r"layer/c\.2\.0 is missing"):
         Corpus(out)
 
 
 def test_another_corpus_in_the_way_is_named(sources, sources_path, corpus_path):
     with pytest.raises(StoreError, match=r"differs in seed.*another --out"):
-        generate(make_plan(sources, 22, 8, shard_size=8), sources_path, corpus_path, workers=0)
+        generate(make_manifest(sources, 22, 8, shard_size=8), sources_path, corpus_path, workers=0)
 
 
 def test_a_failed_shard_is_named_and_the_others_finish(plan, sources_path, tmp_path, monkeypatch):
@@ -114,7 +115,7 @@ def test_a_failed_shard_is_named_and_the_others_finish(plan, sources_path, tmp_p
     generate(plan, sources_path, out, workers=0)
     for shard in (0, 1):
         (out / "receipts" / f"00000{shard}.json").unlink()
-    blocked = out / "composite" / "c.1.0.0.0"
+    blocked = out / "layer" / "c.1.0"
     blocked.unlink()
     blocked.mkdir()  # nothing can be renamed over a folder
     outcome = generate(plan, sources_path, out, workers=0)
@@ -123,11 +124,11 @@ def test_a_failed_shard_is_named_and_the_others_finish(plan, sources_path, tmp_p
 
 
 def test_sources_that_changed_are_refused(sources, sources_path, tmp_path):
-    plan = make_plan(sources, 2, 1, shard_size=2)
-    plan.sources[0]["content_sha256"] = plan.sources[1]["content_sha256"] = "0" * 64
-    plan.sources[2]["content_sha256"] = "0" * 64
-    outcome = generate(plan, sources_path, tmp_path / "c.zarr", workers=0)
-    assert "has changed" in outcome.failed[0]
+    plan = make_manifest(sources, 2, 1, shard_size=2)
+    plan.sources[1]["content_sha256"] = "0" * 64
+    with pytest.raises(StoreError, match="source made--case1 has changed"):
+        generate(plan, sources_path, tmp_path / "c.zarr", workers=0)
+    assert not (tmp_path / "c.zarr").exists()
 
 
 def test_workers_that_live_on_see_sources_that_joined_since(tmp_path):
@@ -138,7 +139,7 @@ def test_workers_that_live_on_see_sources_that_joined_since(tmp_path):
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=40) as cluster:
         for count in (2, 3):
             make_store(store, count)
-            plan = make_plan(SourceStore(store), 4, 7, shard_size=4)
+            plan = make_manifest(SourceStore(store), 4, 7, shard_size=4)
             outcome = generate(plan, store, tmp_path / f"{count}.zarr", cluster=cluster.scheduler_address)
             assert (len(plan.sources), outcome.failed) == (count, {})
 
@@ -159,7 +160,7 @@ def test_a_cluster_nobody_knows_is_one_sentence(plan, sources_path, tmp_path):
 @pytest.mark.parametrize(("samples", "seed", "shard"), [(0, 1, 8), (5, -1, 8), (5, 2**64, 8), (5, 1, 0)])
 def test_numbers_out_of_range_are_named(sources, samples, seed, shard):
     with pytest.raises(StoreError, match=r"^(-n|--seed|--shard-size) "):
-        make_plan(sources, samples, seed, shard_size=shard)
+        make_manifest(sources, samples, seed, shard_size=shard)
 
 
 @pytest.mark.parametrize(
@@ -175,8 +176,8 @@ def test_provenance_names_sources_settings_and_software(corpus_path):
     corpus = Corpus(corpus_path)
     assert [s["case"] for s in corpus.sources] == ["case0", "case1", "case2"]
     assert all({"licence", "terms", "content_sha256", "spacing_mm"} <= set(s) for s in corpus.sources)
-    assert corpus.attrs["settings"]["alpha"] == [0.2, 0.8]
-    assert json.loads((corpus_path / "software.json").read_text(encoding="utf-8"))["numpy"] == np.__version__
+    assert corpus.settings(0)["alpha"] == [0.2, 0.8]
+    assert corpus.manifest.generations[0].software["numpy"] == np.__version__
 
 
 def test_a_job_queue_from_a_file_serves_as_cluster(plan, sources_path, corpus_path, tmp_path):
@@ -210,7 +211,8 @@ def test_a_dry_run_knows_the_cost_and_makes_nothing(sources_path, corpus_path, t
 
 def test_the_cost_is_that_of_the_corpus(plan, sources_path, corpus_path):
     cost = estimate(plan, sources_path, workers=2)
-    written = sum(e["bytes"] for r in Corpus(corpus_path).receipts.values() for e in r.files.values())
+    sizes = open_store(corpus_path).sizes()
+    written = sum(n for key, n in sizes.items() if key.split("/")[-1].startswith("c."))
     assert cost.bytes == pytest.approx(written, rel=0.3)
     assert (cost.samples, cost.shards, cost.workers) == (22, 3, 2)
     assert cost.core_seconds / 2 <= cost.wall_seconds <= cost.core_seconds

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scans.region import Synthesis, override
-from synth.recipe import COLUMNS, Recipe, draw_recipe
+from synth.draw import draw_recipe
+from synth.recipe import COLUMNS, Recipe
 
 SETTINGS = override(Synthesis(), ["shape.volume_mm3=[600,6000]", "donor.shift=2"])
 

@@ -10,15 +10,15 @@ from conftest import make_scan
 
 from scans.region import Region, override
 from synth.corpus import Corpus
-from synth.generate import generate, make_plan
+from synth.generate import generate, make_manifest
 from synth.source_store import open_to_write, write_source
 from synth.sources import SourceStore
 
 CONTENT = {
     "default": "2e78e706e86c1f379d30a89a7e14c515b58f81224a29a015411012cac0a9fda5 "
     "4783824a545a42fe48dd88b940b6935258bc1017ad6173fbfa4b2364468cc110",
-    "every option": "88740cfa86506a56860d18ff724d41641bceea33c3fc70e8e17efa5db8802067 "
-    "d2822443fb4c1a95b3ae84ff4037ff64264423872d5a1daee002a760596bcd62",
+    "every option": "81cde3fa691e42e1cf88d5e39e6dbbacba32c038acf42b38358d48b950503769 "
+    "163c4dd9b90a654d395d23cc31fa7941e6c5292326f37572710372c15f1ecf81",
 }
 OPTIONS = {
     "default": [],
@@ -57,7 +57,7 @@ def test_content_is_what_it_was_on_every_machine_before(name, tmp_path):
             scan = whole_number_scan(seed)
             write_source(tmp_path / "s.zarr", f"n--{seed}", scan["arrays"], scan["provenance"])
     settings = override(region.synthesis, OPTIONS[name])
-    plan = make_plan(SourceStore(tmp_path / "s.zarr"), samples=6, seed=2**63 + 5, settings=settings, shard_size=4)
+    plan = make_manifest(SourceStore(tmp_path / "s.zarr"), samples=6, seed=2**63 + 5, settings=settings, shard_size=4)
     assert not generate(plan, tmp_path / "s.zarr", tmp_path / "c.zarr", workers=0).failed
     contents = [receipt.content for _, receipt in sorted(Corpus(tmp_path / "c.zarr").receipts.items())]
     assert contents == CONTENT[name].split()

@@ -7,56 +7,78 @@ import numpy as np
 import pytest
 import zarr
 
-from synth.compose import make_sample, make_tumour
-from synth.generate import make_plan
+from scans.region import override
+from synth.arrays import sample_arrays
+from synth.blend import lay
+from synth.compose import make_layer, make_sample, make_tumour
+from synth.draw import draw_recipe
+from synth.generate import make_manifest
 from synth.place import clip
-from synth.recipe import Recipe, draw_recipe
+from synth.receipt import sample_digest
+from synth.recipe import Recipe
 from synth.sample import Tumour
-from synth.shard_writer import ShardWriter, sample_digest
+from synth.shard_writer import ShardWriter
 from synth.shards import create
+from synth.store import open_store
+
+
+class LaidOut:
+    """An empty corpus, and the recipes of its six samples."""
+
+    def __init__(self, sources, path, layout, settings=()):
+        self.path, self.store = path, open_store(path)
+        self.settings = override(sources.region.synthesis, list(settings))
+        self.manifest = make_manifest(sources, 6, 3, self.settings, shard_size=4, layout=layout)
+        self.loaded = [sources.load(name) for name in sources.names]
+        create(self.store, self.manifest, lambda position: self.loaded[position].as_normal)
+        self.recipes = [draw_recipe(self.loaded.__getitem__, 3, self.settings, 3, i) for i in range(6)]
+
+    def write(self, shard):
+        with ShardWriter(self.store, self.manifest, shard) as writer:
+            for recipe in self.recipes[shard * 4 : shard * 4 + 4]:
+                normal = self.loaded[recipe.normal]
+                layer = make_layer(recipe, normal, self.loaded[recipe.donor], self.settings)
+                tumour = lay(layer, normal.normal, normal.roi, recipe.alpha)
+                writer.add(recipe.row(), normal.as_normal, layer, tumour)
+            return writer.commit()
+
+    def sample(self, recipe):
+        return make_sample(recipe, self.loaded[recipe.normal], self.loaded[recipe.donor], self.settings)
 
 
 @pytest.fixture
-def laid_out(sources, tmp_path):
-    plan = make_plan(sources, samples=6, seed=3, shard_size=4)
-    create(tmp_path / "c.zarr", plan)
-    loaded = [sources.load(name) for name in sources.names]
-    recipes = [draw_recipe(loaded.__getitem__, len(loaded), plan.settings, plan.seed, i) for i in range(6)]
-    return tmp_path / "c.zarr", plan, loaded, recipes
+def dense(sources, tmp_path):
+    return LaidOut(sources, tmp_path / "c.zarr", "dense")
 
 
-def write(path, plan, loaded, recipes, shard):
-    with ShardWriter(path, shard, 4, plan.size, plan.identity) as writer:
-        for recipe in recipes[shard * 4 : shard * 4 + 4]:
-            normal = loaded[recipe.normal]
-            writer.add(recipe, normal, make_tumour(recipe, normal, loaded[recipe.donor], plan.settings))
-        return writer.commit()
+@pytest.fixture
+def layered(sources, tmp_path):
+    return LaidOut(sources, tmp_path / "c.zarr", "layered")
 
 
-def test_zarr_reads_what_was_written(laid_out):
-    path, plan, loaded, recipes = laid_out
+def test_zarr_reads_a_dense_corpus_as_it_was_written(dense):
     for shard in (0, 1):
-        write(path, plan, loaded, recipes, shard)
-    group = zarr.open_group(path, mode="r")
-    for index, recipe in enumerate(recipes):
-        sample = make_sample(recipe, loaded[recipe.normal], loaded[recipe.donor], plan.settings)
+        dense.write(shard)
+    group = zarr.open_group(dense.path, mode="r")
+    for index, recipe in enumerate(dense.recipes):
+        sample = dense.sample(recipe)
         for name in ("composite", "normal", "texture", "mask"):
             np.testing.assert_array_equal(group[name][index], getattr(sample, name))
         assert group["alpha"][index] == np.float32(sample.alpha)
         assert Recipe.from_row(group["recipes"][index]) == recipe
 
 
-def test_chunks_are_those_that_zarr_writes(laid_out, tmp_path):
+@pytest.mark.parametrize(("layout", "settings"), [("dense", []), ("layered", []), ("layered", ["mask.soft_mm=1.5"])])
+def test_files_are_those_that_zarr_writes(sources, tmp_path, layout, settings):
     """Decoded by Zarr and written again by Zarr, a shard holds the same encoded chunks."""
-    path, plan, loaded, recipes = laid_out
-    write(path, plan, loaded, recipes, 0)
-    for name in ("composite", "normal", "texture", "mask", "alpha", "recipes"):
-        ours = zarr.open_array(path / name, mode="r")
-        theirs = zarr.create_array(tmp_path / name, **array_like(ours))
+    laid_out = LaidOut(sources, tmp_path / "c.zarr", layout, settings)
+    laid_out.write(0)
+    for array in sample_arrays(laid_out.manifest).values():
+        ours = zarr.open_array(laid_out.path / array.name, mode="r")
+        theirs = zarr.create_array(tmp_path / "zarr" / array.name, **array_like(ours))
         theirs[:4] = ours[:4]
-        key = "c.0" + ".0" * (ours.ndim - 1)
-        files = [(place / key).read_bytes() for place in (path / name, tmp_path / name)]
-        chunks = [sorted(chunks_of(file, 4)) if ours.shards else [file] for file in files]
+        files = [(place / array.key(0)).read_bytes() for place in (laid_out.path, tmp_path / "zarr")]
+        chunks = [sorted(chunks_of(file, 4 * array.chunks)) if ours.shards else [file] for file in files]
         assert chunks[0] == chunks[1]
 
 
@@ -71,46 +93,49 @@ def array_like(array) -> dict:
 
 
 def chunks_of(shard: bytes, count: int) -> list[bytes]:
-    index = np.frombuffer(shard[-(16 * count + 4) : -4], "<u8").reshape(count, 2).astype(int)
-    return [shard[start : start + length] for start, length in index]
+    index = np.frombuffer(shard[-(16 * count + 4) : -4], "<u8").reshape(count, 2)
+    there = index[index[:, 1] != np.uint64(2**64 - 1)].astype(int)
+    return [shard[start : start + length] for start, length in there]
 
 
-def test_the_last_shard_may_hold_fewer_samples(laid_out):
-    path, plan, loaded, recipes = laid_out
-    receipt = write(path, plan, loaded, recipes, 1)
+def test_the_last_shard_may_hold_fewer_samples(dense):
+    receipt = dense.write(1)
     assert receipt.samples == 2
-    index = (path / "mask" / "c.1.0.0.0").read_bytes()[-(16 * 4 + 4) : -4]
+    index = (dense.path / "mask" / "c.1.0.0.0").read_bytes()[-(16 * 4 + 4) : -4]
     assert index[32:] == b"\xff" * 32  # two chunks that do not exist
 
 
-def test_a_receipt_sums_its_files(laid_out):
-    path, plan, loaded, recipes = laid_out
-    receipt = write(path, plan, loaded, recipes, 0)
-    assert len(receipt.files) == 6
+def test_a_receipt_sums_its_files(layered):
+    receipt = layered.write(0)
+    assert set(receipt.files) == {"form/c.0.0", "layer/c.0.0", "box/c.0.0", "alpha/c.0", "recipes/c.0.0"}
     for key, entry in receipt.files.items():
-        content = (path / key).read_bytes()
+        content = (layered.path / key).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (entry["bytes"], entry["sha256"])
 
 
-def test_a_failure_leaves_neither_file_nor_receipt(laid_out, monkeypatch):
-    path, plan, loaded, recipes = laid_out
-    before = sorted(path.rglob("*"))
+def test_content_is_that_of_the_samples_whatever_the_layout(sources, tmp_path):
+    written = [LaidOut(sources, tmp_path / layout, layout).write(0) for layout in ("dense", "layered")]
+    assert written[0].content == written[1].content
+    assert written[0].identity == written[1].identity
+
+
+def test_a_failure_leaves_neither_file_nor_receipt(layered, monkeypatch):
+    before = sorted(layered.path.rglob("*"))
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space"):
-        write(path, plan, loaded, recipes, 0)
-    assert sorted(path.rglob("*")) == before
+        layered.write(0)
+    assert sorted(layered.path.rglob("*")) == before
 
 
-def test_the_digest_is_that_of_the_content_not_of_the_box(laid_out):
-    _, plan, loaded, recipes = laid_out
-    recipe = recipes[2]
-    normal = loaded[recipe.normal]
-    tumour = make_tumour(recipe, normal, loaded[recipe.donor], plan.settings)
-    wide = clip(tumour.box, [2, 0, 3], plan.size)
+def test_the_digest_is_that_of_the_content_not_of_the_box(dense):
+    recipe = dense.recipes[2]
+    normal = dense.loaded[recipe.normal]
+    tumour = make_tumour(recipe, normal, dense.loaded[recipe.donor], dense.settings)
+    wide = clip(tumour.box, [2, 0, 3], dense.manifest.size)
     inner = tuple(slice(t.start - w.start, t.stop - w.start) for t, w in zip(tumour.box, wide, strict=True))
     composite = normal.normal[wide].copy()
     texture, mask = np.zeros_like(composite), np.zeros(composite.shape, np.uint8)

@@ -81,7 +81,7 @@ def test_a_run_whose_jobs_are_all_cancelled_gets_new_ones_and_finishes(
     generate, slurm, sources, sources_path, tmp_path
 ):
     from synth.generate import generate as make
-    from synth.generate import make_plan
+    from synth.generate import make_manifest
 
     run = generate(samples=800)
     wait_for(lambda: (len(jobs_of(slurm)) == 2 and list(tmp_path.glob("c.zarr/receipts/*.json"))) or run.poll())
@@ -91,7 +91,7 @@ def test_a_run_whose_jobs_are_all_cancelled_gets_new_ones_and_finishes(
     assert run.returncode == 0, complaints
     assert len(cancelled) == 2
     assert len(list((tmp_path / "logs").glob("*.err"))) > 2
-    make(make_plan(sources, 800, 7, shard_size=8), sources_path, tmp_path / "undisturbed.zarr", workers=0)
+    make(make_manifest(sources, 800, 7, shard_size=8), sources_path, tmp_path / "undisturbed.zarr", workers=0)
     assert files_of(tmp_path / "c.zarr") == files_of(tmp_path / "undisturbed.zarr")
 
 

@@ -45,9 +45,9 @@ def test_normal_is_normalised_exact_in_half_precision_and_zero_outside(store):
 
 def test_roi_voxels_are_those_of_the_roi(store):
     source = SourceStore(store).load("made--case0")
-    assert source.roi_count == source.roi.sum()
-    for position in (0, 77, source.roi_count - 1):
-        assert source.roi[source.roi_voxel(position)]
+    assert len(source.centres) == source.roi.sum()
+    for position in (0, 77, len(source.centres) - 1):
+        assert source.roi[source.centres[position]]
 
 
 def test_content_hash_depends_on_content_alone(tmp_path, store):

@@ -17,8 +17,9 @@ from test_faults import running, wait_for, workers_of
 
 from scans.region import override
 from synth.compose import make_sample
+from synth.draw import draw_recipe
 from synth.quantities import ellipsoid_sphericity, quantities
-from synth.recipe import COLUMNS, Recipe, draw_recipe
+from synth.recipe import COLUMNS, Recipe
 from synth.sources import SourceStore
 from synth.stats import ENOUGH_VOXELS, measure, sphericity
 from synth.stats_page import write_page

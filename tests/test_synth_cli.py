@@ -68,10 +68,10 @@ def test_the_road_from_scans_to_a_verified_corpus(clinic):
     assert shown.returncode == 0
     assert "6 of 32³ voxels" in synth("info", "c.zarr", cwd=clinic).stdout
 
-    (clinic / "c.zarr" / "texture" / "c.0.0.0.0").write_bytes(b"")
+    (clinic / "c.zarr" / "layer" / "c.0.0").write_bytes(b"")
     broken = synth("verify", "c.zarr", cwd=clinic)
     assert broken.returncode == 1
-    assert "texture/c.0.0.0.0 has 0 bytes" in broken.stdout
+    assert "layer/c.0.0 has 0 bytes" in broken.stdout
 
 
 @pytest.mark.parametrize(

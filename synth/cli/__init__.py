@@ -1,0 +1,12 @@
+"""The ``synth`` command: parses, calls, prints."""
+
+from scans.terminal import run
+from synth.cli import gather, look, make, mend, share
+from synth.cli.application import app
+
+__all__ = ["app", "gather", "look", "main", "make", "mend", "share"]
+
+
+def main() -> None:
+    """Run the command line."""
+    run(app, "stopped; run the same command again to go on where it was")

@@ -1,0 +1,90 @@
+"""What the commands of ``synth`` share: the application, the options they have in common, and their progress bar."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from scans.terminal import command_line, err
+
+if TYPE_CHECKING:
+    from synth.fill import Outcome, Step
+    from synth.manifest import Manifest
+
+app = command_line(
+    "Make a corpus of artificial tumours from healthy 3D scans.\n\n"
+    "The road: `synth scan` (what do I have?), `synth prepare` (scans to sources), `synth generate` "
+    "(sources to corpus), `synth verify` and `synth show` (is it right?). Then `train pretrain`, or `synth pack`."
+)
+
+CorpusArgument = Annotated[
+    str, typer.Argument(help="The corpus: a folder, or a URL such as s3://bucket/corpus.zarr.", metavar="CORPUS")
+]
+ClusterOption = Annotated[
+    str, typer.Option(help="`local`, `tcp://host:8786`, or a YAML file for a job queue (docs/cluster.md).")
+]
+CardOption = Annotated[
+    bool, typer.Option("--card/--no-card", help="Write the data card and Croissant metadata into the finished corpus.")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option(help="Worker processes of `local`; all cores if not given, this process alone if 0.")
+]
+
+
+@contextlib.contextmanager
+def bar(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Show progress on stderr; yields ``advance(steps, total)``."""
+    with Progress(
+        TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), console=err
+    ) as progress:
+        task = progress.add_task(unit, total=None)
+        yield lambda steps, total: progress.update(task, advance=steps, total=total)
+
+
+def say(sentence: str) -> None:
+    """Print a sentence about the work, on stderr."""
+    err.print(sentence, markup=False)
+
+
+def make_shards(
+    corpus: str,
+    manifest: "Manifest",
+    shards: Sequence[int],
+    work: "Callable[[Callable[[Step], None], Callable[[str], None]], Outcome]",
+) -> "Outcome":
+    """Run what makes shards under a progress line; name those that failed, and exit with 1 if there are any.
+
+    Parameters
+    ----------
+    corpus : str
+    manifest : Manifest
+        Of the corpus that is made.
+    shards : sequence of int
+        Those that are to be made, or are there.
+    work : callable
+        Called with what it is to call as each shard ends, and for a sentence about the cluster.
+    """
+    from synth.progress import ShardProgress
+
+    with ShardProgress(err, len(shards), sum(len(manifest.indices(shard)) for shard in shards)) as progress:
+        outcome = work(progress.step, progress.say)
+    for reason in dict.fromkeys(outcome.failed.values()):
+        numbers = [str(shard) for shard, why in sorted(outcome.failed.items()) if why == reason]
+        named = ", ".join(numbers[:12]) + (f" and {len(numbers) - 12} more" if len(numbers) > 12 else "")
+        err.print(f"failed: shard {named}: {reason}", style="red", markup=False)
+    if outcome.failed:
+        err.print(f"{corpus}: {len(outcome.failed)} of {len(shards)} shards are missing; run the command again")
+        raise typer.Exit(1)
+    return outcome
+
+
+def describe(corpus: str, wanted: bool = True) -> None:
+    """Write the card of a finished corpus, if it is wanted."""
+    if not wanted:
+        return
+    from synth.card import write_card
+    from synth.corpus import Corpus
+
+    write_card(Corpus(corpus))

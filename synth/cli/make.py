@@ -1,0 +1,203 @@
+"""Commands that make a corpus: scan, prepare, generate, stats."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from scans.errors import CatalogError, UserError
+from scans.terminal import err, out
+from synth.cli.application import CardOption, ClusterOption, WorkersOption, app, bar, describe, make_shards, say
+
+if TYPE_CHECKING:
+    from synth.manifest import Manifest
+
+CatalogOption = Annotated[Path, typer.Option("--catalog", help="The catalog of datasets and regions.")]
+DEFAULT_CATALOG = Path("data_catalog.yaml")
+
+
+@app.command()
+def scan(
+    catalog: CatalogOption = DEFAULT_CATALOG,
+    deep: Annotated[bool, typer.Option(help="Read every voxel, not only headers.")] = False,
+) -> None:
+    """List the datasets: what is there, what is missing and how to get it, which files are bad.
+
+    Example: `synth scan --catalog data_catalog.yaml`. Exits with 1 if a file is bad.
+    """
+    from scans.catalog import load_catalog
+    from synth.scan import print_report, scan_catalog
+
+    rows = scan_catalog(load_catalog(catalog), deep=deep)
+    raise typer.Exit(print_report(rows, out))
+
+
+@app.command()
+def prepare(
+    store: Annotated[Path, typer.Option("--out", help="The sources store to make or to add to.")],
+    dataset: Annotated[
+        list[str] | None, typer.Option("--dataset", help="A dataset of the catalog; give several times.")
+    ] = None,
+    region: Annotated[
+        str | None, typer.Option(help="Instead: every dataset of normals of this region that is on this machine.")
+    ] = None,
+    catalog: CatalogOption = DEFAULT_CATALOG,
+    size: Annotated[int, typer.Option(help="Voxels along each side of the network's cube.")] = 128,
+    cluster: ClusterOption = "local",
+    workers: WorkersOption = None,
+) -> None:
+    """Bring healthy scans into the network's space: orient, resample, crop, measure.
+
+    Example: `synth prepare --dataset OASIS --out sources.zarr`. A bad scan is named and left out, the rest goes
+    on; the exit code is then 1. Finished scans are kept when the command is run again.
+    """
+    from scans.catalog import find_cases, load_catalog
+    from synth.prepare import prepare_datasets
+
+    loaded = load_catalog(catalog)
+    if region:
+        loaded.region(region)
+        normals = [name for name, entry in loaded.datasets.items() if (entry.role, entry.region) == ("normal", region)]
+        dataset = [*(dataset or []), *(name for name in normals if find_cases(loaded.dataset(name), name))]
+        if not dataset:
+            raise CatalogError(
+                f"{catalog}: no normal scan of region {region} is on this machine "
+                f"({', '.join(normals) or 'no dataset'}); synth scan tells how to get and place them"
+            )
+    if not dataset:
+        raise CatalogError("give --dataset NAME (synth scan lists them), or --region NAME")
+    with bar("scans") as advance:
+        report = prepare_datasets(loaded, dataset, store, size, cluster, workers, advance, say)
+    for case, sentence in report.failed:
+        err.print(f"left out {case}: {sentence}", style="yellow", markup=False)
+    out.print(f"{store}: {len(report.done)} prepared, {len(report.kept)} kept, {len(report.failed)} left out")
+    if report.done or report.kept:
+        out.print(f"next: synth generate --sources {store} --out corpus.zarr -n 500", markup=False)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def generate(
+    sources: Annotated[Path, typer.Option(help="The sources, made by synth prepare.")],
+    corpus: Annotated[str, typer.Option("--out", help="The corpus to make, or to finish: a folder or a URL.")],
+    samples: Annotated[int, typer.Option("-n", "--samples", help="Samples in the corpus, in the end.")],
+    seed: Annotated[int | None, typer.Option(help="Two corpora of one seed are the same, byte for byte; 0.")] = None,
+    cluster: ClusterOption = "local",
+    workers: WorkersOption = None,
+    shards: Annotated[
+        str | None,
+        typer.Option(help="Make only these, beside others that make the rest: `3::100` is shard 3, 103, 203, ..."),
+    ] = None,
+    shard_size: Annotated[int, typer.Option(help="Samples a shard; part of what makes the bytes.")] = 64,
+    layout: Annotated[
+        str, typer.Option(help="`layered`: sources once, tumours apart; `dense`: five arrays, 30 times the bytes.")
+    ] = "layered",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a setting, e.g. `shape.volume_mm3=[500,9000]`; give several times."),
+    ] = None,
+    append: Annotated[
+        bool, typer.Option("--append", help="Let the corpus grow to -n samples; seed and settings go on, or are given.")
+    ] = False,
+    card: CardOption = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and make nothing.")] = False,
+) -> None:
+    """Blend artificial tumours into the sources: the corpus.
+
+    Example: `synth generate --sources sources.zarr --out corpus.zarr -n 500 --seed 1 --set alpha=[0.3,0.9]`.
+    Stopped or killed, the same command goes on with the shards that are missing.
+    """
+    from scans.region import override, recorded
+    from synth.generate import generate as make
+    from synth.generate import grown, make_manifest, parse_shards
+    from synth.manifest import load_manifest
+    from synth.sources import SourceStore
+    from synth.store import open_store
+
+    store = SourceStore(sources)
+    if append:
+        there = load_manifest(open_store(corpus))
+        last = recorded(there.generations[-1].settings, corpus)
+        manifest = grown(there, store, samples, seed, override(last, settings or []))
+    else:
+        drawn = override(store.region.synthesis, settings or [])
+        manifest = make_manifest(store, samples, seed or 0, drawn, shard_size, layout)
+    only = None if shards is None else parse_shards(shards)
+    if dry_run:
+        _print_estimate(manifest, sources, cluster, workers)
+        return
+    asked = range(manifest.shard_count)[only or slice(None)]
+    if only is not None and cluster == "local" and workers is None:
+        workers = 0  # a job of an array has its one core, and many beside it
+    outcome = make_shards(
+        corpus, manifest, asked,
+        lambda finished, told: make(manifest, sources, corpus, cluster, workers, only, finished, told),
+    )  # fmt: skip
+    if only is not None:
+        out.print(f"{corpus}: {len(asked)} of {manifest.shard_count} shards are done ({outcome.kept} kept from before)")
+        out.print(f"next: synth info {corpus}, which counts the shards; without --shards the command makes the rest")
+        return
+    describe(corpus, card)
+    out.print(f"{corpus}: {len(manifest)} samples in {manifest.shard_count} shards ({outcome.kept} kept from before)")
+    out.print(f"next: synth verify {corpus}; synth show {corpus}; train pretrain --corpus {corpus} --out runs/first")
+
+
+def _print_estimate(manifest: "Manifest", sources: Path, cluster: str, workers: int | None) -> None:
+    from synth.cluster import expected_workers
+    from synth.dry_run import estimate
+    from synth.progress import size_of, time_of
+
+    cost = estimate(manifest, sources, expected_workers(cluster, workers))
+    table = Table(show_header=False, box=None)
+    for name, value in {
+        "samples": f"{cost.samples} of {manifest.size}³ voxels",
+        "shards": f"{cost.shards}, {manifest.shard_size} samples each",
+        "on disk": size_of(cost.bytes),
+        "work": f"{cost.core_seconds / 3600:.3g} core-hours ({cost.core_seconds / cost.samples * 1e3:.1f} ms a sample)",
+        "time": f"{time_of(cost.wall_seconds)} on {cost.workers} worker{'s' * (cost.workers > 1)}, plus their start",
+    }.items():
+        table.add_row(name, value)
+    out.print(table)
+    out.print(f"reckoned from {cost.measured} samples made and encoded here, in a temporary folder; nothing is kept")
+
+
+@app.command()
+def stats(
+    sources: Annotated[Path, typer.Option(help="The sources, made by synth prepare.")],
+    page: Annotated[Path, typer.Option("--out", help="The HTML page to write.")] = Path("stats.html"),
+    samples: Annotated[int, typer.Option("-n", "--samples", help="Samples to draw and to measure.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="That of the corpus.")] = 0,
+    cluster: ClusterOption = "local",
+    workers: WorkersOption = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a setting, as for synth generate; give several times.")
+    ] = None,
+) -> None:
+    """Measure what a corpus will hold: volume, shape, contrast and position beside the laws they are drawn from.
+
+    Example: `synth stats --sources sources.zarr --out stats.html`. No corpus is needed: a corpus of these sources,
+    settings and seed holds the same recipes. Exits with 1 if two samples share a recipe, a noise seed or a mask.
+    """
+    from scans.region import override
+    from synth.generate import make_manifest
+    from synth.sources import SourceStore
+    from synth.stats import measure
+    from synth.stats_page import told, write_page
+
+    if not page.parent.is_dir():
+        raise UserError(f"--out {page}: there is no folder {page.parent}")
+    store = SourceStore(sources)
+    drawn = override(store.region.synthesis, settings or [])
+    make_manifest(store, samples, seed, drawn)  # refuses what no corpus could be made of
+    with bar("samples") as advance:
+        advance(0, samples)
+        measured = measure(sources, drawn, seed, samples, cluster, workers, lambda count: advance(count, samples), say)
+    write_page(measured, store, page)
+    out.print(f"wrote {page}", markup=False)
+    duplicates = measured.duplicates()
+    if any(duplicates.values()):
+        err.print(f"duplicates: {told(duplicates)}", style="red", markup=False)
+        raise typer.Exit(1)
+    out.print(f"no duplicates among {samples:,} recipes, noise seeds and masks")
