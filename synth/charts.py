@@ -3,9 +3,11 @@
 import base64
 import io
 import re
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib import image, rc_context, ticker
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -14,9 +16,23 @@ from synth.sample import Sample
 
 _BARS = 40  # at most
 _BARS_OF_STEPS = 20  # where a law has steps, bars as narrow as those would show which fall into which
+
+
+@dataclass(frozen=True)
+class Colours:
+    """Colours of a histogram, as Matplotlib names them."""
+
+    ink: str
+    bar: str
+    law: str
+    rule: str
+
+
 # Matplotlib draws with these; in the page they become the page's own colours, light or dark.
-_INK, _BAR, _LAW, _RULE = "#010203", "#010204", "#010205", "#010206"
-_PAGE = {_INK: "currentColor", _BAR: "var(--bar)", _LAW: "var(--law)", _RULE: "var(--rule)"}
+_MARKS = Colours("#010203", "#010204", "#010205", "#010206")
+_PAGE = {
+    _MARKS.ink: "currentColor", _MARKS.bar: "var(--bar)", _MARKS.law: "var(--law)", _MARKS.rule: "var(--rule)",
+}  # fmt: skip
 
 
 def histogram(
@@ -48,25 +64,49 @@ def histogram(
     str
         An ``<svg>`` element.
     """
-    edges = _edges(values, law, log, [at for at, _ in marks])
-    shares = 100 * np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
     figure = Figure(figsize=(3.7, 2.0))
     FigureCanvasSVG(figure)
-    axes = figure.add_axes((0.11, 0.235, 0.84, 0.68))
+    draw_histogram(figure.add_axes((0.11, 0.235, 0.84, 0.68)), values, law, label, log, marks)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    return _in_page(file.getvalue())
+
+
+def draw_histogram(
+    axes: Axes,
+    values: np.ndarray,
+    law: Law | None,
+    label: str,
+    log: bool = False,
+    marks: tuple[tuple[float, str], ...] = (),
+    colours: Colours = _MARKS,
+) -> None:
+    """Draw what :func:`histogram` draws into axes of any figure.
+
+    Parameters
+    ----------
+    axes : Axes
+    values, law, label, log, marks
+        As for :func:`histogram`.
+    colours : Colours
+    """
+    edges = _edges(values, law, log, [at for at, _ in marks])
+    shares = 100 * np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
     width = np.diff(edges)
     gap = 0.06 * width if not log else 0 * width
-    axes.bar(edges[:-1] + gap / 2, shares, width - gap, align="edge", color=_BAR, linewidth=0)
+    axes.bar(edges[:-1] + gap / 2, shares, width - gap, align="edge", color=colours.bar, linewidth=0)
     top = shares.max()
     if law is not None:
         below = law.cdf(edges)
         below[0], below[-1] = 0.0, 1.0  # tails count into the last bars, as those of the values do
         expected = 100 * np.diff(below)
-        axes.stairs(expected, edges, color=_LAW, linewidth=1.5, baseline=None)
+        axes.stairs(expected, edges, color=colours.law, linewidth=1.5, baseline=None)
         top = max(top, expected.max())
     for row, (at, word) in enumerate(marks):
-        axes.axvline(at, color=_LAW, linewidth=1.2, linestyle=(0, (3, 2)))
+        axes.axvline(at, color=colours.law, linewidth=1.2, linestyle=(0, (3, 2)))
         axes.annotate(word, (at, 1), (-3, -2 - 9 * row), xycoords=("data", "axes fraction"), textcoords="offset points",
-                      ha="right", va="top", fontsize=7.5, color=_INK)  # fmt: skip
+                      ha="right", va="top", fontsize=7.5, color=colours.ink)  # fmt: skip
     axes.set_ylim(0, (1.12 + 0.13 * sum(bool(word) for _, word in marks)) * top)  # room for the words
     axes.set_xlim(edges[0], edges[-1])
     if log:
@@ -75,20 +115,16 @@ def histogram(
         axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"{x:,g}"))
         axes.xaxis.set_minor_locator(ticker.NullLocator())
     else:
-        axes.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=_whole(law)))
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=_whole(values, law), min_n_ticks=1))
     axes.yaxis.set_major_locator(ticker.MaxNLocator(3))
     axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f"{y:g} %"))
-    axes.set_xlabel(label, fontsize=8.5, color=_INK, labelpad=3)
-    axes.tick_params(length=0, labelsize=8, labelcolor=_INK, pad=3)
-    axes.grid(axis="y", color=_RULE, linewidth=0.8)
+    axes.set_xlabel(label, fontsize=8.5, color=colours.ink, labelpad=3)
+    axes.tick_params(length=0, labelsize=8, labelcolor=colours.ink, pad=3)
+    axes.grid(axis="y", color=colours.rule, linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "left", "right"):
         axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_RULE)
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
-        file = io.StringIO()
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    return _in_page(file.getvalue())
+    axes.spines["bottom"].set_color(colours.rule)
 
 
 def picture(sample: Sample, spacing_mm: tuple[float, float, float]) -> str:
@@ -129,13 +165,15 @@ def picture(sample: Sample, spacing_mm: tuple[float, float, float]) -> str:
     )
 
 
-def _whole(law: Law | None) -> bool:
-    return isinstance(law, Steps) and bool((law.values == np.round(law.values)).all())
+def _whole(values: np.ndarray, law: Law | None) -> bool:
+    """Tell whether only whole numbers can occur, as far as law and values say."""
+    known = law.values if isinstance(law, Steps) else values
+    return not isinstance(law, Intervals) and bool((known == np.round(known)).all())
 
 
 def _edges(values: np.ndarray, law: Law | None, log: bool, marked: list[float]) -> np.ndarray:
     """Return the borders of the bars; tails beyond them count into the last ones."""
-    if _whole(law) or (law is None and bool((values == np.round(values)).all())):
+    if _whole(values, law):
         first, last = int(values.min()), int(values.max())
         if isinstance(law, Steps):
             first, last = int(min(first, law.values.min())), int(max(last, law.values.max()))
@@ -148,7 +186,7 @@ def _edges(values: np.ndarray, law: Law | None, log: bool, marked: list[float]) 
         low, high = min(low, law.quantile(0.002)), max(high, law.quantile(0.998))
     low, high = min(low, *marked, high), max(high, *marked, low)
     if low == high:
-        low, high = low - 0.5, high + 0.5
+        low, high = (low / 1.5, high * 1.5) if log else (low - 0.5, high + 0.5)
     most = _BARS_OF_STEPS if isinstance(law, Steps) else _BARS
     bars = int(np.clip(2 * len(values) ** (1 / 3), 8, most))  # Rice's rule
     return np.geomspace(low, high, bars + 1) if log else np.linspace(low, high, bars + 1)

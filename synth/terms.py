@@ -1,0 +1,163 @@
+"""Terms: what may be done with a corpus. What one of its sources forbids, the corpus forbids."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from synth.markdown import clean
+
+_CREATIVE_COMMONS = [f"CC-BY{extra}-{version}" for version in ("2.0", "3.0", "4.0")
+                     for extra in ("", "-SA", "-NC", "-NC-SA", "-ND", "-NC-ND")]  # fmt: skip
+_PERMISSIVE = ["CC0-1.0", "Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause"]
+_KNOWN = {name.upper(): name for name in _CREATIVE_COMMONS + _PERMISSIVE}  # SPDX identifiers
+_SHORT = {"CC0": "CC0-1.0", "APACHE 2.0": "Apache-2.0"}
+_CONDITIONS = re.compile(r"\bCC[ -]?BY((?:[ -](?:NC|SA|ND))*)(?:[ -](\d\.\d))?", re.IGNORECASE)
+_NOT_COMMERCIAL = re.compile(r"\b(?:non|not|no)[ -]?commercial", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the scans of one dataset come with, as one line of clean text each.
+
+    Attributes
+    ----------
+    dataset, licence, terms, citation : str
+    derived : bool
+        Whether data made from the scans may be passed on, as the catalog says.
+    sources : tuple of int
+        Positions of these scans in the corpus's list of sources.
+    """
+
+    dataset: str
+    licence: str
+    terms: str
+    citation: str
+    derived: bool
+    sources: tuple[int, ...]
+
+    @property
+    def spdx(self) -> str | None:
+        """SPDX identifier of the licence, None if it is none that is known here."""
+        return _SHORT.get(self.licence.upper()) or _KNOWN.get(re.sub(r"[ _]", "-", self.licence.upper()))
+
+    @property
+    def conditions(self) -> set[str]:
+        """What a Creative Commons licence named anywhere in the licence asks for, of ``NC``, ``ND`` and ``SA``."""
+        found = {
+            part for extra, _ in _CONDITIONS.findall(self.licence) for part in re.findall(r"[A-Z]{2}", extra.upper())
+        }
+        return found | ({"NC"} if _NOT_COMMERCIAL.search(f"{self.licence} {self.terms}") else set())
+
+    @property
+    def share_alike(self) -> set[str]:
+        """Licences that what is made from the scans must be passed on under."""
+        matches = [match for match in _CONDITIONS.finditer(self.licence) if "SA" in match[1].upper()]
+        return {re.sub(r"[ -]+", "-", match[0].upper()) for match in matches}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One question about what may be done, its answer, and the datasets that decide it."""
+
+    question: str
+    answer: str
+    because: tuple[str, ...] = ()
+
+
+def terms_of(sources: Iterable[dict[str, Any]]) -> list[Terms]:
+    """Return the terms of the sources: one entry for all scans of a dataset under the same terms.
+
+    Parameters
+    ----------
+    sources : iterable of dict
+        As ``Corpus.sources``.
+
+    Returns
+    -------
+    list of Terms
+        In the order of the first scan of each.
+    """
+    found: dict[tuple[str, str, str, str, bool], list[int]] = {}
+    for position, source in enumerate(sources):
+        dataset, licence, terms, citation = (clean(source[key]) for key in ("dataset", "licence", "terms", "citation"))
+        derived = source["redistribute_derived"] is True
+        found.setdefault((dataset, licence, terms, citation, derived), []).append(position)
+    return [Terms(*key, tuple(positions)) for key, positions in found.items()]
+
+
+def common_licence(terms: list[Terms]) -> str | None:
+    """Return the SPDX identifier of the licence that the whole corpus may be passed on under, or None."""
+    licences = {entry.spdx for entry in terms}
+    if len(licences) != 1 or not all(entry.derived and "ND" not in entry.conditions for entry in terms):
+        return None
+    return licences.pop()
+
+
+def united(terms: list[Terms]) -> list[Answer]:
+    """Say what may be done with the corpus, as far as a program can read it off its sources' terms."""
+    unknown = _names(entry for entry in terms if entry.spdx is None)
+    return [_passing_on(terms), _licence(terms, unknown), _commerce(terms, unknown), _credit(terms)]
+
+
+def _passing_on(terms: list[Terms]) -> Answer:
+    question = "May it be passed on?"
+    if _kept(terms):
+        return Answer(question, "No: what is made from these scans is not to be passed on", _kept(terms))
+    if _conflict(terms):
+        return Answer(question, "No: licences of its sources contradict each other", _conflict(terms))
+    return Answer(question, "Yes, with this card and under the terms of its sources")
+
+
+def _licence(terms: list[Terms], unknown: tuple[str, ...]) -> Answer:
+    question = "Under which licence?"
+    alike = sorted(set().union(*(entry.share_alike for entry in terms)))
+    if _kept(terms):
+        return Answer(question, "None, since it is not to be passed on", _kept(terms))
+    if _conflict(terms):
+        others = "" if len(alike) > 1 else ", and others forbid commercial use"
+        return Answer(question, f"None fits all sources: {' and '.join(alike)} must be kept{others}", _conflict(terms))
+    if alike:
+        return Answer(question, f"{alike[0]} only", _names(entry for entry in terms if entry.share_alike))
+    common = common_licence(terms)
+    if common:
+        return Answer(question, f"{common}, that of all its sources")
+    return Answer(question, "No single one: the terms of every source hold together", unknown)
+
+
+def _commerce(terms: list[Terms], unknown: tuple[str, ...]) -> Answer:
+    question = "May it be used commercially?"
+    forbidding = _names(entry for entry in terms if "NC" in entry.conditions)
+    if forbidding:
+        return Answer(question, "No", forbidding)
+    if unknown:
+        return Answer(question, "Not before someone has read the terms of these sources", unknown)
+    return Answer(question, "Yes")
+
+
+def _credit(terms: list[Terms]) -> Answer:
+    asking = _names(entry for entry in terms if entry.spdx != "CC0-1.0")
+    if asking:
+        return Answer("Must its sources be credited?", "Yes, by the citations that come with them", asking)
+    return Answer("Must its sources be credited?", "They do not ask for it; cite them all the same")
+
+
+def _kept(terms: list[Terms]) -> tuple[str, ...]:
+    """Name the datasets that nothing made from may be passed on."""
+    return _names(entry for entry in terms if not entry.derived or "ND" in entry.conditions)
+
+
+def _conflict(terms: list[Terms]) -> tuple[str, ...]:
+    """Name the datasets whose licences no single licence satisfies."""
+    alike = set().union(*(entry.share_alike for entry in terms))
+    forbidding = [entry for entry in terms if "NC" in entry.conditions]
+    open_ones = {licence for licence in alike if "NC" not in licence.split("-")}
+    if len(alike) > 1:
+        return _names(entry for entry in terms if entry.share_alike)
+    if open_ones and forbidding:
+        return _names(entry for entry in terms if entry.share_alike or entry in forbidding)
+    return ()
+
+
+def _names(terms: Iterable[Terms]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(entry.dataset for entry in terms))
