@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from scans.durable import write_bytes
 from scans.errors import ScanError
 from scans.grid import Grid
 from scans.nifti import NiftiHeader, read_nifti, read_nifti_header
+from scans.nifti_bytes import nifti_bytes
 from scans.series import Geometry, read_file, read_file_header, read_series, read_series_header
 
 READ_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
@@ -203,14 +205,23 @@ def write_volume(volume: Volume, path: Path) -> None:
     suffix = next((s for s in WRITE_SUFFIXES if path.name.lower().endswith(s)), None)
     if suffix is None:
         raise ScanError(f"{path}: unknown suffix; use one of {', '.join(WRITE_SUFFIXES)}")
+    try:
+        if suffix in (".nii.gz", ".nii"):
+            array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
+            write_bytes(path, nifti_bytes(array, volume.grid, compress=suffix == ".nii.gz"))
+        else:
+            _write_by_itk(volume, path, suffix)
+    except (RuntimeError, OSError) as error:
+        raise ScanError(f"{path} cannot be written; check that its folder exists, is writable and has space") from error
+
+
+def _write_by_itk(volume: Volume, path: Path, suffix: str) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part{suffix}")
     try:
-        sitk.WriteImage(volume.to_itk(), str(part), useCompression=suffix != ".nii")
+        sitk.WriteImage(volume.to_itk(), str(part), useCompression=True)
         with part.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
-    except (RuntimeError, OSError) as error:
-        raise ScanError(f"{path} cannot be written; check that its folder exists, is writable and has space") from error
     finally:
         part.unlink(missing_ok=True)
 
