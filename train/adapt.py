@@ -58,7 +58,11 @@ class Adaptation:
         self.synthetic_count = batch - self.real_count
         inner = settings.schedule.model_copy(update={"batch": max(1, self.synthetic_count)})
         self.synthetic = Decomposition(
-            corpus, split, Pretrain(loss=settings.loss, schedule=inner, standardise=settings.standardise)
+            corpus,
+            split,
+            Pretrain(
+                loss=settings.loss, schedule=inner, standardise=settings.standardise, recombine=settings.recombine
+            ),
         )
 
     def batches(self, steps: range) -> Iterator[Mixed]:
@@ -93,7 +97,7 @@ class Adaptation:
 
 def adapt(
     checkpoint: Path,
-    corpus_path: Path,
+    corpus_path: str | Path,
     catalog: Path,
     dataset_name: str,
     out: Path,

@@ -37,7 +37,10 @@ app = command_line(
 DEFAULT_CATALOG = Path("data_catalog.yaml")
 CatalogOption = Annotated[Path, typer.Option("--catalog", help="The catalog of datasets and regions.")]
 CheckpointOption = Annotated[Path, typer.Option("--checkpoint", help="A .safetensors file made by train.")]
-CorpusOption = Annotated[Path, typer.Option("--corpus", help="A corpus made by synth generate.")]
+CorpusOption = Annotated[str, typer.Option("--corpus", help="A corpus made by synth generate: a folder or a URL.")]
+RecombineOption = Annotated[
+    bool, typer.Option(help="Never the same sample twice: tumours and sources of the corpus in new pairs and places.")
+]
 DatasetOption = Annotated[str, typer.Option("--dataset", help="A dataset of the catalog.")]
 RunOption = Annotated[Path, typer.Option("--out", help="Run folder, e.g. runs/first.")]
 StepsOption = Annotated[int | None, typer.Option(help="Steps in all (pretrain 100000, adapt 2000, finetune 5000).")]
@@ -80,6 +83,8 @@ def pretrain(
     norm: NormOption = None,
     mask_bias: Annotated[float | None, typer.Option(help="Initial bias of the mask's logit.")] = None,
     standardise: Annotated[bool, typer.Option(help="Normalise each composite by itself, as a real scan is.")] = False,
+    recombine: RecombineOption = False,
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps what is read from a URL.")] = None,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
     validation_sources: SourcesOption = None,
@@ -102,10 +107,11 @@ def pretrain(
         validation_sources=validation_sources,
         validation_samples=validation_samples,
         standardise=standardise,
+        recombine=recombine,
     )
     settings = validated(Pretrain, values, "train pretrain")
     with Steps(settings.schedule.steps) as shown:
-        outcome = run(corpus, out_folder, settings, resume=resume, report=shown, say=_say)
+        outcome = run(corpus, out_folder, settings, cache=cache, resume=resume, report=shown, say=_say)
     _finish(outcome, out_folder, "train evaluate --checkpoint {best} --dataset NAME --out out")
 
 
@@ -126,6 +132,7 @@ def adapt(
     loss_weights: WeightsOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
+    recombine: RecombineOption = False,
     validation_sources: SourcesOption = None,
 ) -> None:
     """Continue a pretrained network on real scans, without their annotations.
@@ -139,6 +146,7 @@ def adapt(
         loss=parse_weights(loss_weights, Loss()).model_dump(),
         schedule=_schedule(Adapt().schedule, steps, batch, seed, learning_rate, checkpoint_every, precision, device),
         real_share=real_share,
+        recombine=recombine,
         validation_sources=validation_sources,
     )
     settings = validated(Adapt, values, "train adapt")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from scans.errors import StoreError
-from synth.corpus import Corpus, Sample
+from synth.corpus import Corpus, Recombine, Sample
 from train import hardware, loop
 from train.baseline import Threshold, choose_threshold
 from train.checkpoint import Record, load_checkpoint
@@ -31,6 +31,7 @@ class Decomposition:
         self.settings = settings
         self.split = split
         self.read = reader(corpus, settings.standardise)
+        self.endless = recombined(corpus, split, settings) if settings.recombine else None
         schedule = settings.schedule
         self.validation = SyntheticValidation(
             self.read, split.validation.tolist(), settings.loss, schedule.batch, schedule.loader_threads
@@ -39,6 +40,9 @@ class Decomposition:
     def batches(self, steps: range) -> Iterator[Batch]:
         """Yield the batch of each step."""
         schedule, training = self.settings.schedule, self.split.training
+        if self.endless is not None:
+            fresh = [range(step * schedule.batch, (step + 1) * schedule.batch) for step in steps]
+            return map(collate, ahead(self.endless, fresh.__getitem__, range(len(fresh)), schedule.loader_threads))
 
         def wanted(step: int) -> list[int]:
             drawn = positions(len(training), schedule.batch, schedule.seed, step)
@@ -60,10 +64,11 @@ class Decomposition:
 
 
 def pretrain(
-    corpus_path: Path,
+    corpus_path: str | Path,
     out: Path,
     settings: Pretrain,
     *,
+    cache: Path | None = None,
     resume: bool = False,
     report: loop.Report = lambda step, shown: None,
     say: Callable[[str], None] = lambda line: None,
@@ -72,10 +77,13 @@ def pretrain(
 
     Parameters
     ----------
-    corpus_path : Path
+    corpus_path : str or Path
+        A folder or a URL.
     out : Path
         Run folder.
     settings : Pretrain
+    cache : Path, optional
+        Where to keep what is read from a URL.
     resume : bool
         Continue from the last checkpoint in `out`, if there is one.
     report : callable
@@ -88,7 +96,7 @@ def pretrain(
     Outcome
     """
     interrupted = check_run_folder(out, resume)
-    corpus = Corpus(corpus_path)
+    corpus = Corpus(corpus_path, cache=cache)
     check_size(corpus.size)
     schedule = settings.schedule
     split = split_by_source(corpus, settings.validation_sources, schedule.seed, settings.validation_samples)
@@ -125,15 +133,24 @@ def pretrain(
     )
 
 
-def reader(corpus: Corpus, own_units: bool) -> Callable[[int], Sample]:
-    """Return a function that reads a sample, in its own units where asked for."""
+def reader(corpus: Corpus, own_units: bool, read: Callable[[int], Sample] | None = None) -> Callable[[int], Sample]:
+    """Return a function that reads a sample, of the corpus unless `read` is given; in its own units where asked for."""
+    given = read or corpus.__getitem__
     if not own_units:
-        return corpus.__getitem__
+        return given
     if corpus.statistics is not None:
         raise SettingsError(
             "--standardise: this corpus is normalised by common statistics, as its scans will be; leave it off"
         )
-    return lambda index: standardise(corpus[index])
+    return lambda index: standardise(given(index))
+
+
+def recombined(corpus: Corpus, split: Split, settings: Pretrain) -> Callable[[int], Sample]:
+    """Return a function that reads sample `step` of an endless stream: training tumours in training sources."""
+    names = [str(source["name"]) for source in corpus.sources]
+    sources = [position for position, name in enumerate(names) if name not in split.held_out]
+    stream = Recombine(corpus, settings.schedule.seed, tumours=split.training, sources=sources)
+    return reader(corpus, settings.standardise, stream.__getitem__)
 
 
 def describe(corpus: Corpus, split: Split) -> dict[str, Any]:
