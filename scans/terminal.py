@@ -38,6 +38,8 @@ def run(app: typer.Typer, stopped: str) -> None:
         app()
     except UserError as error:
         _refuse(str(error))
+    except MemoryError:
+        _refuse("there is not enough memory for that; choose smaller cubes or fewer at a time, or a larger machine")
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         _refuse(f"{error.strerror or error}{where}")

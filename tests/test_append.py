@@ -171,7 +171,7 @@ def test_a_killed_command_is_gone_on_with(corpus, sources_path, tmp_path):
     undisturbed = shutil.copytree(corpus, tmp_path / "undisturbed")
     append(undisturbed, sources_path, 400)
     command = [sys.executable, "-m", "synth.cli", "generate", "--sources", sources_path, "--out", corpus, "-n", "400",
-               "--append", "--workers", "0"]  # fmt: skip
+               "--no-card", "--append", "--workers", "0"]  # fmt: skip
     with subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         until = time.monotonic() + 100
         while not (corpus / receipt_key(4)).exists():
@@ -193,3 +193,15 @@ def test_the_command_lets_a_corpus_grow(corpus, sources_path):
     assert "(4 kept from before)" in result.output
     smaller = CliRunner().invoke(app, list(map(str, [*line[:6], 3, *line[7:]])))
     assert "-n 3: the corpus holds 30 samples already" in str(smaller.exception)
+
+
+def test_a_corpus_of_one_source_that_another_joins_is_sound(tmp_path):
+    from conftest import make_store
+
+    store, out = make_store(tmp_path / "s.zarr", 1), tmp_path / "c.zarr"
+    assert not generate(make_manifest(SourceStore(store), 3, 1, shard_size=4), store, out, workers=0).failed
+    make_store(store, 2)
+    assert not generate(grown(Corpus(out).manifest, SourceStore(store), 6), store, out, workers=0).failed
+    assert verify(out) == []
+    assert Corpus(out).donor[:3].tolist() == [0, 0, 0]
+    assert (Corpus(out).donor[3:] != Corpus(out).normal[3:]).all()
