@@ -12,6 +12,8 @@ SEED       ?= 0
 CLUSTER    ?= local
 WORKERS    ?=
 DRY_RUN    ?=
+LAYOUT     ?= layered
+RECOMBINE  ?=
 SET        ?=
 SOURCES    ?= out/sources.zarr
 CORPUS     ?= out/corpus.zarr
@@ -33,6 +35,7 @@ help: ## List the targets and the variables
 	@echo "  CATALOG=$(CATALOG) DATASET=$(DATASET) REGION=$(REGION) SIZE=$(SIZE) N=$(N) SEED=$(SEED) CLUSTER=$(CLUSTER)"
 	@echo "  SOURCES=$(SOURCES) CORPUS=$(CORPUS) RUN=$(RUN) STEPS=$(STEPS) CHECKPOINT=$(CHECKPOINT) SCAN=$(SCAN)"
 	@echo "  FOLD=$(FOLD) FRACTION=$(FRACTION) OUT=$(OUT) SET=$(SET) WORKERS=$(WORKERS) DRY_RUN=$(DRY_RUN)"
+	@echo "  LAYOUT=$(LAYOUT) RECOMBINE=$(RECOMBINE)"
 
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Layered Tumors needs Python 3.11 to 3.13; set PYTHON=python3.12, say") if not (3, 11) <= sys.version_info[:2] < (3, 14) else None'
@@ -50,9 +53,9 @@ demo: demo-data ## Synthesis, training, zero-shot segmentation and a report, on 
 	$(BIN)/python examples/demo.py $(if $(OUT),--out $(OUT))
 
 WHERE    = --cluster $(CLUSTER) $(if $(WORKERS),--workers $(WORKERS))
-GENERATE = $(BIN)/synth generate --sources $(SOURCES) --out $(CORPUS) -n $(N) --seed $(SEED) $(WHERE) $(addprefix --set ,$(SET)) $(if $(filter-out 0,$(DRY_RUN)),--dry-run)
+GENERATE = $(BIN)/synth generate --sources $(SOURCES) --out $(CORPUS) -n $(N) --seed $(SEED) --layout $(LAYOUT) $(WHERE) $(addprefix --set ,$(SET)) $(if $(filter-out 0,$(DRY_RUN)),--dry-run)
 
-synth: setup ## Sources and a corpus of N samples: DATASET="A B" or REGION=brain-flair, N, SEED, SIZE, CLUSTER, CORPUS; DRY_RUN=1 tells the cost
+synth: setup ## Sources and a corpus of N samples: DATASET="A B" or REGION=brain-flair, N, SEED, SIZE, LAYOUT, CLUSTER, CORPUS; DRY_RUN=1 tells the cost
 ifneq ($(strip $(DATASET)$(REGION)),)
 	$(BIN)/synth prepare --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) $(if $(REGION),--region $(REGION)) --out $(SOURCES) --size $(SIZE) $(WHERE)
 	$(GENERATE)
@@ -64,8 +67,8 @@ else
 	$(GENERATE)
 endif
 
-pretrain: setup ## Train the network to undo the blend: CORPUS, RUN, STEPS, SEED
-	$(BIN)/train pretrain --corpus $(CORPUS) --out $(RUN) --seed $(SEED) $(if $(STEPS),--steps $(STEPS))
+pretrain: setup ## Train the network to undo the blend: CORPUS (folder or URL), RUN, STEPS, SEED; RECOMBINE=1 never repeats a sample
+	$(BIN)/train pretrain --corpus $(CORPUS) --out $(RUN) --seed $(SEED) $(if $(STEPS),--steps $(STEPS)) $(if $(filter-out 0,$(RECOMBINE)),--recombine)
 
 adapt: setup ## Let real, unlabelled scans join: CHECKPOINT, CORPUS, DATASET, OUT
 	$(BIN)/train adapt --checkpoint $(CHECKPOINT) --corpus $(CORPUS) --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) --out $(or $(OUT),runs/adapted) $(if $(STEPS),--steps $(STEPS))
@@ -87,13 +90,16 @@ lint: setup ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: demo-data ## Measure: milliseconds a sample by stage, on the demo's scans or SOURCES=...; OUT=file keeps the table
+BENCHED = $(if $(filter file,$(origin SOURCES)),out/bench.zarr,$(SOURCES))
+
+bench: demo-data ## Measure synthesis by stage, and reading, on the demo's scans or SOURCES=...; OUT=folder keeps the tables
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]' || echo "make bench: tensorstore and zarrs do not install here and are left out"
 ifeq ($(origin SOURCES),file)
-	$(BIN)/synth prepare --catalog catalogs/demo.yaml --dataset demo-mni152 --dataset demo-papaya --out out/bench.zarr --size 128
-	$(BIN)/python -m benchmarks.synthesis --sources out/bench.zarr $(if $(OUT),--out $(OUT))
-else
-	$(BIN)/python -m benchmarks.synthesis --sources $(SOURCES) $(if $(OUT),--out $(OUT))
+	$(BIN)/synth prepare --catalog catalogs/demo.yaml --dataset demo-mni152 --dataset demo-papaya --out $(BENCHED) --size 128
 endif
+	$(if $(OUT),mkdir -p $(OUT))
+	$(BIN)/python -m benchmarks.synthesis --sources $(BENCHED) $(if $(OUT),--out $(OUT)/synthesis.md)
+	$(BIN)/python -m benchmarks.reading --sources $(BENCHED) $(if $(OUT),--out $(OUT)/reading.md)
 
 clean: ## Remove the environment, the demo and caches (not out/ or runs/)
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

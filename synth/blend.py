@@ -20,6 +20,7 @@ def blend(normal: np.ndarray, texture: np.ndarray, weight: np.ndarray | np.float
     Parameters
     ----------
     normal, texture : ndarray of float16
+        Finite.
     weight : float32, or ndarray of float32
 
     Returns
@@ -27,8 +28,10 @@ def blend(normal: np.ndarray, texture: np.ndarray, weight: np.ndarray | np.float
     ndarray of float16
         Equal to `normal` where `weight` is 0.
     """
-    below = normal.astype(np.float32)
-    return (below + weight * (texture.astype(np.float32) - below)).astype(np.float16)
+    below = widen(normal)
+    blended = below + weight * (widen(texture) - below)
+    with np.errstate(over="ignore"):  # of a damaged corpus, whose NaN and infinity `synth verify` names
+        return blended.astype(np.float16)
 
 
 def lay(layer: Layer, normal: np.ndarray, roi: np.ndarray, alpha: float, target: str = "texture") -> Tumour:
@@ -50,23 +53,24 @@ def lay(layer: Layer, normal: np.ndarray, roi: np.ndarray, alpha: float, target:
     Tumour
         In the layer's box.
     """
-    places = np.flatnonzero(layer.form)  # all below is for the tumour's voxels alone, a third of its box
-    visible = roi[layer.box].reshape(-1)[places]
-    places, tissue = places[visible], layer.tissue[visible]
-    composite = normal[layer.box].copy()
-    texture, mask = np.zeros(composite.shape, np.float16), np.zeros(composite.shape, np.uint8)
-    strength = np.float32(alpha)
-    if layer.edge is None:
-        inside: Any = slice(None)
-        weight: Any = strength
-    else:
-        edge = layer.edge[visible]
-        inside = edge >= INSIDE
+    visible = layer.form & roi[layer.box]
+    tissue, edge, strength = layer.tissue, layer.edge, np.float32(alpha)
+    if np.count_nonzero(visible) < len(tissue):
+        kept = visible[layer.form]
+        tissue, edge = tissue[kept], None if edge is None else edge[kept]
+    weight: Any = strength
+    if edge is not None:
         weight = strength * ((edge & FULL).astype(np.float32) / np.float32(FULL))
-    blended = blend(composite.reshape(-1)[places], tissue, weight)
-    composite.reshape(-1)[places] = blended
-    texture.reshape(-1)[places[inside]] = (tissue if target == "texture" else blended)[inside]
-    mask.reshape(-1)[places[inside]] = 1
+    composite = normal[layer.box].copy()
+    blended = blend(composite[visible], tissue, weight)  # the tumour's voxels alone, half of its box
+    composite[visible] = blended
+    own, mask = tissue if target == "texture" else blended, visible.view(np.uint8)
+    if edge is not None:
+        inside = edge >= INSIDE
+        own, mask = np.where(inside, own, np.float16(0)), np.zeros(visible.shape, np.uint8)
+        mask[visible] = inside
+    texture = np.zeros(visible.shape, np.float16)
+    texture[visible] = own
     return Tumour(layer.box, composite, texture, mask, float(strength))
 
 
@@ -89,7 +93,8 @@ def paste(normal: np.ndarray, tumour: Tumour, out: Sample) -> Sample:
     np.copyto(out.composite, out.normal)
     out.texture.fill(0)
     out.mask.fill(0)
-    out.composite[tumour.box], out.texture[tumour.box] = tumour.composite, tumour.texture
+    write(tumour.composite, out.composite[tumour.box])
+    write(tumour.texture, out.texture[tumour.box])
     out.mask[tumour.box] = tumour.mask
     return replace(out, alpha=tumour.alpha)
 
@@ -100,14 +105,24 @@ def write(values: np.ndarray, out: np.ndarray) -> None:
     NumPy takes four times as long to widen: it converts one by one, here the bits are moved where float32 has them,
     and a multiplication by 2**112 mends the exponent, subnormal numbers included.
     """
-    if (values.dtype, out.dtype) != (np.float16, np.float32) or not out.flags.c_contiguous:
+    if (values.dtype, out.dtype) != (np.float16, np.float32):
         np.copyto(out, values)
+        return
+    if not out.flags.c_contiguous:
+        np.copyto(out, widen(values))
         return
     bits = out.view(np.int32)
     np.copyto(bits, values.view(np.int16))  # carries the sign along
     np.left_shift(bits, 13, out=bits)
     np.bitwise_and(bits, _SIGN_AND_NUMBER, out=bits)
     np.multiply(out, np.float32(2.0**112), out=out)
+
+
+def widen(values: np.ndarray) -> np.ndarray:
+    """Return finite values as float32, see `write`."""
+    out = np.empty(values.shape, np.float32)
+    write(values, out)
+    return out
 
 
 def layer_of(tumour: Tumour) -> Layer:

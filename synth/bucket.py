@@ -22,6 +22,7 @@ from synth.files import Growing, Store, check_key, check_part, too_large
 
 _AT_ONCE = 32  # requests under way
 _PART = 2**24  # bytes of a file in memory at once, while it is summed up
+_SPOOL = "layered-tumors."  # then the process that keeps it
 _CREDENTIALS = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or FSSPEC_S3_ANON=true if it is public"
 _SERVER = "check the network, or set AWS_ENDPOINT_URL to the address of a server of your own"
 _one_at_a_time = threading.Lock()  # for file systems that are no more than an object shared by all threads
@@ -140,7 +141,14 @@ class Bucket(Store):
             return True
 
     def sweep(self) -> None:
-        pass
+        """Remove what killed processes of this machine were about to send."""
+        for file in Path(tempfile.gettempdir()).glob(f"{_SPOOL}*"):
+            with contextlib.suppress(ValueError, OSError):
+                process = int(file.name.removeprefix(_SPOOL).partition(".")[0])
+                try:
+                    os.kill(process, 0)  # asks only whether it is there
+                except ProcessLookupError:
+                    file.unlink()
 
     def _path(self, key: str) -> str:
         check_key(key)
@@ -175,7 +183,7 @@ class _Upload(Growing):
     """A file kept on the local disk, in the folder that TMPDIR names, and sent when it is whole."""
 
     def __init__(self, send: Callable[[Path], object]) -> None:
-        descriptor, name = tempfile.mkstemp(prefix="layered-tumors.")
+        descriptor, name = tempfile.mkstemp(prefix=f"{_SPOOL}{os.getpid()}.")
         os.close(descriptor)
         super().__init__(Path(name))
         self._send = send

@@ -16,6 +16,7 @@ from synth.arrays import BLOSC, PLAIN, Array
 SUM = 4  # bytes of a CRC-32C behind each chunk
 MISSING = 2**64 - 1  # in a shard's index: there is no such chunk
 _IN_BLOSC = {"lz4": 1, "zstd": 4}  # upper three of its flags
+_RESIDUE = crc32c(bytes(SUM))  # that of any bytes with their own CRC-32C behind them
 SLACK = 2**12  # bytes that encoding may add to what does not compress, at the most
 
 numcodecs.blosc.set_nthreads(1)  # workers are processes, loaders threads; more threads within them only contend
@@ -39,7 +40,7 @@ def encode(array: Array, values: np.ndarray) -> bytes:
     return content + crc32c(content).to_bytes(SUM, "little")
 
 
-def decode(array: Array, content: bytes | memoryview, out: np.ndarray | None = None) -> np.ndarray:
+def decode(array: Array, content: bytes, out: np.ndarray | None = None) -> np.ndarray:
     """Decode one chunk of an array, or one file if it is not sharded.
 
     Parameters
@@ -59,10 +60,9 @@ def decode(array: Array, content: bytes | memoryview, out: np.ndarray | None = N
     StoreError
         If the checksum differs, or the chunk is not what the array holds; the message has no place in it.
     """
-    view = memoryview(content)
-    body = view[:-SUM]
-    if len(view) <= SUM or crc32c(bytes(body)) != int.from_bytes(view[-SUM:], "little"):
+    if len(content) <= SUM or crc32c(content) != _RESIDUE:
         raise StoreError("a chunk is damaged (its CRC-32C differs)")
+    body = memoryview(content)[:-SUM]
     _check_size(array, body)
     if out is None:
         out = np.empty(array.chunk_bytes // array.itemsize, array.dtype)

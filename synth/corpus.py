@@ -4,9 +4,9 @@ The only module of ``synth`` that ``train`` may import; it needs NumPy and what 
 The layout on disk is written down in ``docs/corpus-format.md``.
 """
 
+import contextlib
 import functools
 import hashlib
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from scans.errors import StoreError
-from synth.arrays import Array, sample_arrays, source_arrays
+from synth.arrays import VOLUMES, Array, sample_arrays, source_arrays
 from synth.blend import lay, layer_of, paste, write
 from synth.chunks import decode
 from synth.manifest import Manifest, load_manifest
@@ -24,6 +24,7 @@ from synth.recipe import COLUMNS
 from synth.recombine import Recombine
 from synth.sample import Box, Layer, Normal, Sample, Tumour, box_of, empty_sample, tight_box
 from synth.shard_reader import ShardReader
+from synth.shards import source_sums
 from synth.store import Cached, Store, open_store
 
 MOST_NORMALS = 64  # that a reader keeps decoded: at 128 voxels 6 MB each
@@ -78,11 +79,11 @@ class Corpus:
         if not partial:
             _check_sizes(self.store, self.receipts)
         if cache is not None:
-            sums = {key: entry for receipt in self.receipts.values() for key, entry in receipt.files.items()}
-            self.store = Cached(self.store, cache, sums)
+            self.store = Cached(self.store, cache, _sums(self.store, self.manifest, self.receipts))
         self._arrays = sample_arrays(self.manifest)
         sharded = [array for array in self._arrays.values() if array.sharded]
         self._readers = {array.name: ShardReader(self.store, array, self._file_size) for array in sharded}
+        self._damaged: set[int] = set()  # shards that lack their numbers, with `partial`
         self.recipes: np.ndarray = self._numbers("recipes")
         self.alpha: np.ndarray = self._numbers("alpha")
         self._boxes = self._numbers("box") if self.manifest.layout == "layered" else None
@@ -90,7 +91,6 @@ class Corpus:
         self.donor: np.ndarray = self._positions("donor")
         self._check_numbers()
         self.source: Callable[[int], Normal] = functools.lru_cache(maxsize=MOST_NORMALS)(self._source)
-        self._own = threading.local()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be sent to another process as the arguments it was opened with."""
@@ -189,8 +189,12 @@ class Corpus:
         index = range(len(self))[index]
         if self.layout == "layered":
             return paste(self.source(int(self.normal[index])).voxels, self.tumour(index), out)
-        for name in ("composite", "normal", "texture", "mask"):
-            write(self._volume(name, index), getattr(out, name))
+        for name in VOLUMES:
+            array, target = self._arrays[name], getattr(out, name)
+            if (target.dtype, target.shape) == (array.dtype, array.row) and target.flags.c_contiguous:
+                self._values(name, index, target.size, target.reshape(-1))
+            else:
+                write(self._volume(name, index), target)
         return replace(out, alpha=float(self.alpha[index]))
 
     def tumour(self, index: int) -> Tumour:
@@ -199,9 +203,7 @@ class Corpus:
         if self.layout == "layered":
             normal = self.source(int(self.normal[index]))
             return lay(self.layer(index), normal.voxels, normal.roi, float(self.alpha[index]), self._target(index))
-        composite, normal16, texture, mask = (
-            self._volume(name, index).copy() for name in ("composite", "normal", "texture", "mask")
-        )
+        composite, normal16, texture, mask = (self._volume(name, index) for name in VOLUMES)
         box = tight_box((composite.view(np.uint16) != normal16.view(np.uint16)) | (mask > 0))
         return Tumour(box, composite[box], texture[box], mask[box], float(self.alpha[index]))
 
@@ -227,8 +229,8 @@ class Corpus:
         if not count:
             raise StoreError(f"{self.store}: the tumour of sample {index} is empty; run synth verify")
         tissue = self._values("layer", index, count)
-        edge = self._values("edge", index, count).copy() if self._has_edge(index) else None
-        return Layer(box, form.reshape(sides), tissue.copy(), edge)
+        edge = self._values("edge", index, count) if self._has_edge(index) else None
+        return Layer(box, form.reshape(sides), tissue, edge)
 
     def box(self, index: int) -> Box:
         """Return the box of the layer of sample `index`."""
@@ -252,7 +254,7 @@ class Corpus:
 
     def settings(self, index: int) -> dict[str, Any]:
         """Return the settings that sample `index` was drawn with, as JSON of ``scans.region.Synthesis``."""
-        return self.manifest.generations[self.manifest.draw(index)[0]].settings
+        return self.manifest.generations[self.manifest.draw(range(len(self))[index])[0]].settings
 
     def spacing_mm(self, index: int) -> tuple[float, float, float]:
         """Voxel spacing (z, y, x) in mm of the normal of sample `index`."""
@@ -273,21 +275,29 @@ class Corpus:
         return self._arrays["edge"].key(shard) in self.receipts[shard].files
 
     def _volume(self, name: str, index: int) -> np.ndarray:
-        """Return a volume of a dense sample, in memory that the next call of this thread writes over."""
+        """Return a volume of a dense sample."""
         return self._values(name, index, self.size**3).reshape(self._arrays[name].row)
 
-    def _values(self, name: str, index: int, count: int) -> np.ndarray:
-        """Return the first values of a row, in memory that the next call of this thread writes over."""
+    def _values(self, name: str, index: int, count: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the first values of a row, in `out` if given: flat, as long as a row."""
         shard, place = self.manifest.locate(index)
-        reader = self._readers[name]
-        scratch = self._own.__dict__.get(name)
+        reader, key = self._readers[name], self._arrays[name].key(shard)
+        if shard in self._damaged:
+            raise StoreError(f"{self.store}: sample {index} cannot be read (it lacks its numbers); run synth verify")
         try:
-            if scratch is None:
-                row = np.empty(self._arrays[name].row, self._arrays[name].dtype)
-                scratch = self._own.__dict__[name] = row.reshape(-1)
-            return reader.read(shard, place, count, scratch)
+            return self._read(key, lambda: reader.read(shard, place, count, out))
         except (StoreError, OSError, MemoryError) as error:
             raise StoreError(f"{self.store}: sample {index} cannot be read ({error}); run synth verify") from error
+
+    def _read(self, key: str, read: Callable[[], np.ndarray]) -> np.ndarray:
+        """Call what reads from a file; once more if it may be the local copy of it that is damaged."""
+        try:
+            return read()
+        except StoreError:
+            if not isinstance(self.store, Cached):
+                raise
+            self.store.mend(key)
+        return read()
 
     def _file_size(self, shard: int, key: str) -> int:
         if shard not in self.receipts:
@@ -295,20 +305,24 @@ class Corpus:
         return int(self.receipts[shard].files[key]["bytes"])
 
     def _numbers(self, name: str) -> np.ndarray:
-        """Read the numbers of all samples, one row each; 0 where a shard is missing."""
+        """Read the numbers of all samples, one row each; 0 where a shard is missing or damaged."""
         array = self._arrays[name]
         try:
             values = np.zeros((len(self), *array.row), array.dtype)  # takes no memory where nothing is written
         except MemoryError as error:
             raise StoreError(f"{self.store} announces {len(self)} samples, which no memory here holds") from error
         keys = {array.key(shard): shard for shard in sorted(self.receipts)}
-        for key, content in self.store.read_many(keys, _most(array)).items():
-            indices = self.manifest.indices(keys[key])
+        found = self.store.read_many(keys, _most(array))
+        for key, shard in keys.items():
+            indices = self.manifest.indices(shard)
             try:
-                rows = decode(array, content).reshape(array.rows, *array.row)
+                if key not in found:
+                    raise StoreError("is missing")
+                rows = decode(array, found[key]).reshape(array.rows, *array.row)
             except StoreError as error:
                 if not self._opened[1]:
                     raise StoreError(f"{self.store}/{key}: {error}; run synth verify") from error
+                self._damaged.add(shard)
                 continue
             values[indices.start : indices.stop] = rows[: len(indices)]
         return values
@@ -345,7 +359,7 @@ class Corpus:
     def _source_array(self, array: Array, position: int) -> np.ndarray:
         key = array.key(position)
         try:
-            return decode(array, self.store.read(key, _most(array))).reshape(array.row)
+            return self._read(key, lambda: decode(array, self.store.read(key, _most(array))).reshape(array.row))
         except (FileNotFoundError, StoreError, MemoryError) as error:
             raise StoreError(f"{self.store}/{key} is missing or damaged ({error}); run synth verify") from error
 
@@ -357,6 +371,17 @@ def _most(array: Array) -> int:
 
 def _reopen(where: str | Path, partial: bool, cache: Path | None) -> Corpus:
     return Corpus(where, partial=partial, cache=cache)
+
+
+def _sums(store: Store, manifest: Manifest, receipts: dict[int, Receipt]) -> dict[str, dict[str, Any]]:
+    """Return what each file of a corpus must be; a file that no receipt knows is left out."""
+    known: dict[str, dict[str, Any]] = {}
+    with contextlib.suppress(StoreError):
+        for files in source_sums(store, manifest).values():
+            known |= files
+    for receipt in receipts.values():
+        known |= receipt.files
+    return known
 
 
 def _check_sizes(store: Store, receipts: dict[int, Receipt]) -> None:

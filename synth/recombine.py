@@ -14,7 +14,7 @@ from scans.errors import StoreError
 from scans.normalisation import Statistics, scale
 from synth.blend import INSIDE, lay, paste
 from synth.philox import Stream
-from synth.sample import Box, Layer, Normal, Sample, Tumour, empty_sample
+from synth.sample import Box, Layer, Sample, Tumour, empty_sample
 
 if TYPE_CHECKING:
     from synth.corpus import Corpus
@@ -72,7 +72,8 @@ class Recombine:
     sources : sequence of int, optional
         Positions of the sources that receive them; all if not given.
     flip, move : bool
-        Mirror each axis with probability 1/2; draw a new centre, uniform over the ROI, in place of the old one.
+        Mirror each axis with probability 1/2; draw a new centre, uniform over the ROI, in place of the old one. A form
+        that reaches a face of the cube keeps to it, since it may have been cut there.
     alpha, ratio : optional
         Interval of alpha and intervals of r; those of each tumour's settings if not given.
 
@@ -112,10 +113,11 @@ class Recombine:
 
     def _check(self, tumours: np.ndarray) -> None:
         """Refuse numbers out of range."""
-        bounds = {"sources": (self._sources, len(self.corpus.sources)), "tumours": (tumours, len(self.corpus))}
-        for name, (given, count) in bounds.items():
-            if wrong := [int(position) for position in given if not 0 <= position < count]:
-                raise StoreError(f"{self.corpus.store}: {name} has {wrong[0]}; the corpus has 0 to {count - 1}")
+        sources, known = np.asarray(self._sources, int), len(self.corpus.sources)
+        for name, given, count in (("source", sources, known), ("tumour", tumours, len(self.corpus))):
+            wrong = given[(given < 0) | (given >= count)]
+            if len(wrong):
+                raise StoreError(f"{self.corpus.store}: no {name} {wrong[0]} to recombine; there are 0 to {count - 1}")
         if not 0 <= self.seed < 2**64:
             raise StoreError(f"seed {self.seed}: give a whole number from 0 to 2**64 - 1")
         if self._alpha is not None and not 0 <= self._alpha[0] <= self._alpha[1] <= 1:
@@ -140,19 +142,23 @@ class Recombine:
             alpha = float(np.float32(stream.uniform(*(self._alpha or settings["alpha"]))))
             layer = _flipped(self.corpus.layer(index), flip)
             normal = self.corpus.source(position)
+            if not len(normal.centres):
+                continue
             anchor = self._anchor(index, layer.box, flip)
             core, old = _core(layer), tuple(part.start for part in layer.box)
+            pinned = _pinned(layer.box, flip, self.corpus.size)
             for _ in range(_TRIES if self.move else 1):
-                start = old
+                free = old
                 if self.move:
                     centre = normal.centres[stream.below(len(normal.centres))]
-                    start = tuple(c - a for c, a in zip(centre, anchor, strict=True))
+                    free = tuple(c - a for c, a in zip(centre, anchor, strict=True))
+                start = tuple(f if p is None else p for f, p in zip(free, pinned, strict=True))
                 kept = _kept(core, start, normal.roi)
                 if kept >= settings["mask"]["least_kept"]:
                     z, y, x = start
                     mirror = (flip[0], flip[1], flip[2])
                     return Recombination(step, index, position, donor, mirror, (z, y, x), kept, ratio, alpha), layer
-        raise StoreError(f"{self.corpus.store}: no tumour fits any source; its ROI is too small for them")
+        raise StoreError(f"{self.corpus.store}: no tumour fits any source; their ROIs are too small")
 
     def _anchor(self, index: int, box: Box, flip: tuple[bool, ...]) -> tuple[int, ...]:
         """Return the form's centre, counted from its box's corner, after flipping."""
@@ -217,6 +223,19 @@ def _flipped(layer: Layer, flip: Sequence[bool]) -> Layer:
 
     edge = None if layer.edge is None else turned(layer.edge)
     return Layer(layer.box, form, turned(layer.tissue), edge)
+
+
+def _pinned(box: Box, flip: Sequence[bool], size: int) -> tuple[int | None, ...]:
+    """Return where a box must begin along each axis; None where it may begin anywhere.
+
+    A form that reaches a face of the cube was perhaps cut off there. Its flat side stays at that face, or goes to the
+    opposite one with the flip: in the middle of an organ no tumour ends in a plane.
+    """
+    pins: list[int | None] = []
+    for part, turned in zip(box, flip, strict=True):
+        low, high = (part.start == 0, part.stop == size)[:: -1 if turned else 1]
+        pins.append(0 if low else size - (part.stop - part.start) if high else None)
+    return tuple(pins)
 
 
 def _within(shape: tuple[int, ...], start: Sequence[int], size: int) -> tuple[Box, Box] | None:

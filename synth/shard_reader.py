@@ -1,5 +1,6 @@
 """Read one array of a corpus row by row: the index of a shard once, then only the chunks asked for."""
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -31,7 +32,7 @@ class ShardReader:
         self._most = max(16, _MOST_INDEX_BYTES // index_bytes(array))
         self._lock = threading.Lock()
 
-    def read(self, shard: int, place: int, count: int, out: np.ndarray) -> np.ndarray:
+    def read(self, shard: int, place: int, count: int, out: np.ndarray | None = None) -> np.ndarray:
         """Read the first values of a row.
 
         Parameters
@@ -40,13 +41,12 @@ class ShardReader:
             The shard, and which of its rows.
         count : int
             Values wanted.
-        out : ndarray, flat, as long as a row
-            Written over.
+        out : ndarray, optional
+            Flat, of the array's type, as long as a row: written over, so that nothing is allocated.
 
         Returns
         -------
-        ndarray
-            The first `count` values of `out`.
+        ndarray of shape (count,)
 
         Raises
         ------
@@ -54,17 +54,18 @@ class ShardReader:
             If the file is missing or damaged.
         """
         array, key = self._array, self._array.key(shard)
-        index = self._index(shard, key)
-        length = out.size // array.chunks
-        first = place * array.chunks
-        places = index[first : first + -(-count // length)]
-        if len(places) == 0 or (places[:, 0] < 0).any():
+        length = math.prod(array.chunk)
+        chunks, first = -(-count // length), place * array.chunks
+        places = self._index(shard, key)[first : first + chunks].tolist()
+        if not places or min(places)[0] < 0:
             raise StoreError(f"{key}: a chunk is missing")
-        start, stop = int(places[:, 0].min()), int(places.sum(axis=1).max())
-        together = stop - start == int(places[:, 1].sum())  # as they are written; others are read one by one
-        content = memoryview(self._part(key, start, stop - start)) if together else None
-        for number, (at, size) in enumerate(places.tolist()):
-            chunk = content[at - start : at - start + size] if content is not None else self._part(key, at, size)
+        if out is None:
+            out = np.empty(chunks * length, array.dtype)
+        start, stop = min(places)[0], max(at + size for at, size in places)
+        together = stop - start == sum(size for _, size in places)  # as they are written; others are read one by one
+        content = self._part(key, start, stop - start) if together else b""
+        for number, (at, size) in enumerate(places):
+            chunk = content[at - start : at - start + size] if together else self._part(key, at, size)
             try:
                 decode(array, chunk, out[number * length : (number + 1) * length])
             except StoreError as error:

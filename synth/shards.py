@@ -12,7 +12,7 @@ import numpy as np
 from scans.errors import StoreError
 from synth.arrays import metadata, source_arrays
 from synth.chunks import encode
-from synth.manifest import ROOT, Manifest, load_manifest
+from synth.manifest import COPY, ROOT, Manifest, load_manifest
 from synth.receipt import SOURCES, is_file_list, is_own, read_receipts
 from synth.sample import Normal
 from synth.sealed import MOST_BYTES, check_seal, parse, seal, to_bytes
@@ -33,11 +33,19 @@ def create(store: Store, manifest: Manifest, normals: Normals) -> None:
         If something else is there.
     """
     if store.size(ROOT) < 0:
-        if not store.is_empty():
+        free = store.is_empty() or _is_begun(store, manifest)
+        if not free and store.size(ROOT) < 0:  # by now, another run may have laid it out
             raise StoreError(f"{store} exists and is not a corpus; choose another --out")
-        if store.lay_out(_files(manifest, normals, {})):
+        if free and store.lay_out(_files(manifest, normals, {})):
             return
     check_same(load_manifest(store), manifest, store)
+
+
+def _is_begun(store: Store, manifest: Manifest) -> bool:
+    """Say whether nothing is there but what a corpus begins with: in a bucket, it does not appear at once."""
+    positions = range(len(manifest.sources))
+    sources = {array.key(position) for array in source_arrays(manifest.size).values() for position in positions}
+    return set(store.sizes()) <= {*sources, SOURCES, COPY, ROOT, *metadata(manifest)}
 
 
 def check_same(there: Manifest, wanted: Manifest, store: Store) -> None:

@@ -108,6 +108,15 @@ class Cached(Store):
     def sweep(self) -> None:
         self._store.sweep()
 
+    def mend(self, key: str) -> None:
+        """Let a copy that is no longer what it was be fetched again; for a reader that cannot make sense of a file."""
+        if key in self._sums:
+            copy = self._name(key)
+            with self._lock(copy):
+                if self._copies.size(copy) >= 0 and self._copies.sha256(copy) != self._sums[key]["sha256"]:
+                    self._copies.remove(copy)
+                    self._sound.discard(copy)
+
     def _from_copy(self, key: str, read: Callable[[str], bytes]) -> bytes:
         try:
             return read(self._copy(key))
@@ -117,19 +126,25 @@ class Cached(Store):
 
     def _copy(self, key: str) -> str:
         """Return where the copy of a file is, after making it if there is none of the right size."""
-        should = self._sums[key]
-        if not re.fullmatch("[0-9a-f]{64}", str(should["sha256"])):
-            raise StoreError(f"{self.where}: the receipt of {key!r} is damaged; run synth verify")
-        copy = f"{should['sha256'][:2]}/{should['sha256']}"
+        should, copy = self._sums[key], self._name(key)
         if copy in self._sound:
             return copy
-        with self._turn:
-            lock = self._locks.setdefault(copy, threading.Lock())
-        with lock:  # of two threads that want one file, the second finds it here
+        with self._lock(copy):  # of two threads that want one file, the second finds it here
             if self._copies.size(copy) != should["bytes"]:
                 self._fetch(key, copy, {"bytes": should["bytes"], "sha256": should["sha256"]})
             self._sound.add(copy)
         return copy
+
+    def _name(self, key: str) -> str:
+        """Return where the copy of a file is, or will be."""
+        name = str(self._sums[key]["sha256"])
+        if not re.fullmatch("[0-9a-f]{64}", name):
+            raise StoreError(f"{self.where}: the receipt of {key!r} is damaged; run synth verify")
+        return f"{name[:2]}/{name}"
+
+    def _lock(self, copy: str) -> threading.Lock:
+        with self._turn:
+            return self._locks.setdefault(copy, threading.Lock())
 
     def _fetch(self, key: str, copy: str, should: dict[str, Any]) -> None:
         try:

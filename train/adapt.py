@@ -103,6 +103,7 @@ def adapt(
     out: Path,
     settings: Adapt,
     *,
+    cache: Path | None = None,
     resume: bool = False,
     report: loop.Report = lambda step, shown: None,
     say: Callable[[str], None] = lambda line: None,
@@ -116,7 +117,7 @@ def adapt(
     """
     check_run_folder(out, resume)
     start = load_checkpoint(checkpoint)
-    corpus = Corpus(corpus_path)
+    corpus = Corpus(corpus_path, cache=cache)
     if (start.record.size, start.record.statistics) != (corpus.size, corpus.statistics):
         raise CheckpointError(
             f"{checkpoint}: was trained on cubes of {start.record.size} voxels with other statistics than "

@@ -38,6 +38,7 @@ DEFAULT_CATALOG = Path("data_catalog.yaml")
 CatalogOption = Annotated[Path, typer.Option("--catalog", help="The catalog of datasets and regions.")]
 CheckpointOption = Annotated[Path, typer.Option("--checkpoint", help="A .safetensors file made by train.")]
 CorpusOption = Annotated[str, typer.Option("--corpus", help="A corpus made by synth generate: a folder or a URL.")]
+CacheOption = Annotated[Path | None, typer.Option(help="Folder that keeps what is read from a URL.")]
 RecombineOption = Annotated[
     bool, typer.Option(help="Never the same sample twice: tumours and sources of the corpus in new pairs and places.")
 ]
@@ -84,7 +85,7 @@ def pretrain(
     mask_bias: Annotated[float | None, typer.Option(help="Initial bias of the mask's logit.")] = None,
     standardise: Annotated[bool, typer.Option(help="Normalise each composite by itself, as a real scan is.")] = False,
     recombine: RecombineOption = False,
-    cache: Annotated[Path | None, typer.Option(help="Folder that keeps what is read from a URL.")] = None,
+    cache: CacheOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
     validation_sources: SourcesOption = None,
@@ -133,6 +134,7 @@ def adapt(
     precision: PrecisionOption = None,
     device: DeviceOption = None,
     recombine: RecombineOption = False,
+    cache: CacheOption = None,
     validation_sources: SourcesOption = None,
 ) -> None:
     """Continue a pretrained network on real scans, without their annotations.
@@ -151,7 +153,18 @@ def adapt(
     )
     settings = validated(Adapt, values, "train adapt")
     with Steps(settings.schedule.steps) as shown:
-        outcome = run(checkpoint, corpus, catalog, dataset, out_folder, settings, resume=resume, report=shown, say=_say)
+        outcome = run(
+            checkpoint,
+            corpus,
+            catalog,
+            dataset,
+            out_folder,
+            settings,
+            cache=cache,
+            resume=resume,
+            report=shown,
+            say=_say,
+        )
     _finish(outcome, out_folder, f"train evaluate --checkpoint {{best}} --dataset {dataset} --out out")
 
 

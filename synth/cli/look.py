@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 from rich.table import Table
 
@@ -41,13 +42,16 @@ def info(corpus: CorpusArgument) -> None:
     }.items():
         table.add_row(name, value)
     out.print(table)
+    there = [opened.manifest.indices(shard) for shard in sorted(opened.receipts)]
+    samples = np.concatenate([np.arange(part.start, part.stop) for part in there]) if there else np.zeros(0, int)
+    normal, donor = opened.normal[samples], opened.donor[samples]
     sources = Table("source", "voxel (z, y, x) mm", "normal in", "donor in", "licence", box=None)
     for position, source in enumerate(opened.sources):
         sources.add_row(
             source["name"],
             " × ".join(f"{side:.2f}" for side in source["spacing_mm"]),
-            str(int((opened.normal == position).sum())),
-            str(int((opened.donor == position).sum())),
+            str(int((normal == position).sum())),
+            str(int((donor == position).sum())),
             source["licence"],
         )
     out.print(sources)
@@ -80,7 +84,7 @@ def verify(
 def show(
     corpus: CorpusArgument,
     index: Annotated[list[int] | None, typer.Option("-i", "--index", help="A sample; give several times.")] = None,
-    picture: Annotated[Path | None, typer.Option("--out", help="The PNG; CORPUS.png beside it if not given.")] = None,
+    picture: Annotated[Path | None, typer.Option("--out", help="The PNG; CORPUS.png beside it, or here.")] = None,
 ) -> None:
     """Draw samples: three planes of composite, normal, texture and mask contour, with the recipe's numbers.
 
@@ -91,7 +95,8 @@ def show(
 
     opened = Corpus(corpus)
     indices = _indices(opened, corpus, index) or list(range(min(3, len(opened))))
-    target = picture or Path(corpus.rstrip("/")).with_suffix(".png")
+    name = Path(corpus.rstrip("/").rpartition("/")[2] if "://" in corpus else corpus)
+    target = picture or name.with_suffix(".png")
     montage(opened, indices, target)
     out.print(f"wrote {target}")
 
