@@ -82,8 +82,8 @@ segment: setup ## Segment scans: CHECKPOINT, SCAN="a.nii.gz b.nrrd", OUT
 evaluate: setup ## Score a checkpoint on a labelled dataset and write report.html: CHECKPOINT, DATASET, OUT
 	$(BIN)/train evaluate --checkpoint $(CHECKPOINT) --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) --out $(or $(OUT),out/evaluation)
 
-test: setup ## Run the tests
-	$(BIN)/python -m pytest
+test: setup ## Run the tests, a file a core at a time
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .

@@ -8,9 +8,7 @@ own, and so are the workers.
 
 import argparse
 import contextlib
-import dataclasses
 import datetime
-import json
 import platform
 import resource
 import socket
@@ -21,13 +19,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 
 from benchmarks.machine import machine
 from scans.region import Region
+from synth.arrays import sample_arrays
+from synth.chunks import index_bytes
 from synth.cluster import open_cluster
-from synth.corpus import Receipt, receipt_file
-from synth.shards import Plan, create, unfinished
+from synth.manifest import Block, Generation, Manifest
+from synth.receipt import Receipt, receipt_key
+from synth.sample import Normal
+from synth.shards import create, unfinished
+from synth.store import open_store
 from synth.tasks import Failure, run_tasks
 
 
@@ -94,28 +98,34 @@ def schedule(shards: int, workers: int) -> list[tuple[str, str]]:
 def plan_it(samples: int, shard_size: int) -> list[tuple[str, str]]:
     """Lay out a corpus, give all its shards but the last a receipt, and look for what is missing."""
     region = Region.model_validate({"name": "brain", "modality": "FLAIR"})
-    sources = [{"name": f"made--{i}", "content_sha256": f"{i:064x}"} for i in range(100)]
+    sources = tuple({"name": f"made--{i}", "content_sha256": f"{i:064x}", "statistics": None} for i in range(100))
+    empty = Normal(np.zeros((128, 128, 128), np.float16), np.zeros((128, 128, 128), bool))
     began = time.perf_counter()
-    plan = Plan(samples, 1, 128, shard_size, region.synthesis, region.model_dump(mode="json"), None, sources)
+    generation = Generation(1, region.synthesis.model_dump(mode="json"), tuple(range(len(sources))), {})
+    block = Block(((0, 0, samples),))
+    manifest = Manifest(
+        "layered", 128, shard_size, region.model_dump(mode="json"), None, sources, (generation,), (block,)
+    )
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "c.zarr"
-        create(out, plan)
-        rows.append(("lay out the corpus, s", f"{time.perf_counter() - began:.2f}"))
+        store = open_store(out)
+        create(store, manifest, lambda position: empty)
+        rows.append(("lay out the corpus, 100 empty sources in it, s", f"{time.perf_counter() - began:.2f}"))
         began = time.perf_counter()
-        assert len(unfinished(out, plan)) == plan.shard_count
+        assert len(unfinished(store, manifest)) == manifest.shard_count
         rows.append(("find that nothing is finished, s", f"{time.perf_counter() - began:.2f}"))
-        arrays = ("composite", "normal", "texture", "mask", "alpha", "recipes")
-        keys = [f"{array}/c.{{}}" + ".0" * (3 if array in arrays[:4] else array == "recipes") for array in arrays]
-        for shard in range(plan.shard_count - 1):
-            files = {key.format(shard): {"bytes": 0, "sha256": "0" * 64} for key in keys}
-            for key in files:
-                (out / key).touch()
-            receipt = Receipt(shard, shard_size, plan.identity, files, "0" * 64)
-            text = json.dumps(dataclasses.asdict(receipt), indent=1)
-            receipt_file(out, shard).write_text(text, encoding="utf-8")
+        for shard in range(manifest.shard_count - 1):
+            files = {}
+            for array in sample_arrays(manifest, shard).values():
+                size = index_bytes(array) if array.sharded else 0
+                files[array.key(shard)] = {"bytes": size, "sha256": "0" * 64}
+                with open(out / array.key(shard), "wb") as file:
+                    file.truncate(size)  # a hole, and no flush: the disk is not what is measured
+            receipt = Receipt(shard, shard_size, manifest.shard_identity(shard), files, "0" * 64)
+            (out / receipt_key(shard)).write_bytes(receipt.to_bytes())
         began = time.perf_counter()
-        assert unfinished(out, plan) == [plan.shard_count - 1]
+        assert unfinished(store, manifest) == [manifest.shard_count - 1]
         rows.append(("find that one is missing of all, s", f"{time.perf_counter() - began:.2f}"))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         rows.append(("peak memory of the client then, MB", f"{peak:.0f}"))

@@ -2,11 +2,13 @@
 
     python -m benchmarks.synthesis --sources sources.zarr [--out benchmarks/results/synthesis.md]
 
-Medians of one core. The figures of others were taken on another day; the ratio to the copy is of this very run, and the
-one to compare between machines.
+Stages are medians of one core's time, less what other programs take of it; whole runs go by the clock, disk included.
+The figures of others were taken on another day; the ratio to the copy is of this very run, and the one to compare
+between machines.
 """
 
 import argparse
+import contextlib
 import datetime
 import os
 import platform
@@ -20,15 +22,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from benchmarks.machine import machine
-from synth.compose import make_texture, make_tumour, paste
-from synth.generate import generate, make_plan
-from synth.recipe import draw_recipe
-from synth.sample import Sample
+from synth.blend import lay, paste
+from synth.compose import make_layer, make_texture
+from synth.draw import draw_recipe
+from synth.generate import generate, make_manifest
+from synth.manifest_checks import LAYOUTS
+from synth.sample import Normal, Sample
 from synth.shard_writer import ShardWriter
 from synth.shards import create
 from synth.sources import SourceStore
+from synth.store import open_store
 from synth.worker import make_shard
 
 ELSEWHERE = {  # ms a sample at 128 voxels, on one core
@@ -40,15 +46,15 @@ WARM = 3  # samples that warm kernels and caches up
 
 
 class Clock:
-    """Times of named actions, in ms."""
+    """The core's times of named actions, in ms."""
 
     def __init__(self) -> None:
         self.taken: dict[str, list[float]] = {}
 
     def __call__(self, name: str, action: Callable[..., Any], *arguments: object) -> Any:
-        began = time.perf_counter()
+        began = time.process_time()
         result = action(*arguments)
-        self.taken.setdefault(name, []).append((time.perf_counter() - began) * 1e3)
+        self.taken.setdefault(name, []).append((time.process_time() - began) * 1e3)
         return result
 
     def median(self, name: str) -> float:
@@ -71,96 +77,125 @@ def stages(store: SourceStore, samples: int) -> Clock:
     sources = [store.load(name) for name in store.names]
     settings = store.region.synthesis
     for source in sources:
-        _ = source.layer, source.roi_count
-    plan = make_plan(store, samples + WARM, 1, shard_size=samples + WARM)
+        _ = source.layer, source.centres
+    count = samples + WARM
     five = [np.zeros((store.size,) * 3, np.float32) for _ in range(5)]
     target = [np.zeros_like(array) for array in five]
     out = Sample(five[0], five[1], five[2], np.zeros(five[0].shape, np.uint8), 0.0)
     clock = Clock()
-    with tempfile.TemporaryDirectory() as folder:
-        create(Path(folder) / "c.zarr", plan)
-        writer = ShardWriter(Path(folder) / "c.zarr", 0, plan.shard_size, plan.size, plan.identity)
-        with writer:
-            for index in range(samples + WARM):
-                if index == WARM:
-                    clock.taken.clear()
-                recipe = clock("shape", draw_recipe, sources.__getitem__, len(sources), settings, 1, index)
-                normal, donor = sources[recipe.normal], sources[recipe.donor]
-                tumour = clock("tumour", make_tumour, recipe, normal, donor, settings)
-                out = clock("paste", paste, normal, tumour, out)
-                clock("fill", fill, five, out)
-                clock("copy", copy, five, target)
-                clock("texture", make_texture, recipe, normal, donor, settings, tumour.box, tumour.mask)
-                clock("encode", writer.encode, normal, tumour)
-                clock("add", writer.add, recipe, normal, tumour)
-            began = time.perf_counter()
-            writer.commit()
-            clock.taken["commit"] = [(time.perf_counter() - began) * 1e3 / (samples + WARM)]
-        began = time.perf_counter()
-        make_shard(store.path, Path(folder) / "c.zarr", 0)  # the whole task, as a worker runs it
-        clock.taken["task"] = [(time.perf_counter() - began) * 1e3 / (samples + WARM)]
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as opened:
+        manifests = {name: make_manifest(store, 2 * count, 1, shard_size=count, layout=name) for name in LAYOUTS}
+        corpora = {name: open_store(Path(folder) / name) for name in LAYOUTS}
+        for name in LAYOUTS:
+            create(corpora[name], manifests[name], normals_of(store))
+        writers = {name: opened.enter_context(ShardWriter(corpora[name], manifests[name], 0)) for name in LAYOUTS}
+        for index in range(count):
+            if index == WARM:
+                clock.taken.clear()
+            recipe = clock("shape", draw_recipe, sources.__getitem__, len(sources), settings, 1, index)
+            normal, donor = sources[recipe.normal], sources[recipe.donor]
+            layer = clock("layer", make_layer, recipe, normal, donor, settings)
+            tumour = clock("lay", lay, layer, normal.normal, normal.roi, recipe.alpha, settings.texture_target)
+            out = clock("paste", paste, normal.layer, tumour, out)
+            clock("fill", fill, five, out)
+            clock("copy", copy, five, target)
+            clock("texture", make_texture, recipe, normal, donor, settings, layer.box, tumour.mask)
+            for name, writer in writers.items():
+                clock(f"{name} encode", writer.encode, normal.as_normal, layer, tumour)
+                clock(f"{name} add", writer.add, recipe.row(), normal.as_normal, layer, tumour)
+        for name, writer in writers.items():
+            clock(f"{name} commit", writer.commit)
+        for name, manifest in manifests.items():  # whole tasks, as a worker runs them, one after the other
+            make_shard(store.path, str(corpora[name]), manifest.identity, 1)
+            clock(f"{name} task", make_shard, store.path, str(corpora[name]), manifest.identity, 0)
+    for name in LAYOUTS:
+        for whole in (f"{name} commit", f"{name} task"):
+            clock.taken[whole] = [ms / count for ms in clock.taken[whole]]
     return clock
 
 
+def normals_of(store: SourceStore) -> Callable[[int], Normal]:
+    return lambda position: store.load(store.names[position]).as_normal
+
+
 def worker_start(store: SourceStore) -> tuple[float, float]:
-    """Return seconds until a fresh process has made its first sample's box, and its peak memory in MB after a shard."""
-    plan = make_plan(store, 64, 1)
+    """Return seconds until a fresh process has made its first tumour, and its peak memory in MB after a shard."""
+    manifest = make_manifest(store, 64, 1)
     with tempfile.TemporaryDirectory() as folder:
-        create(Path(folder) / "c.zarr", plan)
+        create(open_store(folder), manifest, normals_of(store))
         code = (
             "import time; began = time.perf_counter()\n"
             "import resource, sys\nfrom pathlib import Path\n"
             "from synth.worker import make_shard\nfrom synth.compose import make_tumour\n"
-            "from synth.recipe import draw_recipe\nfrom synth.sources import SourceStore\n"
-            "store = SourceStore(sys.argv[1])\nload = lambda i: store.load(store.names[i])\n"
+            "from synth.draw import draw_recipe\nfrom synth.sources import SourceStore\n"
+            "sources, out, identity = sys.argv[1:]\n"
+            "store = SourceStore(sources)\nload = lambda i: store.load(store.names[i])\n"
             "settings = store.region.synthesis\n"
             "recipe = draw_recipe(load, len(store), settings, 1, 0)\n"
             "make_tumour(recipe, load(recipe.normal), load(recipe.donor), settings)\n"
             "print(time.perf_counter() - began)\n"
-            "make_shard(Path(sys.argv[1]), Path(sys.argv[2]), 0)\n"
+            "make_shard(Path(sources), out, identity, 0)\n"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)\n"
         )
-        command = [sys.executable, "-c", code, str(store.path), str(Path(folder) / "c.zarr")]
+        command = [sys.executable, "-c", code, str(store.path), folder, manifest.identity]
         seconds, memory = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout.split()
     return float(seconds), float(memory)
 
 
-def runs(store: SourceStore, samples: int, most: int) -> list[tuple[int, float]]:
-    """Return samples a second of whole runs: start-up left out, writing included."""
-    rates = []
+def runs(store: SourceStore, samples: int, most: int) -> dict[int, dict[str, tuple[float, float]]]:
+    """Return the rates of whole runs by workers and layout: samples a second by the clock, and a core-second of work.
+
+    Start-up is left out, writing included; a core-second is a second of any process of the run at work.
+    """
+    rates: dict[int, dict[str, tuple[float, float]]] = {}
     workers = 1
     while workers <= most:
-        with tempfile.TemporaryDirectory() as folder:
-            plan = make_plan(store, samples * workers, 1, shard_size=32)
-            ends: list[float] = []
-            generate(
-                plan, store.path, Path(folder) / "c.zarr", workers=workers,
-                finished=lambda step, ends=ends: ends.append(time.perf_counter()),
-            )  # fmt: skip
-        skipped = 2 * workers  # shards that share in starting up
-        rates.append((workers, 32 * (len(ends) - skipped) / (ends[-1] - ends[skipped - 1])))
+        for layout in LAYOUTS:
+            manifest = make_manifest(store, samples * workers, 1, shard_size=32, layout=layout)
+            ends: list[tuple[float, float]] = []
+            with tempfile.TemporaryDirectory() as folder:
+                generate(
+                    manifest, store.path, Path(folder) / "c.zarr", workers=workers,
+                    finished=lambda step, ends=ends: ends.append((time.perf_counter(), core_seconds())),
+                )  # fmt: skip
+            skipped = 2 * workers  # shards that share in starting up
+            clock, core = (after - before for before, after in zip(ends[skipped - 1], ends[-1], strict=True))
+            made = 32 * (len(ends) - skipped)
+            rates.setdefault(workers, {})[layout] = made / clock, made / core
         workers *= 2
     return rates
+
+
+def core_seconds() -> float:
+    """Return the seconds that this process and those below it have been at work."""
+    this = psutil.Process()
+    times = [process.cpu_times() for process in (this, *this.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
 
 
 def report(store: SourceStore, samples: int, workers: int) -> str:
     clock = stages(store, samples)
     limit = clock.median("copy")
-    sample = clock.median("shape") + clock.median("tumour") + clock.median("paste") + clock.median("fill")
-    encode, write = clock.median("encode"), clock.median("add") - clock.median("encode") + clock.median("commit")
+    sample = sum(map(clock.median, ("shape", "layer", "lay", "paste", "fill")))
     rows = {
-        "shape (recipe, form, voxels, place)": clock.median("shape"),
+        "shape (recipe, form, place)": clock.median("shape"),
         "texture (elastic, blur, Eq. 4)": clock.median("texture"),
-        "blend (Eq. 5, in the tumour's box)": clock.median("tumour") - clock.median("texture"),
+        "the layer's voxels, in the network's units": clock.median("layer") - clock.median("texture"),
+        "blend (Eq. 5, in the tumour's box)": clock.median("lay"),
         "five float32 arrays filled": clock.median("paste") + clock.median("fill"),
         "**sample: sources in memory to five arrays**": sample,
-        "encode (lz4, zstd, CRC-32C)": encode,
-        "write (SHA-256, digest, file, flush)": write,
-        "**the task: samples made, encoded, written**": clock.median("task"),
-        "copy of five float32 arrays (the limit)": limit,
     }
+    for name in LAYOUTS:
+        encode = clock.median(f"{name} encode")
+        rows[f"{name}: encode (compression, CRC-32C)"] = encode
+        rows[f"{name}: write (SHA-256, digest, file)"] = (
+            clock.median(f"{name} add") - encode + clock.median(f"{name} commit")
+        )
+        rows[f"**{name}: the task, samples made, encoded, written**"] = clock.median(f"{name} task")
+    rows["copy of five float32 arrays (the limit)"] = limit
     seconds, memory = worker_start(store)
     mapped = len(store) * (2 * 4 + 2) * store.size**3 / 1e6
+    busy = psutil.cpu_percent(5) / 100 * (os.cpu_count() or 1)
     rates = runs(store, samples * 4, workers)
     lines = [
         f"# Synthesis, {datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
@@ -176,9 +211,17 @@ def report(store: SourceStore, samples: int, workers: int) -> str:
         "|---|---|---|",
         *(f"| {name} | {ms:.0f} | {ms / sample:.1f} |" for name, ms in ELSEWHERE.items()),
         "",
-        "| workers | samples/s, written | against one |",
-        "|---|---|---|",
-        *(f"| {n} | {rate:.1f} | {rate / rates[0][1]:.2f} |" for n, rate in rates),
+        f"Samples a second by the clock, and a core-second of work, all written; before these runs other programs used "
+        f"{busy:.1f} cores.",
+        "",
+        f"| workers | {' | '.join(f'{name} | of one worker | a core-second' for name in LAYOUTS)} |",
+        f"|---|{'---|---|---|' * len(LAYOUTS)}",
+        *(
+            f"| {workers} | "
+            + " | ".join(f"{c:.1f} | {c / rates[1][name][0]:.2f} | {w:.1f}" for name, (c, w) in by_layout.items())
+            + " |"
+            for workers, by_layout in rates.items()
+        ),
         "",
         f"A fresh process makes its first tumour after {seconds:.1f} s; after a shard of 64 its peak is "
         f"{memory:.0f} MB, of which {mapped:.0f} MB are sources, shared by all workers of the machine.",

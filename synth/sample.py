@@ -126,8 +126,8 @@ class Sample:
 def empty_sample(size: int, dtype: type = np.float32) -> Sample:
     """Return a sample without content, to be written over; `dtype` is that of its three layers."""
     cube = (size, size, size)
-    composite: np.ndarray = np.zeros(cube, dtype)
-    return Sample(composite, composite.copy(), composite.copy(), np.zeros(cube, np.uint8), 0.0)
+    composite: np.ndarray = np.empty(cube, dtype)
+    return Sample(composite, np.empty_like(composite), np.empty_like(composite), np.empty(cube, np.uint8), 0.0)
 
 
 def tight_box(voxels: np.ndarray) -> Box:
