@@ -22,7 +22,7 @@ _LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado.appl
 _SETTINGS = {
     "logging.distributed": "critical",  # a failed task is told once, by name, at the end
     "distributed.admin.tick.interval": "500ms",  # 20 ms cost this process 2 % of a core
-    # Dask has workers give memory back at once; a sample takes the same again, in 1,800 page faults of 40 % of its time.
+    # Dask has workers give memory back at once; a sample takes the same again, for 40 % of its time in page faults.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.worker.profile.enabled": False,  # nor do the workers watch themselves 100 times a second
 }

@@ -10,12 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from scipy import ndimage
 
 from scans.normalisation import Statistics
 from scans.region import Region
 from synth.source_store import open_to_write, write_source
 from synth.sources import SourceStore
+
+settings.register_profile("untimed", deadline=None)  # machines are noisy, and no test here is of speed
+settings.load_profile("untimed")
 
 SIZE = 32
 REGION = Region.model_validate(
