@@ -19,6 +19,7 @@ from synth.arrays import VOLUMES, Array, sample_arrays, source_arrays
 from synth.blend import lay, layer_of, paste, write
 from synth.chunks import decode
 from synth.manifest import Manifest, load_manifest
+from synth.numbers import Numbers, most_bytes
 from synth.receipt import Receipt, is_own, read_receipts
 from synth.recipe import COLUMNS
 from synth.recombine import Recombine
@@ -83,13 +84,9 @@ class Corpus:
         self._arrays = sample_arrays(self.manifest)
         sharded = [array for array in self._arrays.values() if array.sharded]
         self._readers = {array.name: ShardReader(self.store, array, self._file_size) for array in sharded}
-        self._damaged: set[int] = set()  # shards that lack their numbers, with `partial`
-        self.recipes: np.ndarray = self._numbers("recipes")
-        self.alpha: np.ndarray = self._numbers("alpha")
-        self._boxes = self._numbers("box") if self.manifest.layout == "layered" else None
-        self.normal: np.ndarray = self._positions("normal")
-        self.donor: np.ndarray = self._positions("donor")
-        self._check_numbers()
+        numbers = Numbers(self.store, self.manifest, self.receipts, partial)
+        self.recipes, self.alpha, self._boxes = numbers.recipes, numbers.alpha, numbers.boxes
+        self.normal, self.donor, self._damaged = numbers.normal, numbers.donor, numbers.damaged
         self.source: Callable[[int], Normal] = functools.lru_cache(maxsize=MOST_NORMALS)(self._source)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -304,69 +301,12 @@ class Corpus:
             raise StoreError(f"shard {shard} is not there")
         return int(self.receipts[shard].files[key]["bytes"])
 
-    def _numbers(self, name: str) -> np.ndarray:
-        """Read the numbers of all samples, one row each; 0 where a shard is missing or damaged."""
-        array = self._arrays[name]
-        try:
-            values = np.zeros((len(self), *array.row), array.dtype)  # takes no memory where nothing is written
-        except MemoryError as error:
-            raise StoreError(f"{self.store} announces {len(self)} samples, which no memory here holds") from error
-        keys = {array.key(shard): shard for shard in sorted(self.receipts)}
-        found = self.store.read_many(keys, _most(array))
-        for key, shard in keys.items():
-            indices = self.manifest.indices(shard)
-            try:
-                if key not in found:
-                    raise StoreError("is missing")
-                rows = decode(array, found[key]).reshape(array.rows, *array.row)
-            except StoreError as error:
-                if not self._opened[1]:
-                    raise StoreError(f"{self.store}/{key}: {error}; run synth verify") from error
-                self._damaged.add(shard)
-                continue
-            values[indices.start : indices.stop] = rows[: len(indices)]
-        return values
-
-    def _positions(self, column: str) -> np.ndarray:
-        """Return positions of sources, int; -1 for numbers that are none."""
-        positions = np.zeros(len(self), int)
-        for rows in self._present():
-            values = self.recipes[rows, COLUMNS.index(column)]
-            known = (values >= 0) & (values < len(self.manifest.sources))
-            positions[rows] = np.where(known, values, -1)
-        return positions
-
-    def _present(self) -> Iterator[slice]:
-        """Yield the samples that are there, many at a time; a stranger may announce any number of others."""
-        if len(self.receipts) == self.shard_count:
-            yield slice(0, len(self))
-            return
-        for shard in self.receipts:
-            indices = self.manifest.indices(shard)
-            yield slice(indices.start, indices.stop)
-
-    def _check_numbers(self) -> None:
-        """Refuse numbers that would lead outside the sources or the cube."""
-        if self._opened[1]:
-            return
-        wrong = (self.normal < 0) | (self.donor < 0) | ~((self.alpha >= 0) & (self.alpha <= 1))
-        if self._boxes is not None:
-            first, stop = self._boxes[:, ::2], self._boxes[:, 1::2]
-            wrong |= ((first < 0) | (first >= stop) | (stop > self.size)).any(axis=1)
-        if wrong.any():
-            raise StoreError(f"{self.store}: sample {int(wrong.argmax())} has impossible numbers; run synth verify")
-
     def _source_array(self, array: Array, position: int) -> np.ndarray:
         key = array.key(position)
         try:
-            return self._read(key, lambda: decode(array, self.store.read(key, _most(array))).reshape(array.row))
+            return self._read(key, lambda: decode(array, self.store.read(key, most_bytes(array))).reshape(array.row))
         except (FileNotFoundError, StoreError, MemoryError) as error:
             raise StoreError(f"{self.store}/{key} is missing or damaged ({error}); run synth verify") from error
-
-
-def _most(array: Array) -> int:
-    """Return the most bytes a file of one chunk may have."""
-    return array.chunk_bytes + array.chunk_bytes // 64 + 2**14
 
 
 def _reopen(where: str | Path, partial: bool, cache: Path | None) -> Corpus:
