@@ -4,7 +4,6 @@ Everything follows from what the corpus says of itself, without a date or a vers
 that equal corpora have equal cards.
 """
 
-import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from scans.region import Synthesis, recorded
 from synth.arrays import metadata
 from synth.receipt import CARD
 from synth.sealed import seal, to_bytes
-from synth.shards import source_sums
+from synth.shards import source_sums, sum_of
 
 if TYPE_CHECKING:
     from synth.corpus import Corpus
@@ -30,7 +29,7 @@ def _files(corpus: "Corpus") -> dict[str, dict[str, Any]]:
     shards = [receipt.files for _, receipt in sorted(corpus.receipts.items())]
     sources = source_sums(corpus.store, corpus.manifest).values()
     decided = {**metadata(corpus.manifest), **corpus.manifest.files()}
-    return {key: _sum(content) for key, content in sorted(decided.items())} | {
+    return {key: sum_of(content) for key, content in sorted(decided.items())} | {
         key: entry for files in (*sources, *shards) for key, entry in files.items()
     }
 
@@ -40,12 +39,8 @@ def write_card(corpus: "Corpus") -> None:
     files = card_files(corpus)
     for key, content in files.items():
         corpus.store.write(key, content)
-    receipt = {"files": {key: _sum(content) for key, content in files.items()}}
+    receipt = {"files": {key: sum_of(content) for key, content in files.items()}}
     corpus.store.write(CARD, to_bytes(seal(receipt)))
-
-
-def _sum(content: bytes) -> dict[str, Any]:
-    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def card_files(corpus: "Corpus", samples: int = 6) -> dict[str, bytes]:

@@ -6,7 +6,6 @@ The layout on disk is written down in ``docs/corpus-format.md``.
 
 import contextlib
 import functools
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from synth.blend import lay, layer_of, paste, write
 from synth.chunks import decode
 from synth.manifest import Manifest, load_manifest
 from synth.numbers import Numbers, most_bytes
-from synth.receipt import Receipt, is_own, read_receipts
+from synth.receipt import Receipt, content_hash, is_own, read_receipts
 from synth.recipe import COLUMNS
 from synth.recombine import Recombine
 from synth.sample import Box, Layer, Normal, Sample, Tumour, box_of, empty_sample, tight_box
@@ -143,10 +142,7 @@ class Corpus:
     @property
     def content_hash(self) -> str:
         """SHA-256 over identity and the decoded content of every committed shard; the same in either layout."""
-        digest = hashlib.sha256(self.identity.encode())
-        for shard in sorted(self.receipts):
-            digest.update(self.receipts[shard].content.encode())
-        return digest.hexdigest()
+        return content_hash(self.identity, self.receipts)
 
     def __len__(self) -> int:
         """Return the number of samples in the finished corpus."""

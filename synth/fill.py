@@ -5,7 +5,7 @@ What makes a shard is a function of its number: from sources (`synth.worker`), o
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,6 +54,24 @@ class Outcome:
     kept: int
     made: int
     failed: dict[int, str]
+
+
+@contextlib.contextmanager
+def writing(store: Store, shared: bool = False) -> Iterator[None]:
+    """Hold a corpus against other writers, and leave nothing in it that killed ones left.
+
+    Parameters
+    ----------
+    store : Store
+    shared : bool
+        Beside others that make other shards: what they are writing is not swept away.
+    """
+    with store.only_writer(shared=shared):
+        if not shared:
+            store.sweep()
+        yield
+        if not shared:
+            store.sweep()  # after workers that died
 
 
 def fill(

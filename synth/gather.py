@@ -15,17 +15,16 @@ from synth.blend import lay, layer_of
 from synth.chunks import SLACK, decode
 from synth.cluster import check_workers
 from synth.corpus import Corpus
-from synth.fill import Outcome, Step, fill
-from synth.folder import Folder
+from synth.fill import Outcome, Step, fill, writing
 from synth.manifest import Manifest, load_manifest
 from synth.manifest_checks import LAYOUTS, MOST_IN_SHARD
-from synth.receipt import read_receipt
+from synth.receipt import bytes_of, read_receipt
 from synth.recipe import COLUMNS
 from synth.sample import Layer, Normal, Tumour
 from synth.shard_writer import ShardWriter
 from synth.shards import create
 from synth.sources import MOST_NORMALS
-from synth.store import open_store
+from synth.store import address, open_store
 from synth.whereabouts import Whereabouts, drawn_by
 from synth.worker import Lender, make_shard, opened
 
@@ -107,17 +106,8 @@ def gather(
         work = functools.partial(_make_again, sources.resolve(), given, address(out), manifest.identity)
     store = open_store(out)
     create(store, manifest, functools.partial(_normal_of, manifest, corpora))
-    with store.only_writer():
-        store.sweep()
-        outcome = fill(store, manifest, work, range(manifest.shard_count), cluster, workers, finished, say)
-        store.sweep()  # after workers that died
-    return outcome
-
-
-def address(where: str | Path) -> str:
-    """Return where a store is, for a worker that runs elsewhere."""
-    store = open_store(where)
-    return str(store.root) if isinstance(store, Folder) else store.where.rstrip("/")
+    with writing(store):
+        return fill(store, manifest, work, range(manifest.shard_count), cluster, workers, finished, say)
 
 
 def _check_layers(manifest: Manifest, corpora: Sequence[Corpus]) -> None:
@@ -188,7 +178,7 @@ def copy_shard(given: tuple[Given, ...], out: str, identity: str, shard: int) ->
     except StoreError:
         _corpus.cache_clear()  # it may be mended before a worker that lives on tries again
         raise
-    return sum(entry["bytes"] for entry in receipt.files.values())
+    return bytes_of(receipt)
 
 
 def _make_again(sources: Path, given: tuple[Given, ...], out: str, identity: str, shard: int) -> int:

@@ -10,13 +10,12 @@ from typing import Any
 from scans.errors import StoreError
 from scans.region import Synthesis
 from synth.cluster import check_workers
-from synth.fill import Outcome, Step, fill
+from synth.fill import Outcome, Step, fill, writing
 from synth.manifest import ROOT, Block, Generation, Manifest
 from synth.manifest_checks import LAYOUTS
-from synth.sample import Normal
 from synth.shards import create, extend
 from synth.sources import SourceStore
-from synth.store import open_store
+from synth.store import address, open_store
 from synth.worker import Lender, make_shard
 
 _SOFTWARE = ("layered-tumors", "numpy", "numba", "opensimplex", "numcodecs", "SimpleITK", "scipy")
@@ -183,25 +182,15 @@ def generate(
     check_workers(cluster, workers)
     store = open_store(out)
     lend = Lender(sources.resolve(), manifest)
-
-    def normals(position: int) -> Normal:
-        return lend(position).as_normal
-
     if len(manifest.blocks) > 1 and store.size(ROOT) >= 0:
         with store.only_writer(shared=only is not None):
-            extend(store, manifest, normals)
+            extend(store, manifest, lend.normal)
     else:
-        create(store, manifest, normals)
-    with store.only_writer(shared=only is not None):
-        if only is None:
-            store.sweep()
-        shards = range(manifest.shard_count)[only or slice(None)]
-        where = str(out) if "://" in str(out) else str(Path(out).resolve())
-        work = functools.partial(make_shard, sources.resolve(), where, manifest.identity)
-        outcome = fill(store, manifest, work, shards, cluster, workers, finished, say)
-        if only is None:
-            store.sweep()  # after workers that died
-    return outcome
+        create(store, manifest, lend.normal)
+    shards = range(manifest.shard_count)[only or slice(None)]
+    work = functools.partial(make_shard, sources.resolve(), address(out), manifest.identity)
+    with writing(store, shared=only is not None):
+        return fill(store, manifest, work, shards, cluster, workers, finished, say)
 
 
 def software() -> dict[str, str]:

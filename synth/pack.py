@@ -4,7 +4,6 @@ A pack is a bag (`synth.bag`) of the files of a corpus and nothing else, made on
 it; `synth.recipe_pack` is the form that holds no pixels.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from scans.errors import StoreError, UserError
 from synth.arrays import metadata, source_arrays
 from synth.bag import CORPUS, Item, item_of, write_bag
 from synth.manifest import Manifest
-from synth.receipt import CARD, SOURCES, Receipt, is_file_list, is_own, read_receipts, receipt_key
+from synth.receipt import CARD, SOURCES, Receipt, content_hash, is_file_list, is_own, read_receipts, receipt_key
 from synth.sealed import MOST_BYTES, check_seal, parse
 from synth.shards import source_sums, sources_receipt
 from synth.store import Store, open_store
@@ -131,11 +130,8 @@ def _by_licence(sources: list[dict[str, str]]) -> str:
 
 def told_of(what: str, manifest: Manifest, receipts: dict[int, Receipt]) -> dict[str, str]:
     """Return what a bag says of the corpus in it; the identifier is `Corpus.content_hash`."""
-    digest = hashlib.sha256(manifest.identity.encode())
-    for shard in sorted(receipts):
-        digest.update(receipts[shard].content.encode())
     told = f"{what} of {len(manifest)} artificial tumours in {len(manifest.sources)} healthy scans, by layered-tumors"
-    return {"External-Description": told, "External-Identifier": digest.hexdigest()}
+    return {"External-Description": told, "External-Identifier": content_hash(manifest.identity, receipts)}
 
 
 def _files(store: Store, manifest: Manifest, receipts: dict[int, Receipt]) -> list[Item]:

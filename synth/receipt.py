@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -90,6 +90,19 @@ def is_own(manifest: Manifest, receipt: Receipt) -> bool:
         return False
     # No file is shorter than its index, so that what a corpus announces costs those who announce it.
     return all(receipt.files[key]["bytes"] >= index_bytes(a) for key, a in arrays.items() if a.sharded)
+
+
+def bytes_of(receipt: Receipt) -> int:
+    """Return the bytes of a shard's files."""
+    return sum(int(entry["bytes"]) for entry in receipt.files.values())
+
+
+def content_hash(identity: str, receipts: Mapping[int, Receipt]) -> str:
+    """Return the SHA-256 over a corpus's identity and the content of each of its shards that is there."""
+    digest = hashlib.sha256(identity.encode())
+    for shard in sorted(receipts):
+        digest.update(receipts[shard].content.encode())
+    return digest.hexdigest()
 
 
 def receipt_key(shard: int) -> str:

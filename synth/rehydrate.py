@@ -7,19 +7,16 @@ of it, and what it asks for is bounded by the scans that are here.
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from scans.catalog import Catalog
 from scans.errors import StoreError
 from scans.region import Synthesis
-from synth.blend import lay
 from synth.cluster import check_workers
-from synth.compose import make_layer
 from synth.draw import MOST_REACH
-from synth.fill import Outcome, Step, fill
-from synth.gather import address
+from synth.fill import Outcome, Step, fill, writing
 from synth.manifest import Manifest
 from synth.manifest_checks import LAYOUTS
 from synth.match import region_of, unmatched
@@ -28,13 +25,11 @@ from synth.prepare import Report, prepare_datasets
 from synth.receipt import read_receipts
 from synth.recipe import Recipe
 from synth.recipe_pack import Recipes, check_rows
-from synth.sample import Normal
 from synth.shape import make_form
-from synth.shard_writer import ShardWriter
 from synth.shards import create
 from synth.sources import Source, SourceStore
-from synth.store import open_store
-from synth.worker import Lender, opened
+from synth.store import address, open_store
+from synth.worker import Lender, opened, write_shard
 
 
 def prepare_for(
@@ -133,16 +128,10 @@ def rehydrate(
         )
     store = open_store(out)
     lend = Lender(sources.resolve(), manifest)
-
-    def normals(position: int) -> Normal:
-        return lend(position).as_normal
-
-    create(store, manifest, normals)
-    with store.only_writer():
-        store.sweep()
+    create(store, manifest, lend.normal)
+    with writing(store):
         work = functools.partial(make_shard, Path(pack).resolve(), sources.resolve(), address(out), manifest.identity)
         outcome = fill(store, manifest, work, range(manifest.shard_count), cluster, workers, finished, say)
-        store.sweep()
     return outcome, compare(recipes, out)
 
 
@@ -199,16 +188,14 @@ def make_shard(pack: Path, sources: Path, out: str, identity: str, shard: int) -
     store, manifest = opened(out, identity)
     recipes = _opened(pack, identity)
     lend = Lender(sources, manifest)
-    with ShardWriter(store, manifest, shard) as writer:
+
+    def fitting() -> Iterator[tuple[Recipe, Synthesis]]:
         for recipe, settings in check_rows(manifest, shard, recipes.rows(shard), str(pack)):
-            normal = lend(recipe.normal)
-            if not _fits(recipe, settings, normal):
+            if not _fits(recipe, settings, lend(recipe.normal)):
                 raise StoreError(f"{pack}: shard {shard} holds a tumour that no scan could hold; get the pack again")
-            layer = make_layer(recipe, normal, lend(recipe.donor), settings)
-            tumour = lay(layer, normal.normal, normal.roi, recipe.alpha, settings.texture_target)
-            writer.add(recipe.row(), normal.as_normal, layer, tumour)
-        receipt = writer.commit()
-    return sum(entry["bytes"] for entry in receipt.files.values())
+            yield recipe, settings
+
+    return write_shard(store, manifest, shard, lend, fitting())
 
 
 @functools.lru_cache(maxsize=1)

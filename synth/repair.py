@@ -13,11 +13,10 @@ from scans.errors import StoreError
 from synth.arrays import metadata
 from synth.cluster import check_workers
 from synth.fill import Outcome, Step, fill
-from synth.gather import address
 from synth.manifest import Manifest
 from synth.receipt import SOURCES, read_receipt
 from synth.shards import Sums, source_files, source_sums, sources_receipt, sum_of
-from synth.store import Store, open_store
+from synth.store import Store, address, open_store
 from synth.verify import Finding, check_files, read_manifest, verify
 from synth.worker import Lender, make_shard, opened
 

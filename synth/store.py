@@ -37,6 +37,14 @@ def open_store(where: str | Path) -> Store:
     return Bucket(url)
 
 
+def address(where: str | Path) -> str:
+    """Return where a store is, for a worker that runs elsewhere."""
+    from synth.folder import Folder
+
+    store = open_store(where)
+    return str(store.root) if isinstance(store, Folder) else store.where.rstrip("/")
+
+
 class Cached(Store):
     """A store whose files are copied to a local folder when first read, each as a whole, and read there.
 

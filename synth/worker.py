@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from scans.errors import StoreError
@@ -12,7 +12,9 @@ from synth.blend import lay
 from synth.compose import make_layer
 from synth.draw import draw_recipe
 from synth.manifest import Manifest, load_manifest
+from synth.receipt import bytes_of
 from synth.recipe import Recipe
+from synth.sample import Normal
 from synth.shard_writer import ShardWriter
 from synth.sources import Source, SourceStore
 from synth.store import Store, open_store
@@ -47,14 +49,31 @@ def make_shard(sources: Path, out: str, identity: str, shard: int, content: str 
     """
     store, manifest = opened(out, identity)
     lend = Lender(sources, manifest)
+    return write_shard(store, manifest, shard, lend, recipes(lend, manifest, shard), content)
+
+
+def write_shard(
+    store: Store,
+    manifest: Manifest,
+    shard: int,
+    lend: "Lender",
+    drawn: Iterable[tuple[Recipe, Synthesis]],
+    content: str | None = None,
+) -> int:
+    """Make what recipes describe, and commit it as a shard; parameters, return and errors as of `make_shard`.
+
+    Parameters
+    ----------
+    drawn : iterable of (Recipe, Synthesis)
+        Of each sample, in order; sources stand by the corpus's positions.
+    """
     with ShardWriter(store, manifest, shard) as writer:
-        for recipe, settings in recipes(lend, manifest, shard):
+        for recipe, settings in drawn:
             normal = lend(recipe.normal)
             layer = make_layer(recipe, normal, lend(recipe.donor), settings)
             tumour = lay(layer, normal.normal, normal.roi, recipe.alpha, settings.texture_target)
             writer.add(recipe.row(), normal.as_normal, layer, tumour)
-        receipt = writer.commit(content)
-    return sum(entry["bytes"] for entry in receipt.files.values())
+        return bytes_of(writer.commit(content))
 
 
 def recipes(lend: "Lender", manifest: Manifest, shard: int) -> Iterator[tuple[Recipe, Synthesis]]:
@@ -105,6 +124,10 @@ class Lender:
                 "synth prepare brings it back from the same scan"
             )
         return self._store.load(name)
+
+    def normal(self, position: int) -> Normal:
+        """Return a source as it receives tumours; errors as of a call."""
+        return self(position).as_normal
 
 
 @functools.lru_cache(maxsize=2)

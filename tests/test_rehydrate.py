@@ -228,7 +228,7 @@ def test_a_corpus_that_grew_is_made_again_whole(sources, sources_path, tmp_path)
 
 def test_shards_that_come_out_otherwise_are_named(lab, elsewhere, monkeypatch):
     """A lab whose arithmetic differs in one voxel of one tumour."""
-    import synth.rehydrate as module
+    import synth.worker as module
 
     right = module.make_layer
 
