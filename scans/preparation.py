@@ -3,6 +3,7 @@
 The steps are ROI, raw zero, frame, resampling, statistics; `prepare` runs them in this order.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = [
     "Prepared",
     "from_frame",
     "prepare",
+    "prepare_modalities",
     "to_frame",
 ]
 
@@ -130,6 +132,54 @@ def prepare(
         statistics=Statistics.of(healthy) if zscore else statistics,
         coverage=coverage(frame, inside),
     )
+
+
+def prepare_modalities(
+    volumes: Sequence[Volume],
+    roi: Volume | None,
+    regions: Sequence[Region],
+    size: int,
+    statistics: Sequence[Statistics | None],
+    where: str = "",
+) -> list[Prepared]:
+    """Bring the modalities of one scan into the network's cube, all with the ROI and the frame of the first.
+
+    Parameters
+    ----------
+    volumes : sequence of Volume
+        On one grid.
+    roi : Volume or None
+        As of `prepare`; without one the foreground of the first modality is taken.
+    regions : sequence of Region
+        One a modality; they differ in their normalisation only.
+    size : int
+    statistics : sequence of Statistics or None
+        One a modality.
+    where : str
+        Name of the scan, for errors.
+
+    Returns
+    -------
+    list of Prepared
+        One a modality.
+
+    Raises
+    ------
+    ScanError
+        As of `prepare`, and if the number of modalities is not that of the regions, or they are not on one grid.
+    """
+    if len(volumes) != len(regions):
+        raise ScanError(f"{where or 'scan'}: has {len(volumes)} modalities, {len(regions)} are needed")
+    first = volumes[0]
+    if any(not volume.same_grid(first) for volume in volumes):
+        raise ScanError(
+            f"{where or 'scan'}: its modalities are not on one grid; resample them to the grid of the first"
+        )
+    if len(volumes) > 1 and roi is None:
+        inside = region_of_interest(first, None, regions[0], border_value(first.array), where or "scan")
+        roi = first.with_array(inside.astype(np.uint8))
+    each = zip(volumes, regions, statistics, strict=True)
+    return [prepare(volume, roi, None, region, size, known, where) for volume, region, known in each]
 
 
 def check_size(size: int) -> None:

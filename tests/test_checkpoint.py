@@ -15,9 +15,8 @@ RECORD = Record(
     step=3,
     settings={"schedule": {"seed": 1}},
     network={"width": 2},
-    region={"name": "brain", "modality": "FLAIR"},
+    channels=[{"region": {"name": "brain", "modality": "FLAIR"}, "statistics": None}],
     size=16,
-    statistics=None,
     data={"corpus": "abc"},
 )
 

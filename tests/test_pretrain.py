@@ -13,7 +13,7 @@ from train.checkpoint import load_checkpoint
 from train.pretrain import pretrain
 from train.settings import Pretrain, Schedule, SettingsError
 
-COMMAND = [sys.executable, "-c", "from train.cli import main; main()", "pretrain"]
+COMMAND = [sys.executable, "-m", "train.cli", "pretrain"]
 SMALL = ["--width", "2", "--checkpoint-every", "2", "--validation-samples", "2", "--device", "cpu"]
 
 

@@ -19,6 +19,13 @@ def test_output_has_three_layers_on_the_input_grid(norm, side):
     assert all(layer.shape == (2, 1, side, side, side) for layer in split_layers(output))
 
 
+def test_each_modality_has_its_two_layers_and_all_share_one_mask():
+    network = UNet(Network(width=2, in_channels=3))
+    layers = split_layers(network(torch.randn(2, 3, 16, 16, 16)))
+    assert layers.normal.shape == layers.texture.shape == (2, 3, 16, 16, 16)
+    assert layers.logits.shape == (2, 1, 16, 16, 16)
+
+
 def test_layers_are_float32_whatever_the_network_ran_in():
     layers = split_layers(torch.zeros(1, 3, 4, 4, 4, dtype=torch.bfloat16))
     assert all(layer.dtype == torch.float32 for layer in layers)

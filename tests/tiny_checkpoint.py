@@ -31,9 +31,8 @@ def save_bright(path, region=REGION, size=48, **changed):
         "step": 1,
         "settings": {},
         "network": {"width": 2},
-        "region": region,
+        "channels": [{"region": region, "statistics": None}],
         "size": size,
-        "statistics": None,
         "data": {
             "corpus": "ab" * 32,
             "corpus_samples": 5,

@@ -20,7 +20,7 @@ from scans.durable import write_bytes
 from scans.errors import CheckpointError
 
 FORMAT = "layered-tumors-checkpoint"
-VERSION = 1
+VERSION = 2
 _KEY = "record"
 _NETWORK = "network."
 _OPTIMISER = "optimiser."
@@ -40,12 +40,12 @@ class Record:
         Of the stage, ``train.settings``.
     network : dict
         ``train.settings.Network``.
-    region : dict
-        ``scans.region.Region``; prepares scans as the network expects them.
+    channels : list of dict
+        One for each modality of the network's input, in their order: ``region`` (``scans.region.Region``, prepares
+        scans as the network expects them) and ``statistics`` (``scans.normalisation.Statistics`` shared by all
+        scans, None where each has its own).
     size : int
         Side of the network's cube in voxels.
-    statistics : dict or None
-        ``scans.normalisation.Statistics`` shared by all scans, None where each has its own.
     data : dict
         What it was trained on: hashes, source names, terms, held-out sources or cases.
     threshold : dict or None
@@ -60,15 +60,26 @@ class Record:
     step: int
     settings: dict[str, Any]
     network: dict[str, Any]
-    region: dict[str, Any]
+    channels: list[dict[str, Any]]
     size: int
-    statistics: dict[str, Any] | None
     data: dict[str, Any]
     threshold: dict[str, Any] | None = None
     validation: dict[str, Any] = field(default_factory=dict)
     progress: dict[str, Any] = field(default_factory=dict)
     format: str = FORMAT
     version: int = VERSION
+
+    @property
+    def region(self) -> dict[str, Any]:
+        """Region of the first modality, which has the frame and the ROI of all of them."""
+        region: dict[str, Any] = self.channels[0]["region"]
+        return region
+
+    @property
+    def statistics(self) -> dict[str, Any] | None:
+        """Shared normalisation of the first modality, or None where each scan has its own."""
+        statistics: dict[str, Any] | None = self.channels[0]["statistics"]
+        return statistics
 
 
 @dataclass(frozen=True)
@@ -132,7 +143,9 @@ def _record(path: Path, text: str | None) -> Record:
         version = values["version"]
         if values["format"] != FORMAT:
             raise CheckpointError(f"{path}: a {values['format']}, not a checkpoint made by train")
-        if version != VERSION:
+        if version == 1:  # one modality, without a list
+            values |= {"version": VERSION, "channels": [{key: values.pop(key) for key in ("region", "statistics")}]}
+        elif version != VERSION:
             raise CheckpointError(
                 f"{path}: checkpoint version {version}, this program reads {VERSION}; "
                 "use the release of layered-tumors that wrote it"

@@ -186,9 +186,13 @@ def finetune(
         step=0,
         settings=settings.model_dump(mode="json"),
         network=network.settings.model_dump(mode="json"),
-        region=region.model_dump(mode="json"),
+        channels=[
+            {
+                "region": region.model_dump(mode="json"),
+                "statistics": None if statistics is None else statistics.to_json(),
+            }
+        ],
         size=size,
-        statistics=None if statistics is None else statistics.to_json(),
         data=json.loads(json.dumps(data)),
         threshold=None if start is None else start.record.threshold,
     )

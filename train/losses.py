@@ -1,6 +1,7 @@
 """The losses of layer decomposition (Zhang et al. 2021, Eqs. 6 to 11, with Eq. 9 as its Eq. 5 asks for).
 
-Everything is computed in float32, whatever precision the network ran in. Volumes have shape (N, 1, z, y, x).
+Everything is computed in float32, whatever precision the network ran in. Scans and layers have shape
+(N, C, z, y, x) for C modalities, masks and logits (N, 1, z, y, x).
 """
 
 import torch
@@ -47,7 +48,8 @@ def layer_loss(predicted: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor,
     if emphasised:
         inside = mask.float()
         spatial = tuple(range(1, distance.ndim))
-        per_sample = (distance * inside).sum(spatial) / inside.sum(spatial).clamp(min=1.0)
+        voxels = distance.shape[1] * inside.sum(spatial)
+        per_sample = (distance * inside).sum(spatial) / voxels.clamp(min=1.0)
         loss = loss + per_sample.mean()
     return loss
 
@@ -70,7 +72,7 @@ def composition_loss(layers: Layers, composite: torch.Tensor, alpha: torch.Tenso
     Parameters
     ----------
     layers : Layers
-    composite : Tensor, shape (N, 1, z, y, x)
+    composite : Tensor, shape (N, C, z, y, x)
         The scan; real ones have ``alpha`` 1.
     alpha : Tensor, shape (N,)
         Blending strength of each sample.

@@ -157,9 +157,8 @@ def describe(corpus: Corpus, split: Split) -> dict[str, Any]:
     """Return what a record says of a corpus: region, size, statistics and data."""
     kept = ("name", "dataset", "licence", "terms", "citation", "redistribute_derived")
     return {
-        "region": corpus.region,
+        "channels": [{"region": corpus.region, "statistics": corpus.statistics}],
         "size": corpus.size,
-        "statistics": corpus.statistics,
         "data": {
             "corpus": corpus.content_hash,
             "corpus_seed": corpus.seed,

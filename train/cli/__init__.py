@@ -1,0 +1,12 @@
+"""The ``train`` command: parses, calls, prints."""
+
+from scans.terminal import run
+from train.cli import learn, use
+from train.cli.application import app
+
+__all__ = ["app", "learn", "main", "use"]
+
+
+def main() -> None:
+    """Run the command line."""
+    run(app, "stopped")

@@ -1,0 +1,54 @@
+"""What the commands of ``train`` share: the application and options that mean the same in all of them.
+
+Torch, SimpleITK and MONAI take seconds to import: each command imports what it needs, --help nothing.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from scans.terminal import command_line, out
+
+app = command_line(
+    "Learn to find tumours from a corpus of artificial ones, and use what was learned.\n\n"
+    "The road: `train pretrain` (corpus to network), `train segment` (scans to masks), `train evaluate` "
+    "(masks against annotations). `train adapt` and `train finetune` continue a network on real scans."
+)
+
+DEFAULT_CATALOG = Path("data_catalog.yaml")
+CatalogOption = Annotated[Path, typer.Option("--catalog", help="The catalog of datasets and regions.")]
+CheckpointOption = Annotated[Path, typer.Option("--checkpoint", help="A .safetensors file made by train.")]
+CorpusOption = Annotated[str, typer.Option("--corpus", help="A corpus made by synth generate: a folder or a URL.")]
+CacheOption = Annotated[Path | None, typer.Option(help="Folder that keeps what is read from a URL.")]
+RecombineOption = Annotated[
+    bool, typer.Option(help="Never the same sample twice: tumours and sources of the corpus in new pairs and places.")
+]
+DatasetOption = Annotated[str, typer.Option("--dataset", help="A dataset of the catalog.")]
+RunOption = Annotated[Path, typer.Option("--out", help="Run folder, e.g. runs/first.")]
+StepsOption = Annotated[int | None, typer.Option(help="Steps in all (pretrain 100000, adapt 2000, finetune 5000).")]
+BatchOption = Annotated[int | None, typer.Option(help="Scans a step (2).")]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of weights and order (0).")]
+RateOption = Annotated[float | None, typer.Option(help="Learning rate of Adam (pretrain 1e-3, else 1e-4).")]
+EveryOption = Annotated[
+    int | None, typer.Option(help="Steps between validations (500); each one draws a picture and saves.")
+]
+ResumeOption = Annotated[bool, typer.Option(help="Continue from the last checkpoint, if there is one.")]
+WeightsOption = Annotated[
+    str | None, typer.Option(help="Loss weights, e.g. l3=0,cross_entropy=1; those not named stay.")
+]
+PrecisionOption = Annotated[str | None, typer.Option(help="auto (default), fp32 or bf16.")]
+DeviceOption = Annotated[str | None, typer.Option(help="auto (default), cpu or cuda.")]
+WidthOption = Annotated[int | None, typer.Option(help="Channels after the first convolution (32).")]
+NormOption = Annotated[str | None, typer.Option(help="batch (default) or instance.")]
+SourcesOption = Annotated[list[str] | None, typer.Option(help="Sources kept for validation; repeat for several.")]
+
+
+def say(line: str) -> None:
+    """Print a sentence about what was decided."""
+    out.print(line, markup=False)
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """Keep what was given on the command line; the rest keeps its default."""
+    return {name: value for name, value in values.items() if value is not None}
