@@ -125,6 +125,12 @@ class Corpus:
         return self.manifest.shard_count
 
     @property
+    def shards(self) -> np.ndarray:
+        """The shard of each sample, int64, shape (N,): what is read together lies together."""
+        lengths = [len(self.manifest.indices(shard)) for shard in range(self.shard_count)]
+        return np.repeat(np.arange(self.shard_count), lengths)
+
+    @property
     def region(self) -> dict[str, Any]:
         """The region's settings, as JSON of ``scans.region.Region``."""
         return self.manifest.region

@@ -11,7 +11,7 @@ from train.checkpoint import load_checkpoint
 from train.losses import composition_loss, decomposition_loss
 from train.pretrain import pretrain
 from train.settings import Adapt, Pretrain, Schedule
-from train.stream import split_by_source
+from train.split import split_by_source
 from train.unet import split_layers
 
 

@@ -130,7 +130,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(corpus_pa
     out = tmp_path / "run"
     run(corpus_path, out)
     monkeypatch.setattr("train.losses.SMOOTH_VOXELS", float("nan"))
-    with pytest.raises(SettingsError, match="not finite at step 4"):
+    with pytest.raises(SettingsError, match="not finite at step 3"):
         run(corpus_path, out, resume=True, steps=4)
     assert load_checkpoint(out / "last.safetensors").record.step == 2
 

@@ -1,5 +1,7 @@
 """A corpus in memory: bright balls in noise, from three sources; the interface of ``synth.corpus.Corpus``."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from synth.corpus import Sample
@@ -24,6 +26,22 @@ class TinyCorpus:
 
     def spacing_mm(self, index):
         return (2.0, 2.0, 2.0)
+
+    layout = "dense"
+    where = "tiny"
+
+    @property
+    def shards(self):
+        return np.arange(len(self)) // 8
+
+    def recipe(self, index):
+        return {"index": float(index)}
+
+    def read(self, index, out):
+        sample = self[index]
+        for name in ("composite", "normal", "texture", "mask"):
+            np.copyto(getattr(out, name), getattr(sample, name))
+        return replace(out, alpha=sample.alpha)
 
     def __getitem__(self, index):
         side = self.size

@@ -7,6 +7,7 @@ and other programs; it is never read back.
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import nn
 
-from scans.durable import write_bytes
+from scans.durable import sync, write_bytes
 from scans.errors import CheckpointError
 
 FORMAT = "layered-tumors-checkpoint"
 VERSION = 2
+LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
 _KEY = "record"
 _NETWORK = "network."
 _OPTIMISER = "optimiser."
@@ -108,8 +110,55 @@ def save_checkpoint(
     write_atomically(path.with_suffix(".json"), readable.encode())
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def save_last(folder: Path, record: Record, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """Write ``last.safetensors`` of a run; the one before becomes ``previous.safetensors``.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written; what was there is still there.
+    """
+    incoming, last = folder / "incoming.safetensors", folder / LAST
+    save_checkpoint(incoming, record, network, optimiser)
+    for old, new in ((last, folder / PREVIOUS), (incoming, last)):
+        for suffix in (".safetensors", ".json"):
+            if old.with_suffix(suffix).exists():
+                old.with_suffix(suffix).replace(new.with_suffix(suffix))
+    sync(folder)
+
+
+def load_last(folder: Path, told: Callable[[str], None] = lambda line: None) -> tuple[Path, Checkpoint] | None:
+    """Read the last good checkpoint of a run and say so if it is not the very last; None if there never was one.
+
+    Raises
+    ------
+    CheckpointError
+        If there are checkpoints and none can be read.
+    """
+    there = [path for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
+    problems = []
+    for path in there:
+        try:
+            saved = load_checkpoint(path)
+        except CheckpointError as error:
+            problems.append(error)
+            continue
+        if problems:
+            told(f"{problems[0]}; going on from {path.name}, step {saved.record.step}")
+        return path, saved
+    if problems:
+        raise problems[0]
+    return None
+
+
+def load_checkpoint(path: Path, *, finite: bool = True) -> Checkpoint:
     """Read a checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+    finite : bool
+        Refuse weights that are not finite.
 
     Raises
     ------
@@ -130,7 +179,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     network = {n.removeprefix(_NETWORK): t for n, t in tensors.items() if n.startswith(_NETWORK)}
     optimiser = {n.removeprefix(_OPTIMISER): t for n, t in tensors.items() if n.startswith(_OPTIMISER)}
     broken = [n for n, t in network.items() if t.is_floating_point() and not bool(t.isfinite().all())]
-    if broken:
+    if broken and finite:
         raise CheckpointError(f"{path}: {broken[0]} holds values that are not finite; take an earlier one")
     return Checkpoint(record, network, optimiser)
 
@@ -181,7 +230,8 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, network: nn.Module, tens
         state: dict[str, torch.Tensor] = {}
         for key in ("step", "exp_avg", "exp_avg_sq"):
             if (value := tensors.get(f"{key}.{name}")) is not None:
-                like = value.clone() if key == "step" else torch.empty_like(parameter).copy_(value)
+                # Fused Adam keeps the count of steps beside the weights.
+                like = value.to(parameter.device) if key == "step" else torch.empty_like(parameter).copy_(value)
                 state[key] = like
         if state:
             optimiser.state[parameter] = state

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +20,10 @@ from train.cases import RealScan, dataset_cases, prepare_cases
 from train.checkpoint import Checkpoint, Record, load_checkpoint, restore_network
 from train.losses import dice_loss
 from train.metrics import dice
+from train.order import Endless, order, positions, random_bits
+from train.ranks import ALONE, Ranks, joined
 from train.run_folder import check_run_folder
 from train.settings import Finetune, Network, SettingsError, recorded
-from train.stream import order, positions, random_bits
 from train.unet import POOLINGS, UNet, split_layers
 
 _FOLDS, _FLIPS = 2**64 - 2, 2**63  # streams of random bits beside the order of samples
@@ -74,24 +76,35 @@ class Annotated:
 class Supervised:
     """The task of fine-tuning, for ``train.loop``."""
 
-    def __init__(self, training: list[RealScan], validation: list[RealScan], settings: Finetune) -> None:
+    def __init__(
+        self, training: list[RealScan], validation: list[RealScan], settings: Finetune, ranks: Ranks = ALONE
+    ) -> None:
         self.settings = settings
         self.training = training
         self.validation = validation or training
+        self.ranks = ranks
+        self.order = Endless(np.zeros(len(training), int), settings.schedule.seed)
 
     def batches(self, steps: range) -> Iterator[Annotated]:
         """Yield the batch of each step."""
-        schedule = self.settings.schedule
         for step in steps:
-            chosen = positions(len(self.training), schedule.batch, schedule.seed, step)
-            yield batch_of([self.training[i] for i in chosen], self._mirrors(step, len(chosen)))
+            chosen = self._chosen(step)
+            yield batch_of([self.training[self.order[p]] for p in chosen], [self._mirrors(p) for p in chosen])
 
-    def _mirrors(self, step: int, count: int) -> list[tuple[int, ...]]:
-        """Draw the axes along which each sample of a step is flipped."""
+    def recipe(self, step: int) -> list[dict[str, Any]]:
+        """Return the name of each scan of a step, and the axes along which it is flipped."""
+        chosen = self._chosen(step)
+        return [{"scan": self.training[self.order[p]].name, "flipped": list(self._mirrors(p))} for p in chosen]
+
+    def _chosen(self, step: int) -> range:
+        return positions(self.settings.schedule.batch, step, self.ranks.rank, self.ranks.count)
+
+    def _mirrors(self, position: int) -> tuple[int, ...]:
+        """Draw the axes along which the scan at a position of the stream is flipped."""
         if not self.settings.mirror:
-            return [()] * count
-        bits = random_bits(count, self.settings.schedule.seed, _FLIPS + step)
-        return [tuple(axis for axis in range(3) if int(word) >> axis & 1) for word in bits]
+            return ()
+        word = int(random_bits(1, self.settings.schedule.seed, _FLIPS + position)[0])
+        return tuple(axis for axis in range(3) if word >> axis & 1)
 
     def loss(self, output: torch.Tensor, batch: Annotated) -> dict[str, torch.Tensor]:
         """Soft Dice loss of the mask channel; the other channels are not trained."""
@@ -196,10 +209,12 @@ def finetune(
         data=json.loads(json.dumps(data)),
         threshold=None if start is None else start.record.threshold,
     )
-    task = Supervised(
-        [by_name[name] for name in folds.training], [by_name[name] for name in folds.validation], settings
-    )
-    outcome = loop.train(task, network, record, schedule, hardware.of(schedule), out, resume=resume, report=report)
+    training, validation = ([by_name[name] for name in names] for names in (folds.training, folds.validation))
+    with joined(hardware.of(schedule)) as (machine, ranks):
+        task = Supervised(training, validation, settings, ranks)
+        outcome = loop.train(
+            task, network, record, schedule, machine, out, ranks=ranks, resume=resume, report=report, say=say
+        )
     return replace(outcome, left_out=len(cases) - len(scans))
 
 

@@ -10,14 +10,19 @@ import torch
 from torch import nn
 
 from scans.errors import StoreError
-from synth.corpus import Corpus, Recombine, Sample
+from synth.corpus import Corpus, Recombine, Tumour
 from train import hardware, loop
 from train.baseline import Threshold, choose_threshold
-from train.checkpoint import Record, load_checkpoint
+from train.batch import Batch
+from train.checkpoint import Record, load_last
+from train.crops import CropFeed
+from train.feed import Feed
 from train.losses import decomposition_loss
+from train.order import Endless, positions
+from train.ranks import ALONE, Ranks, joined
 from train.run_folder import check_run_folder
 from train.settings import Pretrain, SettingsError
-from train.stream import Batch, Split, ahead, collate, positions, split_by_source, standardise
+from train.split import Split, split_by_source
 from train.unet import POOLINGS, UNet, split_layers
 from train.validation import SyntheticValidation
 
@@ -25,30 +30,67 @@ BASELINE_SAMPLES = 24  # training composites the threshold row is chosen on
 
 
 class Decomposition:
-    """The task of pretraining, for ``train.loop``."""
+    """The task of pretraining, for ``train.loop``.
 
-    def __init__(self, corpus: Corpus, split: Split, settings: Pretrain) -> None:
-        self.settings = settings
-        self.split = split
-        self.read = reader(corpus, settings.standardise)
-        self.endless = recombined(corpus, split, settings) if settings.recombine else None
-        schedule = settings.schedule
-        self.validation = SyntheticValidation(
-            self.read, split.validation.tolist(), settings.loss, schedule.batch, schedule.loader_threads
-        )
+    Parameters
+    ----------
+    corpus : Corpus
+    split : Split
+    settings : Pretrain
+    machine : Hardware
+        On a GPU samples of a layered corpus are laid together there.
+    ranks : Ranks
+        The processes that share each step's samples.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        split: Split,
+        settings: Pretrain,
+        machine: hardware.Hardware = hardware.PLAIN,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        if settings.standardise and corpus.statistics is not None:
+            raise SettingsError(
+                "--standardise: this corpus is normalised by common statistics, as its scans will be; leave it off"
+            )
+        self.corpus, self.split, self.settings, self.ranks = corpus, split, settings, ranks
+        self.stream = recombined(corpus, split, settings) if settings.recombine else None
+        self.order = Endless(corpus.shards[split.training], settings.schedule.seed)
+        self.feed = self._feed(machine)
+        self.validation = SyntheticValidation(corpus, split.validation, settings, machine)
+
+    def _feed(self, machine: hardware.Hardware) -> Feed | CropFeed:
+        schedule, corpus, threads = self.settings.schedule, self.corpus, self.settings.schedule.loader_threads
+        if machine.device.type == "cuda" and corpus.layout == "layered":
+            return CropFeed(self._tumour, corpus.source, corpus.size, threads, machine.device)
+        read = corpus.read if self.stream is None else self.stream.read
+        return Feed(read, corpus.size, 1, schedule.batch, threads, machine.device)
+
+    def _tumour(self, number: int) -> tuple[int, Tumour]:
+        if self.stream is not None:
+            return self.stream.tumour(number)
+        return int(self.corpus.normal[number]), self.corpus.tumour(number)
+
+    def numbers(self, step: int) -> list[int]:
+        """Return the samples of this process at a step: numbers of the corpus, or of the recombined stream."""
+        drawn = positions(self.settings.schedule.batch, step, self.ranks.rank, self.ranks.count)
+        if self.stream is not None:
+            return list(drawn)
+        return [int(self.split.training[self.order[position]]) for position in drawn]
 
     def batches(self, steps: range) -> Iterator[Batch]:
-        """Yield the batch of each step."""
-        schedule, training = self.settings.schedule, self.split.training
-        if self.endless is not None:
-            fresh = [range(step * schedule.batch, (step + 1) * schedule.batch) for step in steps]
-            return map(collate, ahead(self.endless, fresh.__getitem__, range(len(fresh)), schedule.loader_threads))
+        """Yield the batch of each step; on a CPU its memory is written over when the next one is asked for."""
+        batches = self.feed.batches(map(self.numbers, steps))
+        return (batch.standardised() for batch in batches) if self.settings.standardise else batches
 
-        def wanted(step: int) -> list[int]:
-            drawn = positions(len(training), schedule.batch, schedule.seed, step)
-            return [int(training[i]) for i in drawn]
-
-        return map(collate, ahead(self.read, wanted, steps, schedule.loader_threads))
+    def recipe(self, step: int) -> list[dict[str, Any]]:
+        """Return every random choice behind each sample of a step."""
+        numbers = self.numbers(step)
+        if self.stream is not None:
+            return [{"corpus": self.corpus.where, **asdict(self.stream.draw(number))} for number in numbers]
+        return [{"corpus": self.corpus.where, "sample": n, **self.corpus.recipe(n)} for n in numbers]
 
     def loss(self, output: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
         """Eq. 11."""
@@ -95,21 +137,23 @@ def pretrain(
     -------
     Outcome
     """
-    interrupted = check_run_folder(out, resume)
+    check_run_folder(out, resume)
     corpus = Corpus(corpus_path, cache=cache)
     check_size(corpus.size)
     schedule = settings.schedule
     split = split_by_source(corpus, settings.validation_sources, schedule.seed, settings.validation_samples)
     say(f"{len(split.training)} training and {len(split.validation)} validation samples: {split.note}")
     machine = hardware.of(schedule)
-    threshold = None if interrupted is None else load_checkpoint(interrupted).record.threshold
-    if threshold is None:
+    interrupted = load_last(out) if resume else None
+    if interrupted is None:
         rule = corpus_threshold(corpus, split)
         say(
             f"threshold row, chosen on training composites: smooth {rule.sigma_mm:g} mm, "
             f"{rule.side} {rule.level:.2f}, Dice {rule.dice:.2f} there"
         )
         threshold = asdict(rule)
+    else:
+        threshold = interrupted[1].record.threshold or {}
     # Weights are drawn on the CPU whatever the device, so that a seed means the same network everywhere.
     torch.manual_seed(schedule.seed)
     network = UNet(settings.network)
@@ -121,36 +165,18 @@ def pretrain(
         **describe(corpus, split),
         threshold=threshold,
     )
-    return loop.train(
-        Decomposition(corpus, split, settings),
-        network,
-        record,
-        schedule,
-        machine,
-        out,
-        resume=resume,
-        report=report,
-    )
-
-
-def reader(corpus: Corpus, own_units: bool, read: Callable[[int], Sample] | None = None) -> Callable[[int], Sample]:
-    """Return a function that reads a sample, of the corpus unless `read` is given; in its own units where asked for."""
-    given = read or corpus.__getitem__
-    if not own_units:
-        return given
-    if corpus.statistics is not None:
-        raise SettingsError(
-            "--standardise: this corpus is normalised by common statistics, as its scans will be; leave it off"
+    with joined(machine) as (machine, ranks):
+        task = Decomposition(corpus, split, settings, machine, ranks)
+        return loop.train(
+            task, network, record, schedule, machine, out, ranks=ranks, resume=resume, report=report, say=say
         )
-    return lambda index: standardise(given(index))
 
 
-def recombined(corpus: Corpus, split: Split, settings: Pretrain) -> Callable[[int], Sample]:
-    """Return a function that reads sample `step` of an endless stream: training tumours in training sources."""
+def recombined(corpus: Corpus, split: Split, settings: Pretrain) -> Recombine:
+    """Return an endless stream of samples: training tumours in training sources."""
     names = [str(source["name"]) for source in corpus.sources]
     sources = [position for position, name in enumerate(names) if name not in split.held_out]
-    stream = Recombine(corpus, settings.schedule.seed, tumours=split.training, sources=sources)
-    return reader(corpus, settings.standardise, stream.__getitem__)
+    return Recombine(corpus, settings.schedule.seed, tumours=split.training, sources=sources)
 
 
 def describe(corpus: Corpus, split: Split) -> dict[str, Any]:
