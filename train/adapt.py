@@ -233,7 +233,7 @@ def adapt(
         **described,
         threshold=start.record.threshold,
     )
-    with joined(hardware.of(schedule)) as (machine, ranks):
+    with joined(hardware.of(schedule, corpus.size)) as (machine, ranks):
         sure = None
         if settings.self_training:
             sure = sure_voxels(network, machine, scans, settings.confidence)

@@ -108,7 +108,7 @@ class Supervised:
 
     def loss(self, output: torch.Tensor, batch: Annotated) -> dict[str, torch.Tensor]:
         """Soft Dice loss of the mask channel; the other channels are not trained."""
-        return {"total": dice_loss(split_layers(output).logits, batch.mask)}
+        return supervised_loss(output, batch)
 
     def validate(self, network: nn.Module, machine: hardware.Hardware) -> dict[str, float]:
         """Soft Dice loss and Dice at probability 0.5 on the steering cases, in the network's cube."""
@@ -135,6 +135,11 @@ class Supervised:
         with torch.no_grad(), machine.autocast():
             output = network(batch.composite)
         return split_layers(output).logits, batch
+
+
+def supervised_loss(output: torch.Tensor, batch: Annotated) -> dict[str, torch.Tensor]:
+    """Soft Dice loss of the mask channel (Eq. 8); the other channels are not trained."""
+    return {"total": dice_loss(split_layers(output).logits, batch.mask)}
 
 
 def batch_of(scans: list[RealScan], mirrored: list[tuple[int, ...]]) -> Annotated:
@@ -210,7 +215,7 @@ def finetune(
         threshold=None if start is None else start.record.threshold,
     )
     training, validation = ([by_name[name] for name in names] for names in (folds.training, folds.validation))
-    with joined(hardware.of(schedule)) as (machine, ranks):
+    with joined(hardware.of(schedule, size)) as (machine, ranks):
         task = Supervised(training, validation, settings, ranks)
         outcome = loop.train(
             task, network, record, schedule, machine, out, ranks=ranks, resume=resume, report=report, say=say

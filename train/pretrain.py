@@ -143,7 +143,7 @@ def pretrain(
     schedule = settings.schedule
     split = split_by_source(corpus, settings.validation_sources, schedule.seed, settings.validation_samples)
     say(f"{len(split.training)} training and {len(split.validation)} validation samples: {split.note}")
-    machine = hardware.of(schedule)
+    machine = hardware.of(schedule, corpus.size)
     interrupted = load_last(out) if resume else None
     if interrupted is None:
         rule = corpus_threshold(corpus, split)

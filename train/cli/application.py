@@ -27,7 +27,7 @@ RecombineOption = Annotated[
 DatasetOption = Annotated[str, typer.Option("--dataset", help="A dataset of the catalog.")]
 RunOption = Annotated[Path, typer.Option("--out", help="Run folder, e.g. runs/first.")]
 StepsOption = Annotated[int | None, typer.Option(help="Steps in all (pretrain 100000, adapt 2000, finetune 5000).")]
-BatchOption = Annotated[int | None, typer.Option(help="Scans a step (2).")]
+BatchOption = Annotated[int | None, typer.Option(help="Scans a step, of each process (2).")]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of weights and order (0).")]
 RateOption = Annotated[float | None, typer.Option(help="Learning rate of Adam (pretrain 1e-3, else 1e-4).")]
 EveryOption = Annotated[
