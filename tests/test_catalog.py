@@ -59,10 +59,11 @@ def test_every_dataset_of_the_paper_is_named():
     catalog = load_catalog(CATALOGS[0])
     roles = {name: dataset.role for name, dataset in catalog.datasets.items()}
     normals = ["OASIS", "BTCV", "CHAOS", "KiTS", "Pancreas-CT", "MSD-Pancreas", "MSD-Spleen"]
-    assert roles == dict.fromkeys(normals, "normal") | {"BraTS2018": "tumour", "LiTS2017": "tumour"}
+    assert roles == dict.fromkeys(normals, "normal") | dict.fromkeys(["BraTS2018", "BraTS2018-4", "LiTS2017"], "tumour")
     assert {name for name, dataset in catalog.datasets.items() if dataset.region == "brain-flair"} == {
         "OASIS",
         "BraTS2018",
+        "BraTS2018-4",
     }
 
 
@@ -73,6 +74,7 @@ def test_official_layouts_are_found(tmp_path, monkeypatch):
         "KiTS": ["case_00000/imaging.nii.gz", "case_00000/segmentation.nii.gz", "liver/case_00000.nii.gz"],
         "MSD-Spleen": ["imagesTr/spleen_2.nii.gz", "imagesTr/._spleen_2.nii.gz", "liver/spleen_2.nii.gz"],
         "BraTS2018": ["HGG/Brats18_A_1/Brats18_A_1_flair.nii.gz", "HGG/Brats18_A_1/Brats18_A_1_seg.nii.gz"],
+        "BraTS2018-4": [f"LGG/Brats18_B_1/Brats18_B_1_{x}.nii.gz" for x in ("flair", "t1", "t1ce", "t2", "seg")],
         "LiTS2017": ["Training Batch 1/volume-7.nii", "Training Batch 1/segmentation-7.nii"],
     }
     catalog = load_catalog(CATALOGS[0])
