@@ -43,7 +43,7 @@ def test_a_fold_that_is_not_there_is_refused():
 
 def test_scan_and_mask_are_mirrored_together():
     volume = np.random.default_rng(0).normal(size=(4, 4, 4)).astype(np.float32)
-    batch = batch_of([RealScan("a", volume, volume > 0)] * 2, [(0, 2), ()])
+    batch = batch_of([RealScan("a", volume[None], volume > 0)] * 2, [(0, 2), ()])
     assert torch.equal(batch.composite > 0, batch.mask > 0)
     np.testing.assert_array_equal(batch.composite[0, 0].numpy(), volume[::-1, :, ::-1])
     np.testing.assert_array_equal(batch.composite[1, 0].numpy(), volume)
@@ -51,7 +51,7 @@ def test_scan_and_mask_are_mirrored_together():
 
 def test_mirrors_depend_on_the_step_alone():
     volume = np.random.default_rng(0).normal(size=(4, 4, 4)).astype(np.float32)
-    task = Supervised([RealScan("a", volume, volume > 0)], [], Finetune())
+    task = Supervised([RealScan("a", volume[None], volume > 0)], [], Finetune())
     first, again = list(task.batches(range(6))), list(task.batches(range(3, 6)))
     assert all(torch.equal(a.composite, b.composite) for a, b in zip(first[3:], again, strict=True))
     assert len({tuple(batch.composite.flatten().tolist()) for batch in first}) > 2
