@@ -235,12 +235,15 @@ def _collect(
                 f"datasets {first} and {name} are of different regions ({', '.join(told)}); "
                 "prepare them into two stores"
             )
-        found = find_cases(dataset, name)
+        (chosen,) = dataset.modalities
+        found = find_cases(catalog.dataset(name), name)
         if not found:
-            patterns = " or ".join(dataset.images(dataset.modalities[0]))
+            patterns = " or ".join(dataset.images(chosen))
             reason = dataset.status() or f"no file under {dataset.root} matches {patterns}"
             raise CatalogError(f"dataset {name} is not there: {reason}; how to get it: {dataset.obtain}")
-        cases += found
+        # Who lacks a modality is left out of the corpora of all, so that those of one dataset hold the same scans.
+        position = catalog.dataset(name).modalities.index(chosen)
+        cases += [c if c.problem else dataclasses.replace(c, images=(c.images[position],)) for c in found]
     return regions[names[0]], datasets, [_absolute(case) for case in cases]
 
 
