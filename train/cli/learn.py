@@ -180,6 +180,10 @@ def finetune(
     folds: Annotated[int | None, typer.Option(help="Parts the cases are split into (3).")] = None,
     fold: Annotated[int | None, typer.Option(help="The part kept for evaluation (0).")] = None,
     fraction: Annotated[float | None, typer.Option(help="Share of the training cases used (1).")] = None,
+    modalities: Annotated[
+        str | None,
+        typer.Option(help="Of the dataset, e.g. FLAIR,T1; else the checkpoint's, or from scratch all of them."),
+    ] = None,
     steps: StepsOption = None,
     batch: BatchOption = None,
     seed: SeedOption = None,
@@ -209,7 +213,18 @@ def finetune(
     settings = validated(Finetune, values, "train finetune")
     start = None if init == "scratch" else Path(init)
     with Steps(settings.schedule.steps) as shown:
-        outcome = run(start, catalog, dataset, out_folder, settings, size=size, resume=resume, report=shown, say=say)
+        outcome = run(
+            start,
+            catalog,
+            dataset,
+            out_folder,
+            settings,
+            size=size,
+            modalities=[name.strip() for name in modalities.split(",")] if modalities else (),
+            resume=resume,
+            report=shown,
+            say=say,
+        )
     _finish(outcome, out_folder, f"train evaluate --checkpoint {{best}} --dataset {dataset} --out out")
 
 
