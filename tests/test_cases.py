@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from two_modalities import channel, write_pair, write_pairs_catalog
+from modality_pairs import channel, write_pair, write_pairs_catalog
 
 from scans.errors import CatalogError, ScanError
 from scans.region import Region

@@ -2,9 +2,9 @@ import csv
 import json
 
 import pytest
+from modality_pairs import save_looking_at, write_pair, write_pairs_catalog
 from real_scans import write_case, write_catalog
 from tiny_checkpoint import save_bright
-from two_modalities import save_looking_at, write_pair, write_pairs_catalog
 from typer.testing import CliRunner
 
 from scans.errors import CatalogError

@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from modality_pairs import channel, save_looking_at, write_pair, write_pairs_catalog
 from real_scans import write_case, write_catalog
 from tiny_checkpoint import save_bright
-from two_modalities import channel, save_looking_at, write_pair, write_pairs_catalog
 from typer.testing import CliRunner
 
 from scans.errors import CatalogError, CheckpointError
