@@ -79,7 +79,7 @@ def heads(tmp_path_factory):
 
 def test_encoder_comes_from_pretraining_and_the_record_says_what_was_seen(heads, tmp_path):
     init = save_bright(tmp_path / "best.safetensors", size=16)
-    schedule = Schedule(steps=1, learning_rate=1e-12, checkpoint_every=1, device="cpu")
+    schedule = Schedule(steps=1, learning_rate=1e-12, checkpoint_every=1, device="cpu", precision="fp32")
     outcome = finetune(init, heads, "heads", tmp_path / "run", Finetune(schedule=schedule))
     assert outcome.step == 1
     before, after = load_checkpoint(init), load_checkpoint(tmp_path / "run" / "last.safetensors")
