@@ -14,6 +14,7 @@ class TinyCorpus:
         self.content_hash = f"tiny-{size}-{samples}-{sources}"
         self.statistics = None
         self.region = {"name": "brain", "modality": "FLAIR"}
+        self.channels = [{"region": self.region, "statistics": None}]
         self.sources = [
             {"name": f"set--{n}", "dataset": "set", "licence": "CC0", "terms": "none", "spacing_mm": [2, 2, 2]}
             for n in range(sources)

@@ -16,13 +16,13 @@ import torch
 from torch import nn
 
 from scans.errors import CheckpointError
-from scans.normalisation import Statistics
-from scans.region import Region
 from synth.corpus import Corpus
 from train import hardware, loop
 from train.batch import Batch
 from train.cases import RealScan, dataset_cases, prepare_cases
+from train.channels import recorded_channels
 from train.checkpoint import Record, load_checkpoint, restore_network
+from train.corpora import Corpora, open_corpus
 from train.losses import composition_loss, decomposition_loss, pseudo_label_loss
 from train.order import Endless, positions
 from train.pretrain import Decomposition, describe
@@ -78,7 +78,7 @@ class Adaptation:
 
     def __init__(
         self,
-        corpus: Corpus,
+        corpus: Corpus | Corpora,
         split: Split,
         scans: list[RealScan],
         settings: Adapt,
@@ -108,7 +108,7 @@ class Adaptation:
         synthetic = self.synthetic.batches(steps) if self.synthetic_count else None
         for step in steps:
             chosen = self.chosen(step)
-            real = torch.from_numpy(np.stack([channels(self.scans[i]) for i in chosen]))
+            real = torch.from_numpy(np.stack([self.scans[i].intensity for i in chosen]))
             real = real.pin_memory() if self.pinned else real
             sure = None if self.sure is None else torch.from_numpy(np.stack([self.sure[i] for i in chosen])[:, None])
             yield Mixed(None if synthetic is None else next(synthetic), real, sure)
@@ -165,7 +165,7 @@ def sure_voxels(
     found = []
     for scan in scans:
         with torch.no_grad(), machine.autocast():
-            output = network(torch.from_numpy(channels(scan))[None].to(machine.device))
+            output = network(torch.from_numpy(scan.intensity)[None].to(machine.device))
         probability = split_layers(output).logits.sigmoid()[0, 0].cpu().numpy()
         sure = np.full(probability.shape, 2, np.uint8)
         sure[probability <= 1 - confidence] = 0
@@ -176,14 +176,9 @@ def sure_voxels(
     return found
 
 
-def channels(scan: RealScan) -> np.ndarray:
-    """Return a scan's intensities as (C, z, y, x)."""
-    return scan.intensity.reshape(-1, *scan.intensity.shape[-3:])
-
-
 def adapt(
     checkpoint: Path,
-    corpus_path: str | Path,
+    corpus_path: str | Path | Sequence[str | Path],
     catalog: Path,
     dataset_name: str,
     out: Path,
@@ -203,16 +198,17 @@ def adapt(
     """
     check_run_folder(out, resume)
     start = load_checkpoint(checkpoint)
-    corpus = Corpus(corpus_path, cache=cache)
-    if (start.record.size, start.record.statistics) != (corpus.size, corpus.statistics):
+    corpus = open_corpus(corpus_path, cache)
+    seen = [channel["statistics"] for channel in start.record.channels]
+    if (start.record.size, seen) != (corpus.size, [channel["statistics"] for channel in corpus.channels]):
         raise CheckpointError(
-            f"{checkpoint}: was trained on cubes of {start.record.size} voxels with other statistics than "
-            f"{corpus_path}; adapt with the corpus it was pretrained on"
+            f"{checkpoint}: was trained on cubes of {start.record.size} voxels with other modalities or statistics "
+            f"than {corpus.where}; adapt with the corpus it was pretrained on"
         )
-    region = recorded(Region, start.record.region, str(checkpoint))
-    dataset, _, cases = dataset_cases(catalog, dataset_name, region)
-    statistics = None if corpus.statistics is None else Statistics(**corpus.statistics)
-    scans = prepare_cases(cases, dataset, region, corpus.size, statistics, annotated=False, told=say)
+    known = recorded_channels(start.record, str(checkpoint))
+    regions, statistics = [channel.region for channel in known], [channel.statistics for channel in known]
+    dataset, cases = dataset_cases(catalog, dataset_name, regions)
+    scans = prepare_cases(cases, dataset, regions, corpus.size, statistics, annotated=False, told=say)
     say(f"{len(scans)} of {len(cases)} scans of {dataset_name}, without their annotations")
     schedule = settings.schedule
     # What pretraining held out stays held out: a source it was trained on would flatter the validation.

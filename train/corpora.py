@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from scans.errors import StoreError
-from synth.corpus import Corpus, Recombine, Sample
+from synth.corpus import Corpus, Recombination, Recombine, Sample
 from train.alignment import check_aligned
 
 
@@ -67,6 +67,16 @@ class Corpora:
         return [{"region": corpus.region, "statistics": corpus.statistics} for corpus in self.each]
 
     @property
+    def where(self) -> str:
+        """Path or URL of each."""
+        return ", ".join(corpus.where for corpus in self.each)
+
+    @property
+    def shards(self) -> np.ndarray:
+        """The shard of each sample, shape (N,)."""
+        return self.first.shards
+
+    @property
     def size(self) -> int:
         """Voxels along each side."""
         return self.first.size
@@ -110,6 +120,10 @@ class Corpora:
     def content_hash(self) -> str:
         """SHA-256 over the content of each, in their order."""
         return hashlib.sha256("".join(corpus.content_hash for corpus in self.each).encode()).hexdigest()
+
+    def recipe(self, index: int) -> dict[str, float]:
+        """Return every random choice behind sample `index`, of the first modality: the others differ in contrast."""
+        return self.first.recipe(index)
 
     def spacing_mm(self, index: int) -> tuple[float, float, float]:
         """Voxel spacing (z, y, x) in mm of the normal of sample `index`."""
@@ -173,6 +187,10 @@ class Recombined:
         self.each = tuple(Recombine(corpus, seed, tumours=tumours, sources=sources) for corpus in corpora.each)
         self._size = corpora.size
 
+    def draw(self, step: int) -> Recombination:
+        """Draw what makes sample `step`, of the first modality: the others differ in contrast."""
+        return self.each[0].draw(step)
+
     def __getitem__(self, step: int) -> Sample:
         """Return sample `step`, 0 or more, float32; see `Corpora.read`."""
         return self.read(step, empty_sample(len(self.each), self._size))
@@ -180,6 +198,18 @@ class Recombined:
     def read(self, step: int, out: Sample) -> Sample:
         """Write sample `step` into arrays that are there; parameters and errors as of `Corpora.read`."""
         return _together(self.each, step, out)
+
+
+def open_corpus(paths: str | Path | Sequence[str | Path], cache: Path | None = None) -> Corpus | Corpora:
+    """Open a corpus of one modality, or aligned corpora of several.
+
+    Raises
+    ------
+    StoreError
+        As of :class:`Corpora`.
+    """
+    each = [paths] if isinstance(paths, str | Path) else list(paths)
+    return Corpus(each[0], cache=cache) if len(each) == 1 else Corpora(each, cache)
 
 
 def empty_sample(channels: int, size: int, dtype: type = np.float32) -> Sample:

@@ -1,6 +1,6 @@
 """Pretraining: learn from artificial tumours to take a scan apart into its layers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from train import hardware, loop
 from train.baseline import Threshold, choose_threshold
 from train.batch import Batch
 from train.checkpoint import Record, load_last
+from train.corpora import Corpora, Recombined, open_corpus
 from train.crops import CropFeed
 from train.feed import Feed
 from train.losses import decomposition_loss
@@ -34,7 +35,7 @@ class Decomposition:
 
     Parameters
     ----------
-    corpus : Corpus
+    corpus : Corpus or Corpora
     split : Split
     settings : Pretrain
     machine : Hardware
@@ -45,13 +46,13 @@ class Decomposition:
 
     def __init__(
         self,
-        corpus: Corpus,
+        corpus: Corpus | Corpora,
         split: Split,
         settings: Pretrain,
         machine: hardware.Hardware = hardware.PLAIN,
         ranks: Ranks = ALONE,
     ) -> None:
-        if settings.standardise and corpus.statistics is not None:
+        if settings.standardise and any(channel["statistics"] is not None for channel in corpus.channels):
             raise SettingsError(
                 "--standardise: this corpus is normalised by common statistics, as its scans will be; leave it off"
             )
@@ -63,15 +64,10 @@ class Decomposition:
 
     def _feed(self, machine: hardware.Hardware) -> Feed | CropFeed:
         schedule, corpus, threads = self.settings.schedule, self.corpus, self.settings.schedule.loader_threads
-        if machine.device.type == "cuda" and corpus.layout == "layered":
-            return CropFeed(self._tumour, corpus.source, corpus.size, threads, machine.device)
+        if machine.device.type == "cuda" and isinstance(corpus, Corpus) and corpus.layout == "layered":
+            return CropFeed(crops(corpus, self.stream), corpus.source, corpus.size, threads, machine.device)
         read = corpus.read if self.stream is None else self.stream.read
-        return Feed(read, corpus.size, 1, schedule.batch, threads, machine.device)
-
-    def _tumour(self, number: int) -> tuple[int, Tumour]:
-        if self.stream is not None:
-            return self.stream.tumour(number)
-        return int(self.corpus.normal[number]), self.corpus.tumour(number)
+        return Feed(read, corpus.size, len(corpus.channels), schedule.batch, threads, machine.device)
 
     def numbers(self, step: int) -> list[int]:
         """Return the samples of this process at a step: numbers of the corpus, or of the recombined stream."""
@@ -106,7 +102,7 @@ class Decomposition:
 
 
 def pretrain(
-    corpus_path: str | Path,
+    corpus_path: str | Path | Sequence[str | Path],
     out: Path,
     settings: Pretrain,
     *,
@@ -119,8 +115,8 @@ def pretrain(
 
     Parameters
     ----------
-    corpus_path : str or Path
-        A folder or a URL.
+    corpus_path : str, Path, or sequence of them
+        A folder or a URL; of several modalities, one for each: see `train.corpora.Corpora`.
     out : Path
         Run folder.
     settings : Pretrain
@@ -138,8 +134,10 @@ def pretrain(
     Outcome
     """
     check_run_folder(out, resume)
-    corpus = Corpus(corpus_path, cache=cache)
+    corpus = open_corpus(corpus_path, cache)
     check_size(corpus.size)
+    network_settings = settings.network.model_copy(update={"in_channels": len(corpus.channels)})
+    settings = settings.model_copy(update={"network": network_settings})
     schedule = settings.schedule
     split = split_by_source(corpus, settings.validation_sources, schedule.seed, settings.validation_samples)
     say(f"{len(split.training)} training and {len(split.validation)} validation samples: {split.note}")
@@ -172,18 +170,28 @@ def pretrain(
         )
 
 
-def recombined(corpus: Corpus, split: Split, settings: Pretrain) -> Recombine:
+def recombined(corpus: Corpus | Corpora, split: Split, settings: Pretrain) -> Recombine | Recombined:
     """Return an endless stream of samples: training tumours in training sources."""
     names = [str(source["name"]) for source in corpus.sources]
     sources = [position for position, name in enumerate(names) if name not in split.held_out]
-    return Recombine(corpus, settings.schedule.seed, tumours=split.training, sources=sources)
+    seed = settings.schedule.seed
+    if isinstance(corpus, Corpora):
+        return corpus.recombined(seed, tumours=split.training, sources=sources)
+    return Recombine(corpus, seed, tumours=split.training, sources=sources)
 
 
-def describe(corpus: Corpus, split: Split) -> dict[str, Any]:
+def crops(corpus: Corpus, stream: Recombine | Recombined | None) -> Callable[[int], tuple[int, Tumour]]:
+    """Return a function that gives the position of a sample's normal, and its tumour."""
+    if isinstance(stream, Recombine):
+        return stream.tumour
+    return lambda number: (int(corpus.normal[number]), corpus.tumour(number))
+
+
+def describe(corpus: Corpus | Corpora, split: Split) -> dict[str, Any]:
     """Return what a record says of a corpus: region, size, statistics and data."""
     kept = ("name", "dataset", "licence", "terms", "citation", "redistribute_derived")
     return {
-        "channels": [{"region": corpus.region, "statistics": corpus.statistics}],
+        "channels": corpus.channels,
         "size": corpus.size,
         "data": {
             "corpus": corpus.content_hash,
@@ -196,8 +204,9 @@ def describe(corpus: Corpus, split: Split) -> dict[str, Any]:
     }
 
 
-def corpus_threshold(corpus: Corpus, split: Split) -> Threshold:
-    """Choose the threshold row on training composites, evenly spread over the corpus."""
+def corpus_threshold(corpus: Corpus | Corpora, split: Split) -> Threshold:
+    """Choose the threshold row on training composites of the first modality, evenly spread over the corpus."""
+    corpus = corpus.first if isinstance(corpus, Corpora) else corpus
     spread = np.linspace(0, len(split.training) - 1, min(BASELINE_SAMPLES, len(split.training)))
     numbers = [int(split.training[int(i)]) for i in spread]
     return choose_threshold([corpus[n] for n in numbers], [corpus.spacing_mm(n) for n in numbers])

@@ -9,6 +9,7 @@ from torch import nn
 
 from synth.corpus import Corpus
 from train.batch import Batch
+from train.corpora import Corpora
 from train.feed import Feed
 from train.hardware import Hardware
 from train.losses import decomposition_loss
@@ -24,7 +25,7 @@ class SyntheticValidation:
 
     Parameters
     ----------
-    corpus : Corpus
+    corpus : Corpus or Corpora
     numbers : ndarray of int
         The held-out samples.
     settings : Pretrain or Adapt
@@ -32,12 +33,16 @@ class SyntheticValidation:
     machine : Hardware
     """
 
-    def __init__(self, corpus: Corpus, numbers: np.ndarray, settings: Pretrain | Adapt, machine: Hardware) -> None:
+    def __init__(
+        self, corpus: Corpus | Corpora, numbers: np.ndarray, settings: Pretrain | Adapt, machine: Hardware
+    ) -> None:
         schedule = settings.schedule
         self.weights, self.standardise = settings.loss, settings.standardise
         self.batches = [numbers[i : i + schedule.batch].tolist() for i in range(0, len(numbers), schedule.batch)]
         self.pictured = numbers[:PICTURED].tolist()
-        self.feed = Feed(corpus.read, corpus.size, 1, schedule.batch, schedule.loader_threads, machine.device)
+        self.feed = Feed(
+            corpus.read, corpus.size, len(corpus.channels), schedule.batch, schedule.loader_threads, machine.device
+        )
 
     def _seen(self, wanted: Iterable[list[int]]) -> Iterator[Batch]:
         batches = self.feed.batches(wanted)

@@ -19,7 +19,10 @@ app = command_line(
 DEFAULT_CATALOG = Path("data_catalog.yaml")
 CatalogOption = Annotated[Path, typer.Option("--catalog", help="The catalog of datasets and regions.")]
 CheckpointOption = Annotated[Path, typer.Option("--checkpoint", help="A .safetensors file made by train.")]
-CorpusOption = Annotated[str, typer.Option("--corpus", help="A corpus made by synth generate: a folder or a URL.")]
+CorpusOption = Annotated[
+    list[str],
+    typer.Option("--corpus", help="A corpus made by synth generate: a folder or a URL. Repeat it, one a modality."),
+]
 CacheOption = Annotated[Path | None, typer.Option(help="Folder that keeps what is read from a URL.")]
 RecombineOption = Annotated[
     bool, typer.Option(help="Never the same sample twice: tumours and sources of the corpus in new pairs and places.")
