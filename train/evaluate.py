@@ -162,22 +162,23 @@ def evaluate_case(model: Model, case: Case, dataset: Dataset, masks: Path) -> Ca
         raise ScanError(f"{case.image}: has no label file to score against; see the layout in the catalog")
     truth = scan.label.array != 0
     spacing = scan.volume.spacing_mm
-    prepared = prepare_for(model, scan.volume, scan.roi, str(case.image))
-    found = decompose(model, prepared)
+    modalities = prepare_for(model, [scan.volume], scan.roi, str(case.image))
+    prepared = modalities[0]
+    found = decompose(model, modalities)
     mask = to_scan(found.probability, prepared)
     write_volume(mask, masks / f"{case.name.replace('/', '_')}_mask.nii.gz")
     cube_spacing = prepared.frame.spacing_mm
     rule = None if model.record.threshold is None else Threshold(**model.record.threshold)
-    beyond = None if rule is None else rule(found.scan, prepared.roi, cube_spacing)
+    beyond = None if rule is None else rule(found.scan[0], prepared.roi, cube_spacing)
     reference = None if beyond is None else score(to_scan(beyond, prepared).array, truth, spacing)
     inside = found.probability >= 0.5
     layered = model.record.stage != "finetune"
     label = scan.label.with_array(truth.astype(np.float32))
     views = Views(
         case.name,
-        found.scan,
-        found.normal if layered else None,
-        np.where(inside, found.texture, 0) if layered else None,
+        found.scan[0],
+        found.normal[0] if layered else None,
+        np.where(inside, found.texture[0], 0) if layered else None,
         inside,
         to_frame(label, prepared.frame) >= 0.5,
         cube_spacing,
