@@ -181,7 +181,7 @@ def coverage(frame: Frame, mask: np.ndarray) -> float:
     mask : ndarray of bool, shape (z, y, x), the scan's grid
         Not empty.
     """
-    faces = np.array([[-0.5, -0.5, -0.5, 1.0], [*(n - 0.5 for n in frame.network.shape), 1.0]])
+    faces = np.array([[-0.5, -0.5, -0.5, 1.0], [*(n - 0.5 for n in frame.network.shape[::-1]), 1.0]])
     ends = (faces @ frame.network.affine.T @ np.linalg.inv(frame.scan.affine).T)[:, :3]
     low = np.maximum(np.ceil(ends.min(axis=0) - 1e-6), 0).astype(int)
     high = np.maximum(np.floor(ends.max(axis=0) + 1e-6), -1).astype(int) + 1

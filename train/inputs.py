@@ -113,7 +113,7 @@ def find_inputs(
 
 def stem(path: Path) -> str:
     """Return a scan's name without the suffix of its format; of a DICOM folder its name."""
-    name = path.resolve().name
+    name = path.absolute().name if path.name not in ("", "..") else path.resolve().name  # a link keeps its own name
     suffix = next((s for s in READ_SUFFIXES if name.lower().endswith(s)), "")
     return name[: len(name) - len(suffix)]
 
