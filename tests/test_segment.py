@@ -407,6 +407,7 @@ def test_a_mask_of_another_network_or_other_options_is_neither_used_nor_replaced
     (second,) = segment(checkpoint, [scan], out, overwrite=True)
     assert not second.kept
     assert summary(out)["a_flair"]["checkpoint"] not in before[1].decode()
+    assert segment(checkpoint, [scan], out, overwrite=True)[0].kept, "so that a stopped run goes on"
 
 
 def test_a_mask_of_another_scan_is_neither_used_nor_replaced(small, tmp_path):

@@ -56,7 +56,7 @@ def segment(
     """Write ``OUT/CASE_mask.nii.gz`` for each scan and ``OUT/summary.csv``; one bad scan does not stop the rest.
 
     A mask that the same network made of the same scan with the same options is kept. One that was made otherwise, or
-    by somebody else, is not touched unless `overwrite`.
+    by somebody else, is replaced if `overwrite` says so, else not touched.
 
     Parameters
     ----------
@@ -125,13 +125,12 @@ def _segment_into(
         digest = ""  # reading the scan says what is wrong with it
     mask = targets["mask"]
     row = rows.get(one.case)
-    if row and row.mask and mask.exists() and not overwrite:
-        if row.scan_sha256 == digest:
+    if row and row.mask and mask.exists():
+        if row.made_by(made_by) and row.scan_sha256 == digest and out / row.mask == mask:
             return Segmented(one.name, mask, float(row.volume_ml), note=row.note, kept=True)
-        return Segmented(
-            one.name,
-            problem=f"{mask} is there already, made of another scan or ROI mask; choose another --out, or --overwrite",
-        )
+        if not overwrite:
+            other = f"{mask} is there already, made of another scan or ROI mask"
+            return Segmented(one.name, problem=f"{other}; choose another --out, or add --overwrite")
     start = Row(one.case, one.name, checkpoint=made_by.checkpoint, options=made_by.options, scan_sha256=digest)
 
     def write(**known: str) -> None:

@@ -76,7 +76,7 @@ def segment(
     ] = False,
     format_: Annotated[str, typer.Option("--format", help="nii.gz, nii, nrrd or mha.")] = "nii.gz",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace results in --out, whatever they were made by.")
+        bool, typer.Option("--overwrite", help="Replace results in --out that something else made.")
     ] = False,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
@@ -107,6 +107,7 @@ def segment(
         TimeRemainingColumn(),
         console=err,
         disable=not err.is_terminal,
+        redirect_stdout=out.is_terminal,  # a file gets its lines, whatever the terminal shows
         transient=True,
     )
     task = bar.add_task("scans", total=None)
