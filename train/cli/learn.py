@@ -1,20 +1,9 @@
 """Commands that train a network: ``pretrain``, ``adapt``, ``finetune``."""
 
-from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from scans.terminal import err, out
 from train.cli.application import (
@@ -42,6 +31,7 @@ from train.cli.application import (
     given,
     say,
 )
+from train.progress import Steps
 from train.settings import Adapt, Finetune, Loss, Pretrain, Schedule, parse_weights, validated
 
 if TYPE_CHECKING:
@@ -92,7 +82,7 @@ def pretrain(
         recombine=recombine,
     )
     settings = validated(Pretrain, values, "train pretrain")
-    with Steps(settings.schedule.steps) as shown:
+    with Steps(settings.schedule.steps, settings.schedule.batch) as shown:
         outcome = run(corpus, out_folder, settings, cache=cache, resume=resume, report=shown, say=say)
     _finish(outcome, out_folder, "train evaluate --checkpoint {best} --dataset NAME --out out")
 
@@ -133,7 +123,7 @@ def adapt(
         validation_sources=validation_sources,
     )
     settings = validated(Adapt, values, "train adapt")
-    with Steps(settings.schedule.steps) as shown:
+    with Steps(settings.schedule.steps, settings.schedule.batch) as shown:
         outcome = run(
             checkpoint,
             corpus,
@@ -186,43 +176,9 @@ def finetune(
     )
     settings = validated(Finetune, values, "train finetune")
     start = None if init == "scratch" else Path(init)
-    with Steps(settings.schedule.steps) as shown:
+    with Steps(settings.schedule.steps, settings.schedule.batch) as shown:
         outcome = run(start, catalog, dataset, out_folder, settings, size=size, resume=resume, report=shown, say=say)
     _finish(outcome, out_folder, f"train evaluate --checkpoint {{best}} --dataset {dataset} --out out")
-
-
-class Steps(AbstractContextManager["Steps"]):
-    """A progress bar over training steps; validations leave a line."""
-
-    def __init__(self, total: int) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=err,
-            disable=not err.is_terminal,
-        )
-        self._task: TaskID = self._bar.add_task("training", total=total)
-
-    def __enter__(self) -> "Steps":
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def __call__(self, step: int, shown: dict[str, float]) -> None:
-        """Show progress, for ``train.loop``."""
-        if "total" in shown:
-            self._bar.update(self._task, completed=step, description=f"loss {shown['total']:.3f}")
-        if "validation_loss" in shown:
-            out.print(
-                f"step {step}: validation loss {shown['validation_loss']:.3f}, Dice {shown['validation_dice']:.3f}"
-            )
 
 
 def _schedule(
