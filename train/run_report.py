@@ -14,6 +14,7 @@ from train.pages import NORMS, write_page
 from train.progress import duration
 from train.run_history import Entry, Run, is_number, number, read_run
 from train.run_settings import tabulated
+from train.settings import Network
 
 STAGES = {
     "pretrain": ("Pretraining", "artificial tumours in healthy scans, nothing annotated by hand"),
@@ -85,7 +86,7 @@ def content(run: Run) -> dict[str, Any]:
         "record": record,
         "data": data(run),
         "width": network.get("width"),
-        "norm": NORMS.get(str(network.get("norm")), network.get("norm")),
+        "norm": NORMS.get(network.get("norm", Network().norm)),
         "machine": machine(run),
         "settings": tabulated(run.settings),
         "folder": shlex.quote(str(run.folder)),
