@@ -171,7 +171,7 @@ def test_a_running_training_is_told_from_one_that_was_killed(tmp_path):
         again.end(40, 15)
     _, text, _ = page_of(folder)
     assert "Stopped by SIGTERM at step 40 of 60" in text
-    assert "from step 20" in text
+    assert "continued at step 20" in text
 
 
 def test_a_training_that_failed_says_why(tmp_path):

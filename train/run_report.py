@@ -212,10 +212,15 @@ def data(run: Run) -> dict[str, Any]:
 
 def machine(run: Run) -> dict[str, Any]:
     """Return where the training ran and how fast."""
-    parts = [(entry["step"], entry["started_on"]) for entry in run.entries if entry.get("started_on")]
+    starts = {entry["step"]: str(entry["started_on"]) for entry in run.entries if entry.get("started_on")}
+    places: list[tuple[int, str]] = []
+    for step, place in starts.items():
+        if not places or places[-1][1] != place:
+            places.append((step, place))
     seconds = pace(run)
     return {
-        "parts": parts or [(0, run.settings.get("hardware", "unknown"))],
+        "places": places or [(0, run.settings.get("hardware", "unknown"))],
+        "continued": [f"{step:,}" for step in list(starts)[1:]],
         "seconds": f"{seconds:.3g}" if seconds else None,
         "samples": f"{run.batch / seconds:.3g}" if seconds else None,
         "spent": duration(_spent(run.trained)) if run.trained else None,
