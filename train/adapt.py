@@ -9,7 +9,7 @@ it gives a probability near 0 or 1 are taken for true, the others are left out.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ from train.run_folder import check_run_folder
 from train.settings import Adapt, Network, Pretrain, recorded
 from train.split import Split, split_by_source
 from train.unet import Layers, UNet, split_layers
+
+if TYPE_CHECKING:
+    from train.pictures import Views
 
 _REAL = 1  # added to the seed: real scans come in an order of their own
 LEAST_VOXELS = 8  # a scan with fewer sure tumour voxels teaches nothing about tumours: it is left out of self-training
@@ -126,9 +129,9 @@ class Adaptation:
         """Score on synthetic samples of held-out sources: there is no truth for real scans."""
         return self.synthetic.validate(network, machine)
 
-    def picture(self, network: nn.Module, machine: hardware.Hardware, path: Path) -> np.ndarray:
-        """Draw synthetic samples of held-out sources."""
-        return self.synthetic.picture(network, machine, path)
+    def views(self, network: nn.Module, machine: hardware.Hardware) -> "dict[str, list[Views]]":
+        """Return synthetic samples of held-out sources, to be drawn."""
+        return self.synthetic.views(network, machine)
 
 
 def mixed_loss(output: torch.Tensor, batch: Mixed, settings: Adapt) -> dict[str, torch.Tensor]:

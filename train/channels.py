@@ -46,13 +46,14 @@ def recorded_channels(record: Record, where: str) -> list[Channel]:
     CheckpointError
         If they do not fit this release.
     """
-    return [
-        Channel(
-            recorded(Region, channel["region"], where),
-            None if channel["statistics"] is None else Statistics(**channel["statistics"]),
-        )
-        for channel in record.channels
-    ]
+    return [recorded_channel(channel, where) for channel in record.channels]
+
+
+def recorded_channel(channel: dict[str, Any], where: str) -> Channel:
+    """Return one channel of a checkpoint, or of a corpus; errors as of `recorded_channels`."""
+    statistics = channel["statistics"]
+    region = recorded(Region, channel["region"], where)
+    return Channel(region, None if statistics is None else Statistics.from_json(statistics))
 
 
 def choose_channels(

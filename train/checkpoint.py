@@ -184,6 +184,24 @@ def load_checkpoint(path: Path, *, finite: bool = True) -> Checkpoint:
     return Checkpoint(record, network, optimiser)
 
 
+def load_record(path: Path) -> Record:
+    """Read what a checkpoint records, without its tensors: a few kilobytes of a file of many megabytes.
+
+    Raises
+    ------
+    CheckpointError
+        As of `load_checkpoint`, but for what only the tensors show.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no checkpoint here; make one with train pretrain --out {path.parent}")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            text = (file.metadata() or {}).get(_KEY)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged or not a safetensors file ({error})") from error
+    return _record(path, text)
+
+
 def _record(path: Path, text: str | None) -> Record:
     if text is None:
         raise CheckpointError(f"{path}: safetensors, but not a checkpoint made by train")

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from train.ranks import ALONE, Ranks, joined
 from train.run_folder import check_run_folder
 from train.settings import Finetune, Network, SettingsError, recorded
 from train.unet import POOLINGS, UNet, split_layers
+
+if TYPE_CHECKING:
+    from train.pictures import Views
 
 _FOLDS, _FLIPS = 2**64 - 2, 2**63  # streams of random bits beside the order of samples
 
@@ -124,16 +127,15 @@ class Supervised:
         overlap = float(np.mean(overlaps))
         return {"loss": float(np.mean(losses)), "dice": overlap, "score": overlap}
 
-    def picture(self, network: nn.Module, machine: hardware.Hardware, path: Path) -> np.ndarray:
-        """Draw the first steering cases; their layers are not trained and left empty."""
-        from train.pictures import Views, validation_picture
+    def views(self, network: nn.Module, machine: hardware.Hardware) -> "dict[str, list[Views]]":
+        """Return the first steering cases, to be drawn; their layers are not trained and left empty."""
+        from train.pictures import Views
 
         rows = []
         for scan in self.validation[:4]:
             logits, _ = self._logits(network, machine, scan)
-            found = (logits[0, 0] > 0).cpu().numpy()
-            rows.append(Views(scan.name, scan.intensity[0], None, None, found, scan.mask))
-        return validation_picture(rows, path)
+            rows.append(Views(scan.name, scan.intensity[0], None, None, (logits[0, 0] > 0).cpu().numpy(), scan.mask))
+        return {"validation": rows}
 
     def _logits(self, network: nn.Module, machine: hardware.Hardware, scan: RealScan) -> tuple[torch.Tensor, Annotated]:
         batch = batch_of([scan], [()]).to(machine.device)

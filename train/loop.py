@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -37,6 +36,9 @@ from train.hardware import Hardware
 from train.ranks import ALONE, Ranks
 from train.run_folder import RunFolder
 from train.settings import Schedule, SettingsError
+
+if TYPE_CHECKING:
+    from train.pictures import Views
 
 Report = Callable[[int, dict[str, float]], None]  # called every few steps with the step and what to show
 
@@ -73,8 +75,8 @@ class Task(Protocol):
         """Score a network in evaluation mode: ``loss`` steers the plateau rule, ``score`` (high is good) the best."""
         ...
 
-    def picture(self, network: nn.Module, hardware: Hardware, path: Path) -> np.ndarray | None:
-        """Draw a validation picture into `path`; return it as uint8 (height, width, 3)."""
+    def views(self, network: nn.Module, hardware: Hardware) -> "dict[str, list[Views]]":
+        """Return the rows of each validation picture, by its name; the network is in evaluation mode."""
         ...
 
 
@@ -169,8 +171,9 @@ def train(
     plateau = ReduceLROnPlateau(optimiser, factor=schedule.plateau_factor, patience=schedule.plateau_patience)
     rate, start, best = schedule.learning_rate, 0, {}
     together = schedule.batch * ranks.count
+    writes = RunFolder(folder, resume=resume, say=say) if ranks.first else nullcontext()
 
-    with RunFolder(folder, resume=resume) if ranks.first else nullcontext() as run, Interruption() as interruption:
+    with writes as run, Interruption() as interruption:
         if resume and (found := load_last(folder, say)) is not None:
             path, saved = found
             _check_resumable(path, saved, record, together)
@@ -224,11 +227,10 @@ def train(
                 if run is not None:
                     with torch.no_grad():
                         scores = task.validate(network, hardware)
-                        image = task.picture(network, hardware, run.pictures / f"validation-{step:07d}.png")
+                        views = task.views(network, hardware)
                     record = replace(record, validation={name: plain(value) for name, value in scores.items()})
                     run.write(step, {f"validation_{name}": value for name, value in record.validation.items()})
-                    if image is not None:
-                        run.picture(step, image)
+                    run.draw(step, views)
                     report(step, {f"validation_{name}": value for name, value in scores.items()})
                 optimiser.param_groups[0]["lr"] = rate
                 plateau.step(*ranks.from_first([scores["loss"]]))
@@ -242,6 +244,9 @@ def train(
                 state = {"best": best, "rate": rate, "samples_per_step": together, **_plateau_state(plateau)}
                 now = replace(record, step=step, progress=state)
                 _saved(partial(save_last, folder, now, network, optimiser), ends, say)
+                if ends:
+                    run.end(step, interruption.number if step < schedule.steps else 0)
+                run.report(now=ends)
             if ends:
                 break
     return Outcome(step, best, interruption.number if step < schedule.steps else 0)

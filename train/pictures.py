@@ -10,8 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from train.checkpoint import write_atomically
+
 TRUTH, PREDICTION, THRESHOLD = "#f0a202", "#25c5f5", "#d86cf0"  # distinct for colour-blind readers, on grey
 PLANES = ("axial", "coronal", "sagittal")  # fixed z, y, x
+_LABEL = 30  # letters of a name that fit beside a row; the end of a long one tells most
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,13 @@ def centre(views: Views) -> tuple[int, int, int]:
 def validation_picture(samples: Sequence[Views], path: Path) -> np.ndarray:
     """Draw input, predicted normal, predicted tumour, predicted mask and truth, one row a sample.
 
+    Parameters
+    ----------
+    samples : sequence of Views
+        Their names stand beside the rows.
+    path : Path
+        Written whole or not at all.
+
     Returns
     -------
     ndarray of uint8, shape (height, width, 3)
@@ -64,11 +74,14 @@ def validation_picture(samples: Sequence[Views], path: Path) -> np.ndarray:
         windows = [*_windows(views), (0.0, 1.0), (0.0, 1.0)]
         for axis, volume, window in zip(row, [*layers, *masks], windows, strict=True):
             _show(axis, _on_black(volume, views.scan, window)[plane], window, 1.0)
+        row[0].set_ylabel(views.name if len(views.name) <= _LABEL else f"…{views.name[1 - _LABEL :]}", fontsize=7)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=9)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    figure.savefig(path, metadata={"Software": ""})
+    png = io.BytesIO()
+    figure.savefig(png, format="png", metadata={"Software": ""})
+    write_atomically(path, png.getvalue())
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 

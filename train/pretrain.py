@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,11 +21,16 @@ from train.feed import Feed
 from train.losses import decomposition_loss
 from train.order import Endless, positions
 from train.ranks import ALONE, Ranks, joined
+from train.real_validation import RealValidation, find_real_cases
 from train.run_folder import check_run_folder
 from train.settings import Pretrain, SettingsError
 from train.split import Split, split_by_source
 from train.unet import POOLINGS, UNet, split_layers
 from train.validation import SyntheticValidation
+
+if TYPE_CHECKING:
+    from train.cases import RealScan
+    from train.pictures import Views
 
 BASELINE_SAMPLES = 24  # training composites the threshold row is chosen on
 
@@ -42,6 +47,8 @@ class Decomposition:
         On a GPU samples of a layered corpus are laid together there.
     ranks : Ranks
         The processes that share each step's samples.
+    real : sequence of RealScan
+        Annotated scans to be scored along the way.
     """
 
     def __init__(
@@ -51,6 +58,7 @@ class Decomposition:
         settings: Pretrain,
         machine: hardware.Hardware = hardware.PLAIN,
         ranks: Ranks = ALONE,
+        real: Sequence["RealScan"] = (),
     ) -> None:
         if settings.standardise and any(channel["statistics"] is not None for channel in corpus.channels):
             raise SettingsError(
@@ -60,6 +68,7 @@ class Decomposition:
         self.stream = recombined(corpus, split, settings) if settings.recombine else None
         self.order = Endless(corpus.shards[split.training], settings.schedule.seed)
         self.feed = self._feed(machine)
+        self.real = RealValidation(list(real), settings.schedule.batch) if real else None
         self.validation = SyntheticValidation(corpus, split.validation, settings, machine)
 
     def _feed(self, machine: hardware.Hardware) -> Feed | CropFeed:
@@ -93,12 +102,14 @@ class Decomposition:
         return decomposition_loss(split_layers(output), batch, self.settings.loss)
 
     def validate(self, network: nn.Module, machine: hardware.Hardware) -> dict[str, float]:
-        """Score on samples of held-out sources."""
-        return self.validation.scores(network, machine)
+        """Score on samples of held-out sources, and on real cases, which steer nothing."""
+        scores = self.validation.scores(network, machine)
+        return scores if self.real is None else {**scores, **self.real.scores(network, machine)}
 
-    def picture(self, network: nn.Module, machine: hardware.Hardware, path: Path) -> np.ndarray:
-        """Draw samples of held-out sources."""
-        return self.validation.picture(network, machine, path)
+    def views(self, network: nn.Module, machine: hardware.Hardware) -> "dict[str, list[Views]]":
+        """Return samples of held-out sources and real cases, to be drawn."""
+        views = {"validation": self.validation.views(network, machine)}
+        return views if self.real is None else {**views, "real": self.real.views(network, machine)}
 
 
 def pretrain(
@@ -107,6 +118,8 @@ def pretrain(
     settings: Pretrain,
     *,
     cache: Path | None = None,
+    catalog: Path | None = None,
+    real_cases: int = 4,
     resume: bool = False,
     report: loop.Report = lambda step, shown: None,
     say: Callable[[str], None] = lambda line: None,
@@ -122,6 +135,10 @@ def pretrain(
     settings : Pretrain
     cache : Path, optional
         Where to keep what is read from a URL.
+    catalog : Path, optional
+        Its annotated real cases of the corpus's region are scored at each validation; they steer nothing.
+    real_cases : int
+        How many at the most.
     resume : bool
         Continue from the last checkpoint in `out`, if there is one.
     report : callable
@@ -164,10 +181,21 @@ def pretrain(
         threshold=threshold,
     )
     with joined(machine) as (machine, ranks):
-        task = Decomposition(corpus, split, settings, machine, ranks)
+        real = shown_cases(corpus, catalog, real_cases, say) if ranks.first else []
+        task = Decomposition(corpus, split, settings, machine, ranks, real)
         return loop.train(
             task, network, record, schedule, machine, out, ranks=ranks, resume=resume, report=report, say=say
         )
+
+
+def shown_cases(
+    corpus: Corpus | Corpora, catalog: Path | None, most: int, say: Callable[[str], None]
+) -> "list[RealScan]":
+    """Return the catalog's annotated real cases that a training shows its scores on, and say which."""
+    real = find_real_cases(catalog, corpus.channels, corpus.size, most, say)
+    if real:
+        say(f"shown at each validation, steering nothing: {', '.join(scan.name for scan in real)}")
+    return real
 
 
 def recombined(corpus: Corpus | Corpora, split: Split, settings: Pretrain) -> Recombine | Recombined:

@@ -5,11 +5,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from train.checkpoint import write_atomically
 from train.evaluate import Evaluation
 from train.metrics import METRICS, Scores, summarise
+from train.pages import NORMS, write_page
 from train.pictures import PREDICTION, THRESHOLD, TRUTH
 
 HEADINGS = {
@@ -22,20 +20,11 @@ HEADINGS = {
 
 def write_report(evaluation: Evaluation, path: Path) -> None:
     """Write the report. Every value is escaped: file and case names are not to be trusted."""
-    environment = Environment(
-        loader=PackageLoader("train"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.get_template("report.html").render(**_content(evaluation))
-    write_atomically(path, page.encode())
+    write_page("report.html", path, _content(evaluation))
 
 
 def _content(evaluation: Evaluation) -> dict[str, Any]:
     record = evaluation.model.record
-    norm = (
-        "BatchNorm with running statistics, noisy at small batches"
-        if evaluation.model.network.settings.norm == "batch"
-        else "InstanceNorm, each scan by its own statistics"
-    )
     return {
         "dataset_name": evaluation.dataset_name,
         "dataset": evaluation.dataset,
@@ -60,7 +49,7 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
         "record": record,
         "modalities": [region.modality for region in evaluation.model.regions],
         "rule": record.threshold,
-        "norm": norm,
+        "norm": NORMS[evaluation.model.network.settings.norm],
         "sources": record.data.get("sources", []),
         "path": evaluation.model.path,
         "colours": {"truth": TRUTH, "prediction": PREDICTION, "threshold": THRESHOLD},

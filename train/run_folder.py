@@ -1,20 +1,29 @@
 """A run folder: what a training leaves on disk.
 
 ``settings.json``, ``log.jsonl`` (one line every few steps and at each validation), ``events/`` (TensorBoard),
-``pictures/validation-STEP.png``, ``last.safetensors`` and ``best.safetensors``.
+``pictures/validation-STEP.png``, ``last.safetensors`` and ``best.safetensors``. ``train report`` makes
+``report.html`` of it.
 """
 
 import fcntl
 import json
+import signal as signals
+import time
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-from torch.utils.tensorboard import SummaryWriter
 
-from scans.errors import CheckpointError
+from scans.errors import CheckpointError, UserError
 from train.checkpoint import LAST, PREVIOUS, write_atomically
+from train.events import Events
+from train.run_log import AppendedFile, Say, line, read_log, warn
+
+REPORT_SECONDS = 600.0  # between two reports of a training: each takes seconds
+
+if TYPE_CHECKING:
+    from train.pictures import Views
 
 
 def check_run_folder(path: Path, resume: bool) -> None:
@@ -29,6 +38,18 @@ def check_run_folder(path: Path, resume: bool) -> None:
         raise CheckpointError(f"{path}: holds a training already; add --resume to continue it, or choose another --out")
 
 
+def in_use(path: Path) -> bool:
+    """Whether a training holds the folder at this moment, as far as this machine can see."""
+    try:
+        with open(path / ".lock", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
 class RunFolder:
     """Open a run folder for one training; a second one on the same folder is refused.
 
@@ -38,12 +59,15 @@ class RunFolder:
         Made where it does not exist.
     resume : bool
         Continue what is there. Otherwise a folder that holds a training is refused, never overwritten.
+    say : callable
+        Told in a sentence of what can be done without: a log that cannot be written now, no TensorBoard.
     """
 
-    def __init__(self, path: Path, *, resume: bool = False) -> None:
+    def __init__(self, path: Path, *, resume: bool = False, say: Say = warn) -> None:
         self.path = path
         self.best = path / "best.safetensors"
         self.pictures = path / "pictures"
+        self._say = say
         try:
             self.pictures.mkdir(parents=True, exist_ok=True)
             self._lock: IO[str] = open(path / ".lock", "w", encoding="utf-8")  # noqa: SIM115
@@ -59,32 +83,63 @@ class RunFolder:
         except CheckpointError:
             self._lock.close()
             raise
-        self._events: SummaryWriter | None = None
-        self._log: IO[str] | None = None
+        self._events: Events | None = None
+        self._log: AppendedFile | None = None
+        self._step = 0
+        self._reported = time.monotonic()
 
     def start(self, settings: dict[str, Any], step: int) -> None:
         """Record the settings and drop what an interrupted training logged after `step`."""
-        write_atomically(self.path / "settings.json", (json.dumps(settings, indent=2) + "\n").encode())
+        text = json.dumps(settings, indent=2)
+        write_atomically(self.path / "settings.json", f"{text}\n".encode())
         log = self.path / "log.jsonl"
-        kept = [line for line in _whole_lines(log) if step and json.loads(line)["step"] <= step]
-        write_atomically(log, "".join(f"{line}\n" for line in kept).encode())
-        self._log = open(log, "a", encoding="utf-8")  # noqa: SIM115
-        self._events = SummaryWriter(str(self.path / "events"), purge_step=step + 1)
+        kept = [entry for entry in read_log(log) if step and entry["step"] <= step]
+        write_atomically(log, b"".join(line(entry.pop("step"), entry) for entry in kept))
+        self._log = AppendedFile(log, self._say)
+        self._events = Events(self.path / "events", step, self._say)
+        self._events.text(step, "settings", "".join(f"    {row}\n" for row in text.splitlines()))
+        self._step = step
 
     def write(self, step: int, entry: dict[str, Any]) -> None:
         """Add a line to the log, and its numbers to TensorBoard."""
         assert self._log is not None
         assert self._events is not None
-        self._log.write(json.dumps({"step": step, **entry}) + "\n")
-        self._log.flush()
-        for name, value in entry.items():
-            if isinstance(value, int | float):
-                self._events.add_scalar(name, value, step)
+        self._step = step
+        self._log.write(line(step, entry))
+        self._events.numbers(step, entry)
 
-    def picture(self, step: int, image: np.ndarray) -> None:
+    def picture(self, step: int, image: np.ndarray, name: str = "validation") -> None:
         """Show a picture, uint8 (height, width, 3), in TensorBoard."""
         assert self._events is not None
-        self._events.add_image("validation", image, step, dataformats="HWC")
+        self._events.picture(step, image, name)
+
+    def draw(self, step: int, views: "dict[str, list[Views]]") -> None:
+        """Draw pictures into ``pictures/NAME-STEP.png`` and show them in TensorBoard; a full disk is told of."""
+        # Matplotlib takes half a second to import; a training that never gets here does not pay.
+        from train.pictures import validation_picture
+
+        for name, rows in views.items():
+            try:
+                self.picture(step, validation_picture(rows, self.pictures / f"{name}-{step:07d}.png"), name)
+            except CheckpointError as error:
+                self._say(str(error))
+
+    def report(self, *, now: bool) -> None:
+        """Write ``report.html`` as far as the training has come: `now`, or if the last is a while ago."""
+        if not now and time.monotonic() - self._reported < REPORT_SECONDS:
+            return
+        from train.run_report import leave_report
+
+        self._reported = time.monotonic()
+        leave_report(self.path, self._say)
+
+    def end(self, step: int, signal: int = 0) -> None:
+        """Note in the log that the training ended of itself, or that `signal` stopped it at `step`.
+
+        An exception that leaves the ``with`` block is noted without this.
+        """
+        entry = {"ended": "signal", "reason": signals.Signals(signal).name} if signal else {"ended": "finished"}
+        self.write(step, entry)
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -92,22 +147,17 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._log is not None:
+            if value is not None:
+                self._log.write(line(self._step, _ending(value)))
+            self._log.close()
         if self._events is not None:
             self._events.close()
-        if self._log is not None:
-            self._log.close()
         self._lock.close()
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """Lines of a log that are whole JSON; a killed training may leave half a line."""
-    if not path.exists():
-        return []
-    whole = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            json.loads(line)
-        except ValueError:
-            continue
-        whole.append(line)
-    return whole
+def _ending(error: BaseException) -> dict[str, str]:
+    if isinstance(error, KeyboardInterrupt):
+        return {"ended": "signal", "reason": "SIGINT"}
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return {"ended": "error", "reason": text}

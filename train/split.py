@@ -15,8 +15,15 @@ _SPLIT = 2**64 - 1  # epoch number no training reaches; its order draws the held
 class Samples(Protocol):
     """The part of ``synth.corpus.Corpus`` that is looked at to part it."""
 
-    normal: np.ndarray
-    donor: np.ndarray
+    @property
+    def normal(self) -> np.ndarray:
+        """Position of each sample's normal in `sources`."""
+        ...
+
+    @property
+    def donor(self) -> np.ndarray:
+        """Position of each sample's donor."""
+        ...
 
     @property
     def sources(self) -> list[dict]:

@@ -1,7 +1,7 @@
 """Validation on held-out synthetic samples: losses, Dice of the mask, and a picture."""
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from train.losses import decomposition_loss
 from train.metrics import dice
 from train.settings import Adapt, Pretrain
 from train.unet import split_layers
+
+if TYPE_CHECKING:
+    from train.pictures import Views
 
 PICTURED = 4  # samples in a validation picture
 
@@ -68,10 +71,9 @@ class SyntheticValidation:
         score = overlap if self.weights.scores_mask else -loss
         return {"loss": loss, "dice": overlap, "score": score, **means}
 
-    def picture(self, network: nn.Module, hardware: Hardware, path: Path) -> np.ndarray:
-        """Draw the first held-out samples into `path`."""
-        # Matplotlib takes half a second to import; a training that never gets here does not pay.
-        from train.pictures import Views, validation_picture
+    def views(self, network: nn.Module, hardware: Hardware) -> "list[Views]":
+        """Return the first held-out samples, to be drawn."""
+        from train.pictures import Views
 
         rows = []
         for number, batch in zip(self.pictured, self._seen([n] for n in self.pictured), strict=True):
@@ -80,4 +82,4 @@ class SyntheticValidation:
             normal, texture, logits = (layer[0, 0].cpu().numpy() for layer in split_layers(output))
             composite, truth = batch.composite[0, 0].cpu().numpy().copy(), batch.mask[0, 0].cpu().numpy() != 0
             rows.append(Views(str(number), composite, normal, np.where(logits > 0, texture, 0), logits > 0, truth))
-        return validation_picture(rows, path)
+        return rows

@@ -1,12 +1,15 @@
 """The ``train`` command: parses, calls, prints."""
 
-from scans.terminal import run
-from train.cli import learn, use
+import os
+
+from scans.terminal import out, run
+from train.cli import learn, look, use
 from train.cli.application import app
 
-__all__ = ["app", "learn", "main", "use"]
+__all__ = ["app", "learn", "look", "main", "use"]
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; of several processes that train together the first alone prints what is not an error."""
+    out.quiet = os.environ.get("RANK", "0") != "0"
     run(app, "stopped")

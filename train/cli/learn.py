@@ -1,21 +1,9 @@
-"""Commands that train a network: ``pretrain``, ``adapt``, ``finetune``; and ``replay``."""
+"""Commands that train a network: ``pretrain``, ``adapt``, ``finetune``."""
 
-from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
 
 from scans.terminal import err, out
 from train.cli.application import (
@@ -43,6 +31,7 @@ from train.cli.application import (
     given,
     say,
 )
+from train.progress import Steps
 from train.settings import Adapt, Finetune, Loss, Pretrain, Schedule, parse_weights, validated
 
 if TYPE_CHECKING:
@@ -76,6 +65,10 @@ def pretrain(
     standardise: Annotated[bool, typer.Option(help="Normalise each composite by itself, as a real scan is.")] = False,
     recombine: RecombineOption = False,
     cache: CacheOption = None,
+    catalog: CatalogOption = DEFAULT_CATALOG,
+    real_cases: Annotated[
+        int, typer.Option(help="Annotated cases of the catalog to show scores on, at most; they steer nothing.")
+    ] = 4,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
     validation_sources: SourcesOption = None,
@@ -108,8 +101,18 @@ def pretrain(
         recombine=recombine,
     )
     settings = validated(Pretrain, values, "train pretrain")
-    with Steps(settings.schedule.steps) as shown:
-        outcome = run(corpus, out_folder, settings, cache=cache, resume=resume, report=shown, say=say)
+    with Steps(settings.schedule.steps, settings.schedule.batch) as shown:
+        outcome = run(
+            corpus,
+            out_folder,
+            settings,
+            cache=cache,
+            catalog=catalog if catalog.exists() or catalog != DEFAULT_CATALOG else None,
+            real_cases=real_cases,
+            resume=resume,
+            report=shown,
+            say=say,
+        )
     _finish(outcome, out_folder, "train evaluate --checkpoint {best} --dataset NAME --out out")
 
 
@@ -155,7 +158,7 @@ def adapt(
         validation_sources=validation_sources,
     )
     settings = validated(Adapt, values, "train adapt")
-    with Steps(settings.schedule.steps) as shown:
+    with Steps(settings.schedule.steps, settings.schedule.batch) as shown:
         outcome = run(
             checkpoint,
             corpus,
@@ -212,7 +215,7 @@ def finetune(
     )
     settings = validated(Finetune, values, "train finetune")
     start = None if init == "scratch" else Path(init)
-    with Steps(settings.schedule.steps) as shown:
+    with Steps(settings.schedule.steps, settings.schedule.batch) as shown:
         outcome = run(
             start,
             catalog,
@@ -226,65 +229,6 @@ def finetune(
             say=say,
         )
     _finish(outcome, out_folder, f"train evaluate --checkpoint {{best}} --dataset {dataset} --out out")
-
-
-@app.command()
-def replay(
-    run: Annotated[Path, typer.Argument(help="Run folder of a training that ended with a loss that is not finite.")],
-    device: DeviceOption = None,
-) -> None:
-    """Do the step again that ended a training, and say where its numbers went.
-
-    Example: `train replay runs/first`. Prints the recipe of each sample of the batch, each loss term in the
-    training's precision and in fp32, and the first layer whose output is not finite.
-    """
-    from train.replay import replay as run_again
-
-    for found in run_again(run, device or "auto"):
-        out.print(f"step {found.step}, process {found.rank}")
-        for sample in found.samples:
-            out.print(", ".join(f"{name} {value}" for name, value in sample.items()), markup=False)
-        names = list(found.attempts[0].terms)
-        table = Table("precision", *names, "first layer not finite", "gradients not finite", title="the step again")
-        for attempt in found.attempts:
-            terms = [f"{attempt.terms[name]:.4g}" for name in names]
-            table.add_row(attempt.precision, *terms, attempt.layer or "none", str(len(attempt.gradients)))
-        out.print(table)
-        out.print(found.verdict(), markup=False)
-
-
-class Steps(AbstractContextManager["Steps"]):
-    """A progress bar over training steps; validations leave a line."""
-
-    def __init__(self, total: int) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=err,
-            disable=not err.is_terminal,
-        )
-        self._task: TaskID = self._bar.add_task("training", total=total)
-
-    def __enter__(self) -> "Steps":
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def __call__(self, step: int, shown: dict[str, float]) -> None:
-        """Show progress, for ``train.loop``."""
-        if "total" in shown:
-            self._bar.update(self._task, completed=step, description=f"loss {shown['total']:.3f}")
-        if "validation_loss" in shown:
-            out.print(
-                f"step {step}: validation loss {shown['validation_loss']:.3f}, Dice {shown['validation_dice']:.3f}"
-            )
 
 
 def _schedule(
