@@ -1,10 +1,10 @@
 """The ``train`` command: parses, calls, prints."""
 
 from scans.terminal import run
-from train.cli import learn, use
+from train.cli import learn, share, use
 from train.cli.application import app
 
-__all__ = ["app", "learn", "main", "use"]
+__all__ = ["app", "learn", "main", "share", "use"]
 
 
 def main() -> None:
