@@ -21,6 +21,7 @@ RUN        ?= runs/first
 STEPS      ?=
 CHECKPOINT ?= $(RUN)/best.safetensors
 SCAN       ?=
+OPTIONS    ?=
 FOLD       ?= 0
 FRACTION   ?= 1.0
 EVALUATION ?=
@@ -35,9 +36,9 @@ help: ## List the targets and the variables
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 	@echo "Variables (now):"
 	@echo "  CATALOG=$(CATALOG) DATASET=$(DATASET) REGION=$(REGION) SIZE=$(SIZE) N=$(N) SEED=$(SEED) CLUSTER=$(CLUSTER)"
-	@echo "  SOURCES=$(SOURCES) CORPUS=$(CORPUS) RUN=$(RUN) STEPS=$(STEPS) CHECKPOINT=$(CHECKPOINT) SCAN=$(SCAN)"
+	@echo "  SOURCES=$(SOURCES) CORPUS=$(CORPUS) RUN=$(RUN) STEPS=$(STEPS) CHECKPOINT=$(CHECKPOINT)"
 	@echo "  FOLD=$(FOLD) FRACTION=$(FRACTION) OUT=$(OUT) SET=$(SET) WORKERS=$(WORKERS) DRY_RUN=$(DRY_RUN)"
-	@echo "  LAYOUT=$(LAYOUT) RECOMBINE=$(RECOMBINE) EVALUATION=$(EVALUATION) ONNX=$(ONNX)"
+	@echo "  LAYOUT=$(LAYOUT) RECOMBINE=$(RECOMBINE) SCAN=$(SCAN) OPTIONS=$(OPTIONS) EVALUATION=$(EVALUATION) ONNX=$(ONNX)"
 
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Layered Tumors needs Python 3.11 to 3.13; set PYTHON=python3.12, say") if not (3, 11) <= sys.version_info[:2] < (3, 14) else None'
@@ -78,8 +79,8 @@ adapt: setup ## Let real, unlabelled scans join: CHECKPOINT, CORPUS, DATASET, OU
 finetune: setup ## Train on labelled scans from a pretrained encoder: CHECKPOINT (or scratch), DATASET, FOLD, FRACTION, OUT
 	$(BIN)/train finetune --init $(CHECKPOINT) --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) --fold $(FOLD) --fraction $(FRACTION) --out $(or $(OUT),runs/finetuned) $(if $(STEPS),--steps $(STEPS))
 
-segment: setup ## Segment scans: CHECKPOINT, SCAN="a.nii.gz b.nrrd", OUT
-	$(BIN)/train segment --checkpoint $(CHECKPOINT) $(SCAN) --out $(or $(OUT),out/segmented)
+segment: setup ## Segment scans: CHECKPOINT, SCAN="a.nii.gz b.nrrd folder", OUT, OPTIONS="--flips --clean largest"
+	$(BIN)/train segment --checkpoint $(CHECKPOINT) $(SCAN) --out $(or $(OUT),out/segmented) $(OPTIONS)
 
 evaluate: setup ## Score a checkpoint on a labelled dataset and write report.html: CHECKPOINT, DATASET, OUT
 	$(BIN)/train evaluate --checkpoint $(CHECKPOINT) --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) --out $(or $(OUT),out/evaluation)

@@ -3,7 +3,7 @@
 Catalogs are YAML; one may include others by path, relative to itself.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from scans.dataset import Dataset
 from scans.errors import CatalogError
 from scans.region import Region, Strict, one_line
 
-__all__ = ["Case", "Catalog", "Dataset", "Scan", "find_cases", "load_catalog", "read_case"]
+__all__ = ["FRAME", "Case", "Catalog", "Dataset", "Scan", "find_cases", "load_catalog", "read_case"]
+
+FRAME = ("orientation", "field_of_view", "roi")  # what regions of one scan's modalities share
 
 
 class Catalog(Strict):
@@ -27,9 +29,29 @@ class Catalog(Strict):
     @model_validator(mode="after")
     def _regions_exist(self) -> "Catalog":
         for name, dataset in self.datasets.items():
-            if dataset.region not in self.regions:
-                raise ValueError(f"dataset {name}: no region {dataset.region}; there are {_names(self.regions)}")
+            regions = [dataset.region_of(modality) for modality in dataset.modalities]
+            for region in regions:
+                if region not in self.regions:
+                    raise ValueError(f"dataset {name}: no region {region}; there are {_names(self.regions)}")
+            if len(regions) > 1:
+                self._check_channels(name, dataset, [self.regions[region] for region in regions])
         return self
+
+    def _check_channels(self, name: str, dataset: Dataset, regions: list[Region]) -> None:
+        """Refuse modalities that one cube cannot hold."""
+        first = regions[0]
+        for region in regions[1:]:
+            for shared in FRAME:
+                if getattr(region, shared) != getattr(first, shared):
+                    raise ValueError(
+                        f"dataset {name}: regions {first.name} and {region.name} differ in {shared}; "
+                        "modalities of one scan share it"
+                    )
+        if first.normalisation.kind == "window" and isinstance(dataset.region, str):
+            raise ValueError(
+                f"dataset {name}: region {first.name} has one window of intensities, which fits one modality; "
+                "give each modality a region of its own, as region: {CT: liver-ct, ...}"
+            )
 
     def dataset(self, name: str) -> Dataset:
         """Return a dataset by name, or raise CatalogError with the names there are."""
@@ -42,6 +64,64 @@ class Catalog(Strict):
         if name not in self.regions:
             raise CatalogError(f"no region {name} in the catalog; there are {_names(self.regions)}")
         return self.regions[name]
+
+    def in_modalities(self, name: str, modalities: Sequence[str] = ()) -> tuple[Dataset, list[Region]]:
+        """Return a dataset with some of its modalities, in the order given, and the region of each.
+
+        Parameters
+        ----------
+        name : str
+        modalities : sequence of str
+            All of the dataset if empty.
+
+        Raises
+        ------
+        CatalogError
+            If the dataset is unknown, or lacks one of them.
+        """
+        dataset = self.dataset(name)
+        chosen = tuple(modalities) or dataset.modalities
+        for modality in chosen:
+            if modality not in dataset.modalities or chosen.count(modality) > 1:
+                what = "is named twice" if modality in dataset.modalities else "is no modality of it"
+                raise CatalogError(f"dataset {name}: {modality} {what}; there are {', '.join(dataset.modalities)}")
+        return dataset.only(chosen), [self._region_in(dataset, modality) for modality in chosen]
+
+    def in_one_modality(
+        self, name: str, modality: str | None = None, region: str | None = None
+    ) -> tuple[Dataset, Region]:
+        """Return a dataset with one of its modalities, and that one's region: what a corpus is made of.
+
+        Parameters
+        ----------
+        name : str
+        modality, region : str, optional
+            Which. Without them, the one whose region names it as its own.
+
+        Raises
+        ------
+        CatalogError
+            If the dataset is unknown, has no such modality, or it is not clear which.
+        """
+        dataset = self.dataset(name)
+        found = [modality] if modality else list(dataset.modalities)
+        if len(found) > 1:
+            found = [m for m in found if region in (None, dataset.region_of(m))] or found
+        if len(found) > 1:
+            found = [m for m in found if self.region(dataset.region_of(m)).modality == m]
+        if len(found) != 1:
+            raise CatalogError(
+                f"dataset {name} has the modalities {', '.join(dataset.modalities)}, and a corpus has one; "
+                "say which with --modality"
+            )
+        chosen, (of_it,) = self.in_modalities(name, found)
+        return chosen, of_it
+
+    def _region_in(self, dataset: Dataset, modality: str) -> Region:
+        """Return a modality's region; one that serves several tells which modality it stands for."""
+        region = self.region(dataset.region_of(modality))
+        several = len(dataset.modalities) > 1
+        return region.model_copy(update={"modality": modality}) if several else region
 
 
 def load_catalog(path: str | Path) -> Catalog:

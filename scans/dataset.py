@@ -2,10 +2,11 @@
 
 import importlib.util
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from scans.region import Strict
 
@@ -28,6 +29,16 @@ def _checked_pattern(pattern: str) -> str:
 
 Pattern = Annotated[str, AfterValidator(_checked_pattern)]
 Patterns = Annotated[tuple[Pattern, ...], BeforeValidator(_listed)]
+
+
+def _kind_of_image(value: Any) -> str:
+    return "modalities" if isinstance(value, dict) else "patterns"
+
+
+Images = Annotated[
+    Annotated[Patterns, Tag("patterns")] | Annotated[dict[str, Patterns], Tag("modalities")],
+    Discriminator(_kind_of_image),  # so that a mistake is told once
+]
 
 
 class Root(Strict):
@@ -66,11 +77,12 @@ class Layout(Strict):
     """How a dataset's files are named under its root.
 
     A pattern holds ``{case}`` once or more, always with the same meaning, and ``*`` within a file or folder name.
-    Of several patterns the first that matches counts.
+    Of several patterns the first that matches counts. A dataset of several modalities maps each to its patterns in
+    ``image``; masks are of all of them.
     """
 
     kind: Literal["files", "dicom"] = "files"  # dicom: `image` names the folder of one series
-    image: Patterns
+    image: Images
     roi: Patterns | None = None
     lesion: Patterns | None = None  # what is not normal in a normal scan
     label: Patterns | None = None  # the tumours to score against
@@ -85,11 +97,15 @@ class Layout(Strict):
 
 
 class Dataset(Strict):
-    """One dataset, with what a lab must know before using it."""
+    """One dataset, with what a lab must know before using it.
+
+    Of several modalities (``modality: [FLAIR, T1]``) the first gives the grid that all scans of a case lie on. One
+    ``region`` serves them all, or each has its own (``region: {FLAIR: brain-flair, T1: brain-t1}``).
+    """
 
     role: Literal["normal", "tumour"]
-    region: str
-    modality: str
+    region: str | dict[str, str]
+    modality: str | tuple[str, ...]
     licence: str
     terms: str
     redistribute_derived: bool  # may what is made from it be passed on?
@@ -100,6 +116,47 @@ class Dataset(Strict):
     roi_values: tuple[int, ...] | None = None  # labels in the ROI file; None: the region's, else any non-zero
     lesion_values: tuple[int, ...] | None = None
     label_values: tuple[int, ...] | None = None
+
+    @model_validator(mode="after")
+    def _modalities_agree(self) -> "Dataset":
+        names = self.modalities
+        if not names or len(set(names)) < len(names) or (len(names) > 1 and any("," in name for name in names)):
+            raise ValueError("modality names each modality once, without commas")
+        image = self.layout.image
+        mappings = {"layout.image": image, "region": self.region}
+        for what, mapping in mappings.items():
+            if isinstance(mapping, dict) and set(mapping) != set(names):
+                raise ValueError(f"{what} maps {', '.join(mapping)}, but modality says {', '.join(names)}")
+        if len(names) > 1 and not isinstance(image, dict):
+            raise ValueError(f"layout.image must map each of {', '.join(names)} to its pattern")
+        patterns = [pattern for modality in names for pattern in self.images(modality)]
+        if len(set(patterns)) < len(patterns):
+            raise ValueError("layout.image gives one pattern twice; each modality has files of its own")
+        return self
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Its modalities, the first one first."""
+        return (self.modality,) if isinstance(self.modality, str) else self.modality
+
+    def images(self, modality: str) -> tuple[str, ...]:
+        """Return the patterns of a modality's files."""
+        image = self.layout.image
+        return image[modality] if isinstance(image, dict) else image
+
+    def region_of(self, modality: str) -> str:
+        """Return the name of a modality's region."""
+        return self.region[modality] if isinstance(self.region, dict) else self.region
+
+    def only(self, modalities: Sequence[str]) -> "Dataset":
+        """Return the dataset with some of its modalities alone, in the order given."""
+        if len(modalities) == 1:
+            (name,) = modalities
+            layout = self.layout.model_copy(update={"image": self.images(name)})
+            return self.model_copy(update={"modality": name, "region": self.region_of(name), "layout": layout})
+        layout = self.layout.model_copy(update={"image": {name: self.images(name) for name in modalities}})
+        region = {name: self.region_of(name) for name in modalities} if isinstance(self.region, dict) else self.region
+        return self.model_copy(update={"modality": tuple(modalities), "region": region, "layout": layout})
 
     def status(self) -> str | None:
         """Return why no file of it can be found, in a sentence, or None if its root is there."""

@@ -30,7 +30,7 @@ _TRUNCATE = 4.0  # standard deviations that the anti-aliasing kernel reaches
 
 @dataclass(frozen=True)
 class Frame:
-    """A network cube in a scan's space.
+    """A network cube in a scan's space, or a box that patches of the cube's sides slide over (`widen`).
 
     Attributes
     ----------
@@ -82,9 +82,7 @@ def fit_frame(roi: Volume, field_of_view: FieldOfView, orientation: str, size: i
     Frame
     """
     grid = roi.grid
-    filled = [np.flatnonzero(roi.array.any(axis=others)) for others in ((0, 1), (0, 2), (1, 2))]  # x, y, z
-    low = np.array([f[0] for f in filled], float)
-    high = np.array([f[-1] for f in filled], float)
+    low, high = _first_and_last(roi)
     centre = (grid.affine @ [*((low + high) / 2), 1.0])[:3]
     order, direction = _oriented(np.reshape(grid.direction, (3, 3)), orientation)
     if field_of_view.spacing_mm is None:
@@ -95,6 +93,45 @@ def fit_frame(roi: Volume, field_of_view: FieldOfView, orientation: str, size: i
     x, y, z = spacing.tolist()
     ox, oy, oz = (centre - direction @ (spacing * (size - 1) / 2)).tolist()
     return Frame(grid, Grid((size,) * 3, (z, y, x), (ox, oy, oz), tuple(direction.ravel().tolist())))
+
+
+def widen(cube: Frame, roi: Volume, *, native: bool) -> Frame:
+    """Lay a box over the whole of a region of interest, its axes those of the cube.
+
+    Parameters
+    ----------
+    cube : Frame
+        Of `fit_frame`, for the same scan.
+    roi : Volume
+        Mask in the scan's grid, not empty.
+    native : bool
+        Take the scan's own voxels: its axes permuted and flipped, nothing interpolated. Otherwise go on with the
+        cube's voxels beyond the cube as far as the ROI reaches, and not at all where the cube holds it.
+
+    Returns
+    -------
+    Frame
+        With as many voxels along each side as that takes.
+    """
+    grid = roi.grid
+    low, high = _first_and_last(roi)
+    direction = np.reshape(cube.network.direction, (3, 3))
+    if native:
+        order = np.abs(direction.T @ np.reshape(grid.direction, (3, 3))).argmax(axis=1)  # scan axis of x, y, z
+        spacing = np.array(grid.spacing_mm[::-1])[order]
+        sides = (high - low + 1)[order]
+        centre = (grid.affine @ [*((low + high) / 2), 1.0])[:3]
+    else:
+        spacing = np.array(cube.network.spacing_mm[::-1])
+        size = np.array(cube.network.shape[::-1])
+        centre = (cube.network.affine @ [*((size - 1) / 2), 1.0])[:3]
+        faces = np.array([[*(low - 0.5), 1.0], [*(high + 0.5), 1.0]]) @ grid.affine.T
+        reach = np.abs((faces[:, :3] - centre) @ direction).max(axis=0) / spacing
+        sides = size + 2 * np.ceil(np.maximum(reach - size / 2 - 1e-6, 0))
+    x, y, z = spacing.tolist()
+    nx, ny, nz = sides.astype(int).tolist()
+    ox, oy, oz = (centre - direction @ (spacing * (sides - 1) / 2)).tolist()
+    return Frame(grid, Grid((nz, ny, nx), (z, y, x), (ox, oy, oz), cube.network.direction))
 
 
 def to_frame(volume: Volume, frame: Frame, *, nearest: bool = False) -> np.ndarray:
@@ -144,12 +181,18 @@ def coverage(frame: Frame, mask: np.ndarray) -> float:
     mask : ndarray of bool, shape (z, y, x), the scan's grid
         Not empty.
     """
-    faces = np.array([[-0.5, -0.5, -0.5, 1.0], [*(n - 0.5 for n in frame.network.shape), 1.0]])
+    faces = np.array([[-0.5, -0.5, -0.5, 1.0], [*(n - 0.5 for n in frame.network.shape[::-1]), 1.0]])
     ends = (faces @ frame.network.affine.T @ np.linalg.inv(frame.scan.affine).T)[:, :3]
     low = np.maximum(np.ceil(ends.min(axis=0) - 1e-6), 0).astype(int)
     high = np.maximum(np.floor(ends.max(axis=0) + 1e-6), -1).astype(int) + 1
     inside = mask[low[2] : high[2], low[1] : high[1], low[0] : high[0]]
     return float(inside.sum()) / float(mask.sum())
+
+
+def _first_and_last(mask: Volume) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first and the last index (x, y, z) of a mask's voxels along each axis, float64."""
+    filled = [np.flatnonzero(mask.array.any(axis=others)) for others in ((0, 1), (0, 2), (1, 2))]  # x, y, z
+    return np.array([f[0] for f in filled], float), np.array([f[-1] for f in filled], float)
 
 
 def _oriented(direction: np.ndarray, orientation: str) -> tuple[list[int], np.ndarray]:

@@ -70,6 +70,19 @@ def read_nifti_header(path: Path) -> NiftiHeader:
         return _parse(_read(file, _HEADER_BYTES, path), path)
 
 
+def stated_geometry(path: Path) -> Any:
+    """Return the header of a ``.nii`` or ``.nii.gz`` file as nibabel has it, for `nifti_bytes`.
+
+    Raises
+    ------
+    ScanError
+        As `read_nifti_header`.
+    """
+    with _open(path) as file:
+        head = _read(file, _HEADER_BYTES, path)
+    return _kind(head, path).from_fileobj(io.BytesIO(head), check=False)
+
+
 def read_nifti(path: Path) -> tuple[np.ndarray, NiftiHeader]:
     """Read a ``.nii`` or ``.nii.gz`` file to its last byte.
 
@@ -116,12 +129,17 @@ def _read(file: BinaryIO, count: int, path: Path) -> bytes:
         raise ScanError(f"{path} is damaged or cut off ({error}); copy or export it again") from error
 
 
-def _parse(head: bytes, path: Path) -> NiftiHeader:
+def _kind(head: bytes, path: Path) -> Any:
     kinds: dict[int, Any] = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
     size = head[:4]
     kind = kinds.get(int.from_bytes(size, "little")) or kinds.get(int.from_bytes(size, "big"))
     if kind is None or len(head) < 348:
         raise ScanError(f"{path} is not a NIfTI file; export it again, or give it the suffix of what it is")
+    return kind
+
+
+def _parse(head: bytes, path: Path) -> NiftiHeader:
+    kind = _kind(head, path)
     try:
         header = kind.from_fileobj(io.BytesIO(head), check=False)
         shape = header.get_data_shape()

@@ -57,6 +57,21 @@ def scale(intensity: np.ndarray, statistics: Statistics) -> np.ndarray:
     return ((intensity - np.float32(statistics.mean)) / np.float32(statistics.std)).astype(np.float32, copy=False)
 
 
+def unscale(values: np.ndarray, statistics: Statistics) -> np.ndarray:
+    """Bring the network's units back to raw intensities; the inverse of `scale` within the clipping.
+
+    Parameters
+    ----------
+    values : ndarray of float32
+    statistics : Statistics
+
+    Returns
+    -------
+    ndarray of float32, same shape
+    """
+    return (values * np.float32(statistics.std) + np.float32(statistics.mean)).astype(np.float32, copy=False)
+
+
 def normalise(intensity: np.ndarray, roi: np.ndarray, statistics: Statistics) -> np.ndarray:
     """Bring a prepared scan to the network's units.
 

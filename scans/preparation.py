@@ -4,14 +4,14 @@ The steps are ROI, raw zero, frame, resampling, statistics; `prepare` runs them 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scans.errors import ScanError
 from scans.foreground import border_value, large_parts, region_of_interest
 from scans.frame import Frame, coverage, fit_frame, from_frame, to_frame
-from scans.normalisation import Statistics
+from scans.normalisation import Statistics, unscale
 from scans.region import Region
 from scans.volume import Volume
 
@@ -21,12 +21,15 @@ __all__ = [
     "from_frame",
     "prepare",
     "prepare_modalities",
+    "reframe",
+    "restore",
     "to_frame",
 ]
 
 _LEAST_FRAMED = 0.001  # a part of the ROI smaller than this share of the largest does not count for the frame
 _RINGING = 0.05  # share of negative ROI voxels up to which they are ringing of an interpolation: measured up
 #                  to 0.01 on resampled raw scans, 0.3 and more on z-scored ones
+_LEAST_SHARE = 0.01  # of the ROI in what is interpolated: below it nothing is known
 _LESION_SHARE = 0.1  # of a voxel; little, since what is left must be healthy
 
 
@@ -44,6 +47,10 @@ class Prepared:
     frame : Frame
     statistics : Statistics or None
         Of this scan's healthy ROI voxels (``zscore``); the given ones, which may be None (``window``).
+    inside : ndarray of bool, shape (z, y, x), the scan's own grid
+        The ROI there.
+    zero : float
+        Intensity of the scan that counts as 0 in `intensity`.
     coverage : float
         Share of the ROI that lies inside the cube.
     """
@@ -53,6 +60,8 @@ class Prepared:
     lesion: np.ndarray | None
     frame: Frame
     statistics: Statistics | None
+    inside: np.ndarray
+    zero: float
     coverage: float = 1.0
 
 
@@ -107,15 +116,7 @@ def prepare(
     # A stray voxel of a mask must not stretch the cube.
     framed = volume.with_array(large_parts(inside, _LEAST_FRAMED))
     frame = fit_frame(framed, region.field_of_view, region.orientation, size)
-    box = _bounding_box(inside)  # what lies outside contributes nothing
-    within = volume.with_array(inside).crop(box)
-    raw = np.where(within.array, np.maximum(volume.array[box] - zero, 0), np.float32(0))
-    share = to_frame(within, frame)
-    roi_cube = share >= 0.5
-    # Weighted by the share of the ROI, so that nothing outside it darkens its edge: a scan gives the same with
-    # and without skull stripping.
-    blurred = to_frame(within.with_array(raw), frame)
-    intensity = np.where(roi_cube, blurred / np.maximum(share, 0.5), np.float32(0))
+    intensity, roi_cube = _resampled(volume, inside, zero, frame)
     lesion_cube = None
     if lesion is not None and lesion.array.any():
         lesion_cube = to_frame(lesion, frame) >= _LESION_SHARE
@@ -130,6 +131,8 @@ def prepare(
         lesion=lesion_cube,
         frame=frame,
         statistics=Statistics.of(healthy) if zscore else statistics,
+        inside=inside,
+        zero=float(zero),
         coverage=coverage(frame, inside),
     )
 
@@ -182,6 +185,54 @@ def prepare_modalities(
     return [prepare(volume, roi, None, region, size, known, where) for volume, region, known in each]
 
 
+def reframe(volume: Volume, prepared: Prepared, frame: Frame) -> Prepared:
+    """Prepare a scan once more, in another frame, with the ROI, raw zero and statistics found for the first.
+
+    Parameters
+    ----------
+    volume : Volume
+        The scan.
+    prepared : Prepared
+        What `prepare` made of it.
+    frame : Frame
+        Of any number of voxels along each side.
+
+    Returns
+    -------
+    Prepared
+        Without a lesion.
+    """
+    intensity, roi = _resampled(volume, prepared.inside, np.float32(prepared.zero), frame)
+    covered = coverage(frame, prepared.inside)
+    return replace(prepared, intensity=intensity, roi=roi, lesion=None, frame=frame, coverage=covered)
+
+
+def restore(layer: np.ndarray, prepared: Prepared, volume: Volume) -> Volume:
+    """Put a layer that a network found in place of the scan's ROI.
+
+    Parameters
+    ----------
+    layer : ndarray of float32, shape of the frame
+        In the network's units.
+    prepared : Prepared
+        The scan as the network saw it, with its statistics.
+    volume : Volume
+        The scan.
+
+    Returns
+    -------
+    Volume
+        float32, in the scan's own intensities and grid; the scan itself outside the ROI and outside the frame.
+    """
+    assert prepared.statistics is not None
+    raw = np.maximum(unscale(layer, prepared.statistics), 0) + np.float32(prepared.zero)
+    # Weighted by the share of the ROI: what a network says beyond the ROI is noise.
+    share = from_frame(prepared.roi.astype(np.float32), prepared.frame).array
+    blurred = from_frame(np.where(prepared.roi, raw, np.float32(0)), prepared.frame).array
+    known = prepared.inside & (share >= _LEAST_SHARE)
+    return volume.with_array(np.where(known, blurred / np.maximum(share, _LEAST_SHARE), volume.array))
+
+
 def check_size(size: int) -> None:
     """Stop at a cube that the network cannot halve three times.
 
@@ -191,6 +242,21 @@ def check_size(size: int) -> None:
     """
     if size % 8 or not 16 <= size <= 512:
         raise ScanError(f"size {size}: give a multiple of 8 from 16 to 512")
+
+
+def _resampled(volume: Volume, inside: np.ndarray, zero: np.float32, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+    """Return raw intensities and ROI in a frame, both of its shape.
+
+    Intensities are weighted by the share of the ROI, so that nothing outside it darkens its edge: a scan gives the
+    same with and without skull stripping.
+    """
+    box = _bounding_box(inside)  # what lies outside contributes nothing
+    within = volume.with_array(inside).crop(box)
+    raw = np.where(within.array, np.maximum(volume.array[box] - zero, 0), np.float32(0))
+    share = to_frame(within, frame)
+    roi = share >= 0.5
+    blurred = to_frame(within.with_array(raw), frame)
+    return np.where(roi, blurred / np.maximum(share, 0.5), np.float32(0)), roi
 
 
 def _bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:

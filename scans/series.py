@@ -72,6 +72,11 @@ def read_file(path: Path) -> tuple[np.ndarray, Geometry]:
     return array.reshape(geometry.size[::-1]), geometry
 
 
+def holds_series(folder: Path) -> bool:
+    """Tell whether a folder's own files are slices of DICOM series, one or several."""
+    return bool(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
+
+
 def series_files(folder: Path) -> list[Path]:
     """Return the files of the one DICOM series in `folder`, in order of position.
 

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from scans.durable import write_bytes
 from scans.errors import ScanError
 from scans.grid import Grid
-from scans.nifti import NiftiHeader, read_nifti, read_nifti_header
+from scans.nifti import NiftiHeader, read_nifti, read_nifti_header, stated_geometry
 from scans.nifti_bytes import nifti_bytes
 from scans.series import Geometry, read_file, read_file_header, read_series, read_series_header
 
@@ -188,7 +188,7 @@ def check_same_grid(mask: Volume | Grid, scan: Volume | Grid, mask_path: Path, s
     raise ScanError(f"{mask_path} is not on the grid of {scan_path} ({what}); resample it to the scan's grid")
 
 
-def write_volume(volume: Volume, path: Path) -> None:
+def write_volume(volume: Volume, path: Path, like: Path | None = None) -> None:
     """Write a volume; the file appears under its name only once it is whole.
 
     Parameters
@@ -196,6 +196,8 @@ def write_volume(volume: Volume, path: Path) -> None:
     volume : Volume
     path : Path
         Ends in ``.nii.gz``, ``.nii``, ``.mha`` or ``.nrrd``. Its folder must exist.
+    like : Path, optional
+        The scan whose grid the volume lies on. NIfTI repeats its geometry to the last bit where the scan is NIfTI too.
 
     Raises
     ------
@@ -208,7 +210,8 @@ def write_volume(volume: Volume, path: Path) -> None:
     try:
         if suffix in (".nii.gz", ".nii"):
             array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
-            write_bytes(path, nifti_bytes(array, volume.grid, compress=suffix == ".nii.gz"))
+            stated = stated_geometry(like) if like is not None and like.is_file() and _is_nifti(like) else None
+            write_bytes(path, nifti_bytes(array, volume.grid, compress=suffix == ".nii.gz", like=stated))
         else:
             _write_by_itk(volume, path, suffix)
     except (RuntimeError, OSError) as error:

@@ -21,7 +21,7 @@ from synth.manifest import Manifest, load_manifest
 from synth.numbers import Numbers, most_bytes
 from synth.receipt import Receipt, content_hash, is_own, read_receipts
 from synth.recipe import COLUMNS
-from synth.recombine import Recombine
+from synth.recombine import Recombination, Recombine
 from synth.sample import Box, Layer, Normal, Sample, Tumour, box_of, empty_sample, tight_box
 from synth.shard_reader import ShardReader
 from synth.shards import source_sums
@@ -29,7 +29,7 @@ from synth.store import Cached, Store, open_store
 
 MOST_NORMALS = 64  # that a reader keeps decoded: at 128 voxels 6 MB each
 
-__all__ = ["Corpus", "Layer", "Normal", "Recombine", "Sample", "Tumour"]
+__all__ = ["Corpus", "Layer", "Normal", "Recombination", "Recombine", "Sample", "Tumour"]
 
 
 class Corpus:
@@ -125,6 +125,12 @@ class Corpus:
         return self.manifest.shard_count
 
     @property
+    def shards(self) -> np.ndarray:
+        """The shard of each sample, int64, shape (N,): what is read together lies together."""
+        lengths = [len(self.manifest.indices(shard)) for shard in range(self.shard_count)]
+        return np.repeat(np.arange(self.shard_count), lengths)
+
+    @property
     def region(self) -> dict[str, Any]:
         """The region's settings, as JSON of ``scans.region.Region``."""
         return self.manifest.region
@@ -133,6 +139,11 @@ class Corpus:
     def statistics(self) -> dict[str, Any] | None:
         """Normalisation shared by all sources (``window``), or None where each scan has its own (``zscore``)."""
         return self.manifest.statistics
+
+    @property
+    def channels(self) -> list[dict[str, Any]]:
+        """What a checkpoint records of its one modality: the region, and the normalisation its sources share."""
+        return [{"region": self.region, "statistics": self.statistics}]
 
     @property
     def sources(self) -> list[dict[str, Any]]:

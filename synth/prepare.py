@@ -52,6 +52,8 @@ def prepare_datasets(
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda steps, total: None,
     say: Callable[[str], None] = lambda sentence: None,
+    modality: str | None = None,
+    region_name: str | None = None,
 ) -> Report:
     """Prepare every scan of some datasets, one task each; one that cannot be is named and left out.
 
@@ -74,6 +76,8 @@ def prepare_datasets(
         Called with (scans just finished, scans in all).
     say : callable
         Called with a sentence about the cluster.
+    modality, region_name : str, optional
+        Which modality of datasets that have several; see :meth:`scans.catalog.Catalog.in_one_modality`.
 
     Returns
     -------
@@ -90,8 +94,7 @@ def prepare_datasets(
     """
     check_size(size)
     check_workers(cluster, workers)
-    region, cases = _collect(catalog, names)
-    datasets = {name: catalog.dataset(name) for name in names}
+    region, datasets, cases = _collect(catalog, names, modality, region_name)
     keep = functools.partial(_is_kept, out.resolve(), datasets, region, size)
     make = functools.partial(_make_source, out.resolve(), datasets, region, size)
     kept: set[str] = set()
@@ -213,32 +216,41 @@ def lend(intensity: np.ndarray, healthy: np.ndarray, spacing_mm: tuple[float, fl
     return filled
 
 
-def _collect(catalog: Catalog, names: list[str]) -> tuple[Region, list[Case]]:
-    """Return the region of some datasets and all their cases, or say why they cannot be prepared together."""
+def _collect(
+    catalog: Catalog, names: list[str], modality: str | None, region_name: str | None
+) -> tuple[Region, dict[str, Dataset], list[Case]]:
+    """Return the region, the datasets in one modality, and their cases, or say why they cannot be prepared together."""
     if not names:
         raise CatalogError("name at least one dataset with --dataset")
-    cases = []
+    regions, datasets, cases = {}, {}, []
     for name in dict.fromkeys(names):
-        dataset = catalog.dataset(name)
+        dataset, region = catalog.in_one_modality(name, modality, region_name)
+        regions[name], datasets[name] = region, dataset
+        first = names[0]
         if dataset.role != "normal":
             raise CatalogError(f"dataset {name} holds tumours; sources are made of datasets with role normal")
-        if dataset.region != catalog.dataset(names[0]).region:
+        if region != regions[first]:
+            told = [f"{regions[n].name} {regions[n].modality}" for n in (first, name)]
             raise CatalogError(
-                f"datasets {names[0]} and {name} are of different regions ({catalog.dataset(names[0]).region}, "
-                f"{dataset.region}); prepare them into two stores"
+                f"datasets {first} and {name} are of different regions ({', '.join(told)}); "
+                "prepare them into two stores"
             )
-        found = find_cases(dataset, name)
+        (chosen,) = dataset.modalities
+        found = find_cases(catalog.dataset(name), name)
         if not found:
-            reason = dataset.status() or f"no file under {dataset.root} matches {' or '.join(dataset.layout.image)}"
+            patterns = " or ".join(dataset.images(chosen))
+            reason = dataset.status() or f"no file under {dataset.root} matches {patterns}"
             raise CatalogError(f"dataset {name} is not there: {reason}; how to get it: {dataset.obtain}")
-        cases += found
-    return catalog.region(catalog.dataset(names[0]).region), [_absolute(case) for case in cases]
+        # Who lacks a modality is left out of the corpora of all, so that those of one dataset hold the same scans.
+        position = catalog.dataset(name).modalities.index(chosen)
+        cases += [c if c.problem else dataclasses.replace(c, images=(c.images[position],)) for c in found]
+    return regions[names[0]], datasets, [_absolute(case) for case in cases]
 
 
 def _absolute(case: Case) -> Case:
     """Name a case's files as a worker finds them, wherever it was started."""
-    paths: dict[str, Any] = {role: path.absolute() for role, path in case.files().items()}
-    return dataclasses.replace(case, **paths)
+    masks: dict[str, Any] = {role: path.absolute() for role, path in case.files().items() if role != "image"}
+    return dataclasses.replace(case, images=tuple(image.absolute() for image in case.images), **masks)
 
 
 def _origin(case: Case, dataset: Dataset, region: Region, size: int) -> dict[str, Any]:

@@ -56,11 +56,19 @@ def scan_catalog(catalog: Catalog, *, deep: bool = False) -> list[Row]:
     list of Row
         In the catalog's order.
     """
-    return [_row(name, dataset, catalog.region(dataset.region), deep) for name, dataset in catalog.datasets.items()]
+    return [_row(name, *catalog.in_modalities(name), deep) for name in catalog.datasets]
 
 
-def check_case(case: Case, dataset: Dataset, region: Region, *, deep: bool = False) -> None:
+def check_case(case: Case, dataset: Dataset, regions: list[Region], *, deep: bool = False) -> None:
     """Check one scan and its masks; the headers, or with `deep` everything that `synth prepare` would find.
+
+    Parameters
+    ----------
+    case : Case
+    dataset : Dataset
+    regions : list of Region
+        One a modality.
+    deep : bool
 
     Raises
     ------
@@ -68,11 +76,14 @@ def check_case(case: Case, dataset: Dataset, region: Region, *, deep: bool = Fal
         If it cannot be used.
     """
     if deep:
-        scan = read_case(case, dataset, region)
-        prepare(scan.volume, scan.roi, scan.lesion, region, _TRIAL_SIZE, where=str(case.image))
+        scan = read_case(case, dataset, regions[0])
+        for volume, region, image in zip(scan.volumes, regions, case.images, strict=True):
+            prepare(volume, scan.roi, scan.lesion, region, _TRIAL_SIZE, where=str(image))
         return
-    check_files(case, dataset, region)
+    check_files(case, dataset, regions[0])
     grid = read_grid(case.image)
+    for image in case.images[1:]:
+        check_same_grid(read_grid(image), grid, image, case.image)
     for role, path in case.files().items():
         if role != "image":
             check_same_grid(read_grid(path, kind=f"{role} mask"), grid, path, case.image)
@@ -109,17 +120,17 @@ def print_report(rows: list[Row], console: Console) -> int:
     return int(any(row.bad for row in rows))
 
 
-def _row(name: str, dataset: Dataset, region: Region, deep: bool) -> Row:
+def _row(name: str, dataset: Dataset, regions: list[Region], deep: bool) -> Row:
     cases = find_cases(dataset, name)
     missing = None if cases else dataset.status() or f"no file under {dataset.root} matches its image pattern"
     masks = {role: sum(role in case.files() for case in cases) for role in ("roi", "lesion", "label")}
-    return Row(name, dataset, len(cases), masks, missing, list(_bad(cases, dataset, region, deep)))
+    return Row(name, dataset, len(cases), masks, missing, list(_bad(cases, dataset, regions, deep)))
 
 
-def _bad(cases: list[Case], dataset: Dataset, region: Region, deep: bool) -> Iterator[tuple[str, str]]:
+def _bad(cases: list[Case], dataset: Dataset, regions: list[Region], deep: bool) -> Iterator[tuple[str, str]]:
     for case in cases:
         try:
-            check_case(case, dataset, region, deep=deep)
+            check_case(case, dataset, regions, deep=deep)
         except ScanError as error:
             yield case.name, str(error)
 
@@ -127,4 +138,5 @@ def _bad(cases: list[Case], dataset: Dataset, region: Region, deep: bool) -> Ite
 def _cells(row: Row) -> list[str]:
     masks = ", ".join(f"{count} {role}" for role, count in row.masks.items() if count)
     state = "missing" if row.missing else f"{len(row.bad)} bad" if row.bad else "ready"
-    return [row.name, row.dataset.role, row.dataset.region, str(row.dataset.root), str(row.cases), masks, state]
+    regions = dict.fromkeys(row.dataset.region_of(modality) for modality in row.dataset.modalities)
+    return [row.name, row.dataset.role, ", ".join(regions), str(row.dataset.root), str(row.cases), masks, state]

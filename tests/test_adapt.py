@@ -11,14 +11,14 @@ from train.checkpoint import load_checkpoint
 from train.losses import composition_loss, decomposition_loss
 from train.pretrain import pretrain
 from train.settings import Adapt, Pretrain, Schedule
-from train.stream import split_by_source
+from train.split import split_by_source
 from train.unet import split_layers
 
 
 def task(share=0.5, batch=4):
     corpus = TinyCorpus()
     split = split_by_source(corpus, [], 0, 4)
-    scans = [RealScan(str(i), np.full((16, 16, 16), i, np.float32), None) for i in range(3)]
+    scans = [RealScan(str(i), np.full((1, 16, 16, 16), i, np.float32), None) for i in range(3)]
     return Adaptation(corpus, split, scans, Adapt(real_share=share, schedule=Schedule(batch=batch)))
 
 

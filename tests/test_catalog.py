@@ -59,10 +59,11 @@ def test_every_dataset_of_the_paper_is_named():
     catalog = load_catalog(CATALOGS[0])
     roles = {name: dataset.role for name, dataset in catalog.datasets.items()}
     normals = ["OASIS", "BTCV", "CHAOS", "KiTS", "Pancreas-CT", "MSD-Pancreas", "MSD-Spleen"]
-    assert roles == dict.fromkeys(normals, "normal") | {"BraTS2018": "tumour", "LiTS2017": "tumour"}
+    assert roles == dict.fromkeys(normals, "normal") | dict.fromkeys(["BraTS2018", "BraTS2018-4", "LiTS2017"], "tumour")
     assert {name for name, dataset in catalog.datasets.items() if dataset.region == "brain-flair"} == {
         "OASIS",
         "BraTS2018",
+        "BraTS2018-4",
     }
 
 
@@ -73,6 +74,7 @@ def test_official_layouts_are_found(tmp_path, monkeypatch):
         "KiTS": ["case_00000/imaging.nii.gz", "case_00000/segmentation.nii.gz", "liver/case_00000.nii.gz"],
         "MSD-Spleen": ["imagesTr/spleen_2.nii.gz", "imagesTr/._spleen_2.nii.gz", "liver/spleen_2.nii.gz"],
         "BraTS2018": ["HGG/Brats18_A_1/Brats18_A_1_flair.nii.gz", "HGG/Brats18_A_1/Brats18_A_1_seg.nii.gz"],
+        "BraTS2018-4": [f"LGG/Brats18_B_1/Brats18_B_1_{x}.nii.gz" for x in ("flair", "t1", "t1ce", "t2", "seg")],
         "LiTS2017": ["Training Batch 1/volume-7.nii", "Training Batch 1/segmentation-7.nii"],
     }
     catalog = load_catalog(CATALOGS[0])
@@ -207,6 +209,100 @@ def test_dicom_series_are_found_by_their_folder(tmp_path):
     assert [case.name for case in cases] == ["5"]
     scan = read_case(cases[0], dataset, catalog.region("brain"))
     assert scan.roi.same_grid(scan.volume)
+
+
+TWO = 'image: {T1: "{case}_t1.nii.gz", FLAIR: "{case}_flair.nii.gz"}'
+
+
+def make_two(tmp_path: Path, layout: str = TWO, modality: str = "[FLAIR, T1]", region: str = "brain") -> Path:
+    path = make(tmp_path, layout, "  t1: {modality: T1}\n  other: {modality: T1, orientation: RAS}\n")
+    text = path.read_text(encoding="utf-8").replace("    modality: FLAIR", f"    modality: {modality}")
+    path.write_text(text.replace("    region: brain", f"    region: {region}"), encoding="utf-8")
+    return path
+
+
+def save_two(tmp_path: Path, name: str) -> None:
+    for seed, modality in enumerate(("flair", "t1")):
+        save(brain(seed=seed), tmp_path / "data" / f"{name}_{modality}.nii.gz")
+
+
+def test_modalities_come_in_the_order_the_dataset_lists_them(tmp_path):
+    save_two(tmp_path, "a")
+    catalog, dataset, (case,) = cases_of(make_two(tmp_path))
+    assert [image.name for image in case.images] == ["a_flair.nii.gz", "a_t1.nii.gz"]
+    assert case.image == case.images[0]
+    scan = read_case(case, dataset, catalog.region("brain"))
+    assert [volume.array.tobytes() for volume in scan.volumes] == [brain(seed=s).array.tobytes() for s in (0, 1)]
+    assert scan.volume is scan.volumes[0]
+
+
+def test_modalities_are_chosen_and_ordered_by_name(tmp_path):
+    save_two(tmp_path, "a")
+    catalog = load_catalog(make_two(tmp_path))
+    dataset, regions = catalog.in_modalities("mine", ["T1", "FLAIR"])
+    assert [image.name for image in find_cases(dataset, "mine")[0].images] == ["a_t1.nii.gz", "a_flair.nii.gz"]
+    assert [(region.name, region.modality) for region in regions] == [("brain", "T1"), ("brain", "FLAIR")]
+    dataset, (region,) = catalog.in_modalities("mine", ["T1"])
+    assert (dataset.modality, dataset.layout.image, region.modality) == ("T1", ("{case}_t1.nii.gz",), "T1")
+    with pytest.raises(CatalogError, match="T2 is no modality of it; there are FLAIR, T1"):
+        catalog.in_modalities("mine", ["FLAIR", "T2"])
+    with pytest.raises(CatalogError, match="T1 is named twice"):
+        catalog.in_modalities("mine", ["T1", "T1"])
+
+
+def test_a_case_that_lacks_a_modality_is_told_with_where_it_should_be(tmp_path):
+    save_two(tmp_path, "a")
+    (tmp_path / "data" / "a_t1.nii.gz").rename(tmp_path / "data" / "b_t1.nii.gz")
+    catalog, dataset, cases = cases_of(make_two(tmp_path))
+    for case, lacking in zip(cases, ("T1 scan is missing; expected at a_t1", "FLAIR scan is missing"), strict=True):
+        with pytest.raises(ScanError, match=lacking):
+            read_case(case, dataset, catalog.region("brain"))
+
+
+def test_modalities_on_different_grids_are_refused_by_their_files(tmp_path):
+    save_two(tmp_path, "a")
+    save(brain().with_array(brain().array[:-1]), tmp_path / "data" / "a_t1.nii.gz")
+    catalog, dataset, (case,) = cases_of(make_two(tmp_path))
+    with pytest.raises(ScanError, match=r"a_t1\.nii\.gz is not on the grid of .*a_flair\.nii\.gz"):
+        read_case(case, dataset, catalog.region("brain"))
+
+
+def test_a_corpus_takes_the_modality_asked_for_or_its_regions_own(tmp_path):
+    catalog = load_catalog(make_two(tmp_path))
+    assert catalog.in_one_modality("mine")[0].modality == "FLAIR"
+    assert catalog.in_one_modality("mine", "T1")[1].modality == "T1"
+    each = load_catalog(make_two(tmp_path, region="{FLAIR: brain, T1: t1}"))
+    with pytest.raises(CatalogError, match=r"has the modalities FLAIR, T1.*say which with --modality"):
+        each.in_one_modality("mine")
+    dataset, region = each.in_one_modality("mine", region="t1")
+    assert (dataset.modality, dataset.region, region) == ("T1", "t1", each.region("t1"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"layout": 'image: "{case}.nii.gz"'}, "must map each of FLAIR, T1 to its pattern"),
+        ({"layout": 'image: {FLAIR: "{case}.nii.gz", T2: "{case}_t2.nii.gz"}'}, "maps FLAIR, T2, but modality says"),
+        ({"layout": 'image: {FLAIR: "{case}.nii.gz", T1: "{case}.nii.gz"}'}, "gives one pattern twice"),
+        ({"layout": 'image: {FLAIR: "{case}.nii.gz", T1: "t1.nii.gz"}'}, "contain {case}"),
+        ({"modality": "[FLAIR, T1, T1]"}, "names each modality once"),
+        ({"region": "{FLAIR: brain}"}, "region maps FLAIR, but modality says FLAIR, T1"),
+        ({"region": "{FLAIR: brain, T1: nowhere}"}, "no region nowhere"),
+        ({"region": "{FLAIR: brain, T1: other}"}, "regions brain and other differ in orientation"),
+    ],
+)
+def test_modalities_that_do_not_go_together_are_told_in_one_line(tmp_path, changed, told):
+    assert told in refusal(make_two(tmp_path, **changed))
+
+
+def test_one_window_of_intensities_does_not_serve_two_modalities(tmp_path):
+    path = make_two(tmp_path)
+    window = "brain: {modality: FLAIR, normalisation: {kind: window}}"
+    text = path.read_text(encoding="utf-8").replace("brain: {modality: FLAIR}", window)
+    path.write_text(text, encoding="utf-8")
+    assert "fits one modality" in refusal(path)
+    path.write_text(text.replace("region: brain", "region: {FLAIR: brain, T1: t1}"), encoding="utf-8")
+    assert len(load_catalog(path).in_modalities("mine")[1]) == 2
 
 
 def test_development_scans_are_found(dev_data):

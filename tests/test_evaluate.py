@@ -2,6 +2,7 @@ import csv
 import json
 
 import pytest
+from modality_pairs import save_looking_at, write_pair, write_pairs_catalog
 from real_scans import write_case, write_catalog
 from tiny_checkpoint import save_bright
 from typer.testing import CliRunner
@@ -110,3 +111,35 @@ def test_a_fine_tuned_network_is_scored_on_its_test_fold_alone(heads, tmp_path):
     everything = evaluate(path, heads, "heads", tmp_path / "all", all_cases=True)
     assert len(everything.cases) == 2
     assert "included" in everything.selection
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pairs")
+    write_pair(root / "data", "one", spacing_mm=(3.0, 2.5, 2.0))
+    return write_pairs_catalog(root / "catalog.yaml", root / "data")
+
+
+@pytest.mark.parametrize("modalities", [("FLAIR", "T1"), ("T1", "FLAIR")])
+def test_several_modalities_are_put_in_the_networks_order(pairs, tmp_path, modalities):
+    path = save_looking_at(tmp_path / "best.safetensors", "FLAIR", modalities)
+    evaluation = evaluate(path, pairs, "heads", tmp_path / "out")
+    (case,) = evaluation.cases
+    assert case.model.dice > 0.85, "the tumour is bright in FLAIR, wherever that stands"
+    assert (case.threshold.dice > 0.85) == (modalities[0] == "FLAIR"), "the threshold row sees the first modality"
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert ", ".join(modalities) in page
+    assert f"of the first modality, {modalities[0]}" in page
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
+    assert scores["checkpoint"]["modalities"] == list(modalities)
+
+
+def test_a_network_of_one_modality_takes_its_own_of_several(pairs, checkpoint, tmp_path):
+    (case,) = evaluate(checkpoint, pairs, "heads", tmp_path / "out").cases
+    assert case.model.dice > 0.85
+
+
+def test_a_dataset_that_lacks_a_modality_is_refused(heads, tmp_path):
+    path = save_looking_at(tmp_path / "best.safetensors", "FLAIR", ("FLAIR", "T1"))
+    with pytest.raises(CatalogError, match="has no T1, and the network takes FLAIR, T1; there are FLAIR"):
+        evaluate(path, heads, "heads", tmp_path / "out")

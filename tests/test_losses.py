@@ -4,9 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from train.batch import Batch
 from train.losses import composition_loss, decomposition_loss, dice_loss, layer_loss
 from train.settings import Loss, SettingsError, parse_weights
-from train.stream import Batch
 from train.unet import Layers, split_layers
 
 

@@ -11,9 +11,9 @@ from scipy.spatial.transform import Rotation
 from scans.catalog import find_cases, load_catalog, read_case
 from scans.errors import ScanError
 from scans.foreground import border_value, find_foreground
-from scans.frame import Frame, fit_frame, from_frame, to_frame
+from scans.frame import Frame, coverage, fit_frame, from_frame, to_frame, widen
 from scans.normalisation import Statistics, normalise
-from scans.preparation import prepare
+from scans.preparation import prepare, prepare_modalities, reframe, restore
 from scans.region import FieldOfView, Region
 from scans.volume import Grid, Volume
 
@@ -120,10 +120,10 @@ def test_resize_fills_the_cube_with_the_bounding_box():
 
 
 def test_fixed_spacing_scales_with_the_size_and_reports_what_is_cut():
-    for size, coverage in ((64, 1.0), (32, 1.0)):
+    for size in (64, 32):
         prepared = prepare(brain(background=-1000), mask(radius=0.8, centre=0.0), None, LIVER, size)
         assert prepared.frame.spacing_mm == pytest.approx((0.5 * 128 / size,) * 3)
-        assert prepared.coverage == coverage
+        assert prepared.coverage == 1.0
     narrow = LIVER.model_copy(update={"field_of_view": FieldOfView(kind="spacing", spacing_mm=0.15)})
     prepared = prepare(brain(), mask(radius=0.8, centre=0.0), None, narrow, 64)
     assert 0.2 < prepared.coverage < 0.6
@@ -298,3 +298,111 @@ def test_preparation_repeats_itself_to_the_bit():
 def test_statistics_survive_json():
     statistics = Statistics.of(np.arange(10.0), 1, 8)
     assert Statistics.from_json(json.loads(json.dumps(statistics.to_json()))) == statistics
+
+
+# Several modalities, other frames, and the way back for intensities.
+
+T1 = Region(name="brain", modality="T1")
+
+
+def test_modalities_share_the_first_ones_roi_and_frame_and_have_statistics_of_their_own():
+    flair = brain(seed=1)
+    whole = np.random.default_rng(1).normal(700, 30, GRID.shape).astype(np.float32)  # with its skull on
+    both = prepare_modalities([flair, flair.with_array(whole)], None, [BRAIN, T1], 32, [None, None])
+    alone = prepare(flair, None, None, BRAIN, 32)
+    assert both[0].frame == both[1].frame == alone.frame
+    for one in both:
+        np.testing.assert_array_equal(one.roi, alone.roi)
+        np.testing.assert_array_equal(one.inside, alone.inside)
+    np.testing.assert_array_equal(both[0].intensity, alone.intensity)
+    assert both[0].statistics == alone.statistics
+    assert both[1].statistics.mean == pytest.approx(700, abs=5)
+    values = normalise(both[1].intensity, both[1].roi, both[1].statistics)
+    assert values[both[1].roi].std() == pytest.approx(1, abs=1e-3)
+
+
+def test_a_given_roi_counts_for_all_modalities():
+    roi = mask(radius=0.5, centre=0.0)
+    scans = [brain(), brain(seed=1, background=-3.0)]
+    both = prepare_modalities(scans, roi, [BRAIN, T1], 32, [None, None])
+    for scan, one in zip(scans, both, strict=True):
+        np.testing.assert_array_equal(one.intensity, prepare(scan, roi, None, BRAIN, 32).intensity)
+        np.testing.assert_array_equal(one.inside, roi.array > 0)
+
+
+def test_one_modality_is_prepared_as_ever():
+    (one,) = prepare_modalities([brain()], None, [BRAIN], 32, [None])
+    alone = prepare(brain(), None, None, BRAIN, 32)
+    np.testing.assert_array_equal(one.intensity, alone.intensity)
+    assert (one.frame, one.statistics) == (alone.frame, alone.statistics)
+
+
+def test_shared_statistics_go_to_the_modality_they_belong_to():
+    common = [Statistics(1100.0, 50.0, 1000.0, 1200.0), Statistics(1120.0, 40.0, 900.0, 1300.0)]
+    roi = mask(radius=0.5, centre=0.0)
+    both = prepare_modalities([brain(background=-1000)] * 2, roi, [LIVER, LIVER], 32, common)
+    assert [one.statistics for one in both] == common
+
+
+def test_modalities_that_do_not_fit_are_refused():
+    scan = brain()
+    moved = Volume(scan.array, scan.spacing_mm, (0.0, 0.0, 0.0), scan.direction)
+    noisy = scan.with_array(scan.array + np.random.default_rng(0).normal(size=GRID.shape))
+    for scans, regions, sentence in (
+        ([scan], [BRAIN, T1], "head: has 1 modalities, 2 are needed"),
+        ([scan, moved], [BRAIN, T1], "head: its modalities are not on one grid"),
+        ([scan, scan], [LIVER, LIVER], "needs an ROI mask"),
+        ([noisy, scan], [BRAIN, T1], "not skull-stripped"),
+    ):
+        with pytest.raises(ScanError, match=sentence):
+            prepare_modalities(scans, None, regions, 32, [None] * len(regions), "head")
+
+
+@pytest.mark.parametrize("background", [0.0, -3.19, 40.0])
+def test_what_is_normalised_is_restored_to_the_scans_own_intensities(background):
+    scan = brain(background=background)
+    cube = prepare(scan, None, None, BRAIN, 64)
+    native = reframe(scan, cube, widen(cube.frame, scan.with_array(cube.inside), native=True))
+    inside = ellipsoid(GRID.shape)
+    for prepared, most in ((native, 1e-3), (cube, 8)):
+        assert prepared.zero == pytest.approx(min(background, 0))
+        layer = normalise(prepared.intensity, prepared.roi, prepared.statistics)
+        back = restore(layer, prepared, scan)
+        assert back.grid == scan.grid
+        np.testing.assert_array_equal(back.array[~inside], scan.array[~inside])
+        assert np.abs(back.array - scan.array)[inside].mean() < most
+
+
+def test_restoring_mixes_nothing_in_from_beyond_the_roi():
+    scan = brain()
+    prepared = prepare(scan, None, None, BRAIN, 32)
+    layer = np.where(prepared.roi, np.float32(0), np.float32(1e6))  # 0 is the mean
+    back = restore(layer, prepared, scan)
+    np.testing.assert_allclose(back.array[prepared.inside], prepared.statistics.mean, rtol=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    turn=st.tuples(*[st.floats(-180, 180)] * 3),
+    spacing=st.tuples(*[st.floats(0.6, 2.0)] * 3),
+    orientation=st.sampled_from(["LPS", "RAS", "SPL", "AIR"]),
+    native=st.booleans(),
+    step_mm=st.floats(0.2, 1.5),
+)
+def test_a_widened_frame_holds_the_whole_roi_in_the_cubes_axes(turn, spacing, orientation, native, step_mm):
+    direction = Rotation.from_euler("xyz", turn, degrees=True).as_matrix()
+    grid = Grid((24, 27, 21), spacing, (30.0, -20.0, 7.0), tuple(direction.ravel()))
+    roi = mask(grid, 0.6, 0.2)
+    cube = fit_frame(roi, FieldOfView(kind="spacing", spacing_mm=step_mm), orientation, 16)
+    box = widen(cube, roi, native=native)
+    assert coverage(box, roi.array > 0) == 1
+    assert box.network.direction == cube.network.direction
+    if native:
+        there = to_frame(roi.with_array(roi.array.astype(np.float32)), box)
+        np.testing.assert_allclose(np.sort(there[there > 1e-3]), 1, atol=1e-3)
+        assert (there > 0.5).sum() == roi.array.sum(), "the scan's own voxels, none interpolated"
+    else:
+        assert box.spacing_mm == cube.spacing_mm
+        assert min(box.network.shape) >= 16
+        offset = np.linalg.inv(box.network.affine) @ [*cube.network.origin, 1.0]
+        np.testing.assert_allclose(offset, np.round(offset), atol=1e-5)

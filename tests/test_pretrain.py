@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -86,6 +87,54 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(corpus_path, tmp_pa
     assert steps == sorted(steps)
 
 
+@pytest.mark.parametrize("damage", ["truncated", "empty", "missing"])
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_continued(corpus_path, tmp_path, uninterrupted, damage):
+    out, said = tmp_path / "run", []
+    run(corpus_path, out, steps=4)
+    last = out / "last.safetensors"
+    if damage == "missing":  # killed between the two renames
+        last.unlink()
+    else:
+        last.write_bytes(last.read_bytes()[: -100 if damage == "truncated" else 0])
+    assert run(corpus_path, out, resume=True, steps=8, say=said.append).step == 8
+    assert any("previous.safetensors, step 2" in line for line in said) == (damage != "missing")
+    run(corpus_path, tmp_path / "whole", steps=8)
+    whole, resumed = (load_checkpoint(folder / "last.safetensors") for folder in (tmp_path / "whole", out))
+    assert same(whole.network, resumed.network)
+    assert same(whole.optimiser, resumed.optimiser)
+
+
+def test_with_every_checkpoint_damaged_nothing_is_started_anew(corpus_path, tmp_path):
+    out = tmp_path / "run"
+    run(corpus_path, out, steps=4)
+    for name in ("last.safetensors", "previous.safetensors"):
+        (out / name).write_bytes(b"")
+    with pytest.raises(CheckpointError, match="damaged"):
+        run(corpus_path, out, resume=True, steps=8)
+    with pytest.raises(CheckpointError, match="--resume"):
+        run(corpus_path, out)
+
+
+def test_a_full_disk_is_told_and_training_goes_on_to_save_when_there_is_room(corpus_path, tmp_path):
+    out = tmp_path / "run"
+    process = start(corpus_path, out, "--steps", "100000", "--log-every", "1")
+    wait_for_step(process, out, 2)
+    unlimited = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (500_000, unlimited[1]))  # a checkpoint has 900 kB
+    logged = json.loads((out / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])["step"]
+    kept = (load_checkpoint(out / "last.safetensors").record.step, logged)
+    wait_for_step(process, out, logged + 8)
+    assert load_checkpoint(out / "last.safetensors").record.step <= kept[1] + 2
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, unlimited)
+    process.send_signal(signal.SIGTERM)
+    said, problems = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "cannot be written (File too large); training goes on" in said
+    assert "Traceback" not in problems
+    assert load_checkpoint(out / "last.safetensors").record.step >= logged + 8
+    assert not list(out.glob("*.tmp"))
+
+
 def test_sigterm_saves_between_two_steps_and_says_how_to_go_on(corpus_path, tmp_path):
     out = tmp_path / "run"
     process = start(corpus_path, out, "--steps", "100000", "--checkpoint-every", "3")
@@ -98,7 +147,7 @@ def test_sigterm_saves_between_two_steps_and_says_how_to_go_on(corpus_path, tmp_
     assert load_checkpoint(out / "last.safetensors").record.step >= 3
 
 
-def run(corpus_path, out, *, resume=False, steps=2, **changed):
+def run(corpus_path, out, *, resume=False, steps=2, say=lambda line: None, **changed):
     schedule = Schedule(steps=steps, checkpoint_every=2, device="cpu", seed=changed.pop("seed", 0))
     settings = Pretrain(
         network={"width": 2, "norm": changed.pop("norm", "batch")},
@@ -106,7 +155,7 @@ def run(corpus_path, out, *, resume=False, steps=2, **changed):
         validation_samples=2,
         **changed,
     )
-    return pretrain(corpus_path, out, settings, resume=resume)
+    return pretrain(corpus_path, out, settings, resume=resume, say=say)
 
 
 def test_a_run_is_never_overwritten_or_continued_with_other_settings(corpus_path, tmp_path):
@@ -130,7 +179,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(corpus_pa
     out = tmp_path / "run"
     run(corpus_path, out)
     monkeypatch.setattr("train.losses.SMOOTH_VOXELS", float("nan"))
-    with pytest.raises(SettingsError, match="not finite at step 4"):
+    with pytest.raises(SettingsError, match="not finite at step 3"):
         run(corpus_path, out, resume=True, steps=4)
     assert load_checkpoint(out / "last.safetensors").record.step == 2
 

@@ -22,7 +22,7 @@ from synth.sample import empty_sample
 from train.checkpoint import load_checkpoint
 from train.pretrain import Decomposition
 from train.settings import Pretrain, Schedule
-from train.stream import split_by_source
+from train.split import split_by_source
 
 LAYERS = ("composite", "normal", "texture", "mask")
 WINDOW = Region.model_validate({**REGION.model_dump(), "normalisation": {"kind": "window", "percentiles": [0, 100]}})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 from scan_files import brain, mask, save
-from test_catalog import make
+from test_catalog import make, make_two, save_two
 
 from scans.catalog import load_catalog
 from synth.scan import print_report, scan_catalog
@@ -67,3 +67,17 @@ def test_deep_reading_finds_what_headers_hide(catalog_path):
 def test_names_with_markup_are_printed_as_they_are(catalog_path):
     (catalog_path.parent / "data" / "[red]x_flair.nii.gz").write_bytes(b"no scan")
     assert "mine/[red]x" in report(catalog_path)[1]
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_every_modality_is_looked_at(tmp_path, deep):
+    for name in ("good", "short", "lone"):
+        save_two(tmp_path, name)
+    save(brain().with_array(brain().array[:-1]), tmp_path / "data" / "short_t1.nii.gz")
+    (tmp_path / "data" / "lone_t1.nii.gz").unlink()
+    code, text = report(make_two(tmp_path, region="{FLAIR: brain, T1: t1}"), deep)
+    assert code == 1
+    assert "brain, t1" in text
+    assert "2 bad" in text
+    assert "lone_flair.nii.gz: its T1 scan is missing" in text
+    assert "short_t1.nii.gz is not on the grid" in text

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from markdown_it import MarkdownIt
 from real_scans import write_case, write_catalog
@@ -29,7 +30,8 @@ from train.export import export
 from train.finetune import finetune
 from train.pretrain import pretrain
 from train.segment import segment
-from train.settings import Finetune, Pretrain, Schedule, SettingsError
+from train.settings import Finetune, Network, Pretrain, Schedule, SettingsError
+from train.unet import UNet
 
 FREE = {
     "name": "a--1",
@@ -78,8 +80,6 @@ def test_the_one_file_segments_wherever_it_is_moved(checkpoint, tmp_path):
 
 
 def test_the_optimiser_stays_at_home_and_the_record_travels(tmp_path):
-    import torch
-
     network = bright_network()
     optimiser = torch.optim.Adam(network.parameters())
     network(torch.zeros(2, 1, 16, 16, 16)).sum().backward()
@@ -353,6 +353,21 @@ def test_each_stage_says_what_it_saw(tmp_path, stage):
     assert ("It then went on with 2 real scans of clinic, without" in body) == (stage == "adapt")
     assert ("shown no annotation" in body) == (stage == "pretrain")
     assert bool(exported.unclear) == (stage == "adapt")
+
+
+def test_several_modalities_are_told_in_their_order(tmp_path):
+    torch.manual_seed(0)
+    network = UNet(Network(width=2, in_channels=2))
+    channels = [{"region": {"name": "brain", "modality": name}, "statistics": None} for name in ("T1 Gd", "FLAIR")]
+    record = Record("pretrain", 1, {}, {"width": 2, "in_channels": 2}, channels, 16, data(FREE))
+    save_checkpoint(tmp_path / "best.safetensors", record, network)
+    exported = export(tmp_path / "best.safetensors", tmp_path / "shared")
+    front, body = card_of(tmp_path / "shared")
+    assert {"t1-gd", "flair"} <= set(front["tags"])
+    assert body.index("| 0 | T1 Gd |") < body.index("| 1 | FLAIR |")
+    assert "t1-gd.nii.gz,flair.nii.gz --out masks" in body
+    assert "torch.zeros(1, 2, 16, 16, 16)" in body
+    assert load_checkpoint(exported.weights).record.channels == channels
 
 
 def snippets(folder):

@@ -1,5 +1,7 @@
 """A corpus in memory: bright balls in noise, from three sources; the interface of ``synth.corpus.Corpus``."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from synth.corpus import Sample
@@ -12,6 +14,7 @@ class TinyCorpus:
         self.content_hash = f"tiny-{size}-{samples}-{sources}"
         self.statistics = None
         self.region = {"name": "brain", "modality": "FLAIR"}
+        self.channels = [{"region": self.region, "statistics": None}]
         self.sources = [
             {"name": f"set--{n}", "dataset": "set", "licence": "CC0", "terms": "none", "spacing_mm": [2, 2, 2]}
             for n in range(sources)
@@ -24,6 +27,22 @@ class TinyCorpus:
 
     def spacing_mm(self, index):
         return (2.0, 2.0, 2.0)
+
+    layout = "dense"
+    where = "tiny"
+
+    @property
+    def shards(self):
+        return np.arange(len(self)) // 8
+
+    def recipe(self, index):
+        return {"index": float(index)}
+
+    def read(self, index, out):
+        sample = self[index]
+        for name in ("composite", "normal", "texture", "mask"):
+            np.copyto(getattr(out, name), getattr(sample, name))
+        return replace(out, alpha=sample.alpha)
 
     def __getitem__(self, index):
         side = self.size

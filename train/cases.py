@@ -9,7 +9,7 @@ import numpy as np
 from scans.catalog import Case, Dataset, find_cases, load_catalog, read_case
 from scans.errors import CatalogError, ScanError, UserError
 from scans.normalisation import Statistics, normalise
-from scans.preparation import prepare, to_frame
+from scans.preparation import prepare_modalities, to_frame
 from scans.region import Region
 
 
@@ -20,9 +20,9 @@ class RealScan:
     Attributes
     ----------
     name : str
-    intensity : ndarray of float32, shape (size, size, size)
-        0 outside the ROI.
-    mask : ndarray of bool, same shape, or None
+    intensity : ndarray of float32, shape (C, size, size, size)
+        Of C modalities; 0 outside the ROI.
+    mask : ndarray of bool, shape (size, size, size), or None
         The annotated tumour, where it is asked for.
     """
 
@@ -31,46 +31,80 @@ class RealScan:
     mask: np.ndarray | None
 
 
-def dataset_cases(catalog: Path, name: str, region: Region | None) -> tuple[Dataset, Region, list[Case]]:
+def dataset_cases(catalog: Path, name: str, regions: Sequence[Region]) -> tuple[Dataset, list[Case]]:
     """Look up a dataset and its cases.
 
     Parameters
     ----------
     catalog : Path
     name : str
-    region : Region or None
-        What a checkpoint was trained for; the dataset must be of the same.
+    regions : sequence of Region
+        What a network takes, one a modality: they choose and order those of the dataset by name.
+
+    Returns
+    -------
+    dataset : Dataset
+        With these modalities alone.
+    cases : list of Case
 
     Raises
     ------
     CatalogError
-        If the dataset is unknown, of another region, or holds no cases.
+        If the dataset is unknown, of another region, lacks a modality, or holds no cases.
     """
     loaded = load_catalog(catalog)
-    dataset = loaded.dataset(name)
-    if region is not None and dataset.region != region.name:
-        raise CatalogError(
-            f"dataset {name} is of region {dataset.region}, the checkpoint of region {region.name}; "
-            "train on a corpus of the dataset's region"
-        )
+    whole = loaded.dataset(name)
+    wanted = [region.modality for region in regions]
+    if len(wanted) == len(whole.modalities) == 1:  # however each spells it
+        wanted = list(whole.modalities)
+    for modality, region in zip(wanted, regions, strict=True):
+        if modality not in whole.modalities:
+            raise CatalogError(
+                f"dataset {name} has no {modality}, and the network takes {', '.join(wanted)}; "
+                f"there are {', '.join(whole.modalities)}"
+            )
+        if whole.region_of(modality) != region.name:
+            raise CatalogError(
+                f"dataset {name} is of region {whole.region_of(modality)}, the checkpoint of region {region.name}; "
+                "train on a corpus of the dataset's region"
+            )
+    dataset, _ = loaded.in_modalities(name, wanted)
     cases = find_cases(dataset, name)
     if not cases:
         reason = dataset.status() or f"nothing under {dataset.root} matches its layout"
         raise CatalogError(f"dataset {name} has no cases here: {reason}")
-    return dataset, loaded.region(dataset.region), cases
+    return dataset, cases
 
 
 def prepare_cases(
     cases: Sequence[Case],
     dataset: Dataset,
-    region: Region,
+    regions: Sequence[Region],
     size: int,
-    statistics: Statistics | None,
+    statistics: Sequence[Statistics | None],
     *,
     annotated: bool,
     told: Callable[[str], None] = lambda line: None,
 ) -> list[RealScan]:
     """Read and prepare cases into memory; a case that cannot be used is told of and left out.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    dataset : Dataset
+    regions : sequence of Region
+        One a modality of the dataset.
+    size : int
+    statistics : sequence of Statistics or None
+        One a modality: shared by all scans, or None where each has its own.
+    annotated : bool
+        Whether each case must have a label file.
+    told : callable
+        Told in a sentence of each case that is left out.
+
+    Returns
+    -------
+    list of RealScan
 
     Raises
     ------
@@ -80,7 +114,7 @@ def prepare_cases(
     prepared = []
     for case in cases:
         try:
-            prepared.append(_prepared(case, dataset, region, size, statistics, annotated))
+            prepared.append(_prepared(case, dataset, regions, size, statistics, annotated))
         except UserError as error:
             told(f"left out {case.name}: {error}")
     if not prepared:
@@ -89,15 +123,23 @@ def prepare_cases(
 
 
 def _prepared(
-    case: Case, dataset: Dataset, region: Region, size: int, statistics: Statistics | None, annotated: bool
+    case: Case,
+    dataset: Dataset,
+    regions: Sequence[Region],
+    size: int,
+    statistics: Sequence[Statistics | None],
+    annotated: bool,
 ) -> RealScan:
-    scan = read_case(case, dataset, region)
+    scan = read_case(case, dataset, regions[0])
     if annotated and scan.label is None:
         raise ScanError(f"{case.image}: has no label file; the catalog's layout says where one must be")
-    prepared = prepare(scan.volume, scan.roi, None, region, size, statistics, where=str(case.image))
-    assert prepared.statistics is not None  # `window` regions come with a checkpoint's statistics
+    channels = prepare_modalities(scan.volumes, scan.roi, regions, size, statistics, where=str(case.image))
     mask = None
     if annotated and scan.label is not None:
-        share = to_frame(scan.label.with_array(scan.label.array.astype(np.float32)), prepared.frame)
+        share = to_frame(scan.label.with_array(scan.label.array.astype(np.float32)), channels[0].frame)
         mask = share >= 0.5
-    return RealScan(case.name, normalise(prepared.intensity, prepared.roi, prepared.statistics), mask)
+    layers = []
+    for prepared in channels:
+        assert prepared.statistics is not None  # `window` regions come with a checkpoint's statistics
+        layers.append(normalise(prepared.intensity, prepared.roi, prepared.statistics))
+    return RealScan(case.name, np.stack(layers), mask)

@@ -7,6 +7,7 @@ and other programs; it is never read back.
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import nn
 
-from scans.durable import write_bytes
+from scans.durable import sync, write_bytes
 from scans.errors import CheckpointError
 from scans.region import one_line
 from train.checkpoint_checks import check_details, check_network, check_weights
 
 FORMAT = "layered-tumors-checkpoint"
 VERSION = 2
+LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
 _KEY = "record"
 _NETWORK = "network."
 _OPTIMISER = "optimiser."
@@ -116,8 +118,55 @@ def save_checkpoint(
     write_atomically(path.with_suffix(".json"), readable.encode())
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def save_last(folder: Path, record: Record, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """Write ``last.safetensors`` of a run; the one before becomes ``previous.safetensors``.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written; what was there is still there.
+    """
+    incoming, last = folder / "incoming.safetensors", folder / LAST
+    save_checkpoint(incoming, record, network, optimiser)
+    for old, new in ((last, folder / PREVIOUS), (incoming, last)):
+        for suffix in (".safetensors", ".json"):
+            if old.with_suffix(suffix).exists():
+                old.with_suffix(suffix).replace(new.with_suffix(suffix))
+    sync(folder)
+
+
+def load_last(folder: Path, told: Callable[[str], None] = lambda line: None) -> tuple[Path, Checkpoint] | None:
+    """Read the last good checkpoint of a run and say so if it is not the very last; None if there never was one.
+
+    Raises
+    ------
+    CheckpointError
+        If there are checkpoints and none can be read.
+    """
+    there = [path for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
+    problems = []
+    for path in there:
+        try:
+            saved = load_checkpoint(path)
+        except CheckpointError as error:
+            problems.append(error)
+            continue
+        if problems:
+            told(f"{problems[0]}; going on from {path.name}, step {saved.record.step}")
+        return path, saved
+    if problems:
+        raise problems[0]
+    return None
+
+
+def load_checkpoint(path: Path, *, finite: bool = True) -> Checkpoint:
     """Read a checkpoint, which may come from a stranger; see ``train.checkpoint_checks``.
+
+    Parameters
+    ----------
+    path : Path
+    finite : bool
+        Refuse weights that are not finite.
 
     Raises
     ------
@@ -137,7 +186,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     record = _record(path, text)
     network = {n.removeprefix(_NETWORK): t for n, t in tensors.items() if n.startswith(_NETWORK)}
     optimiser = {n.removeprefix(_OPTIMISER): t for n, t in tensors.items() if n.startswith(_OPTIMISER)}
-    check_network(record.network, len(record.channels), network, path)
+    check_network(record.network, len(record.channels), network, path, finite=finite)
     return Checkpoint(record, network, optimiser)
 
 
@@ -177,7 +226,7 @@ def restore_network(network: nn.Module, tensors: dict[str, torch.Tensor], path: 
     CheckpointError
         Naming the first tensor that does not fit.
     """
-    check_weights(network.state_dict(), tensors, path)
+    check_weights(network.state_dict(), tensors, path, finite=False)  # who loaded it has looked
     network.load_state_dict(tensors)
 
 
@@ -187,7 +236,8 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, network: nn.Module, tens
         state: dict[str, torch.Tensor] = {}
         for key in ("step", "exp_avg", "exp_avg_sq"):
             if (value := tensors.get(f"{key}.{name}")) is not None:
-                like = value.clone() if key == "step" else torch.empty_like(parameter).copy_(value)
+                # Fused Adam keeps the count of steps beside the weights.
+                like = value.to(parameter.device) if key == "step" else torch.empty_like(parameter).copy_(value)
                 state[key] = like
         if state:
             optimiser.state[parameter] = state

@@ -58,7 +58,14 @@ def check_details(channels: list[dict[str, Any]], size: int, threshold: dict[str
     _Details.model_validate({"channels": channels, "size": size, "threshold": threshold})
 
 
-def check_network(network: dict[str, Any], modalities: int, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+def check_network(
+    network: dict[str, Any],
+    modalities: int,
+    tensors: Mapping[str, torch.Tensor],
+    path: Path,
+    *,
+    finite: bool = True,
+) -> None:
     """Check that a record's network has an input channel for each modality, and all its weights in `tensors`.
 
     Raises
@@ -72,11 +79,13 @@ def check_network(network: dict[str, Any], modalities: int, tensors: Mapping[str
         )
     with torch.device("meta"):  # shapes, without memory
         expected = UNet(settings).state_dict()
-    check_weights(expected, tensors, path)
+    check_weights(expected, tensors, path, finite=finite)
 
 
-def check_weights(expected: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Check that every expected tensor is there, in its shape and type and finite, and no other.
+def check_weights(
+    expected: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], path: Path, *, finite: bool = True
+) -> None:
+    """Check that every expected tensor is there, in its shape and type and, if asked for, finite, and no other.
 
     Raises
     ------
@@ -92,5 +101,5 @@ def check_weights(expected: Mapping[str, torch.Tensor], tensors: Mapping[str, to
             raise CheckpointError(f"{path}: {name} has shape {tuple(tensor.shape)}, expected {tuple(shape)}")
         if tensor.dtype != kind:
             raise CheckpointError(f"{path}: {name} is of type {tensor.dtype}, expected {kind}")
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        if finite and tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise CheckpointError(f"{path}: {name} holds values that are not finite; take an earlier one")

@@ -112,7 +112,7 @@ def evaluate(
     from train.report import write_report
 
     model = load_model(checkpoint, device, precision)
-    dataset, _, cases = dataset_cases(catalog, dataset_name, model.region)
+    dataset, cases = dataset_cases(catalog, dataset_name, model.regions)
     cases, selection = _select(cases, model, dataset_name, all_cases)
     try:
         (out / "masks").mkdir(parents=True, exist_ok=True)
@@ -152,6 +152,8 @@ def _select(cases: list[Case], model: Model, dataset_name: str, all_cases: bool)
 def evaluate_case(model: Model, case: Case, dataset: Dataset, masks: Path) -> CaseResult:
     """Segment one case by network and threshold row and score both on the scan's own grid.
 
+    Of several modalities the threshold row and the picture take the first.
+
     Raises
     ------
     ScanError
@@ -162,24 +164,25 @@ def evaluate_case(model: Model, case: Case, dataset: Dataset, masks: Path) -> Ca
         raise ScanError(f"{case.image}: has no label file to score against; see the layout in the catalog")
     truth = scan.label.array != 0
     spacing = scan.volume.spacing_mm
-    prepared = prepare_for(model, scan.volume, scan.roi, str(case.image))
-    found = decompose(model, prepared)
-    mask = to_scan(found.probability, prepared)
+    channels = prepare_for(model, scan.volumes, scan.roi, str(case.image))
+    first = channels[0]
+    found = decompose(model, channels)
+    mask = to_scan(found.probability, first)
     write_volume(mask, masks / f"{case.name.replace('/', '_')}_mask.nii.gz")
-    cube_spacing = prepared.frame.spacing_mm
+    cube_spacing = first.frame.spacing_mm
     rule = None if model.record.threshold is None else Threshold(**model.record.threshold)
-    beyond = None if rule is None else rule(found.scan, prepared.roi, cube_spacing)
-    reference = None if beyond is None else score(to_scan(beyond, prepared).array, truth, spacing)
+    beyond = None if rule is None else rule(found.scan[0], first.roi, cube_spacing)
+    reference = None if beyond is None else score(to_scan(beyond, first).array, truth, spacing)
     inside = found.probability >= 0.5
     layered = model.record.stage != "finetune"
     label = scan.label.with_array(truth.astype(np.float32))
     views = Views(
         case.name,
-        found.scan,
-        found.normal if layered else None,
-        np.where(inside, found.texture, 0) if layered else None,
+        found.scan[0],
+        found.normal[0] if layered else None,
+        np.where(inside, found.texture[0], 0) if layered else None,
         inside,
-        to_frame(label, prepared.frame) >= 0.5,
+        to_frame(label, first.frame) >= 0.5,
         cube_spacing,
         beyond,
     )
@@ -221,6 +224,7 @@ def scores_json(evaluation: Evaluation) -> dict[str, Any]:
             "stage": record.stage,
             "step": record.step,
             "network": record.network,
+            "modalities": [region.modality for region in evaluation.model.regions],
             "corpus": record.data.get("corpus"),
         },
         "threshold_rule": record.threshold,

@@ -2,26 +2,25 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from scans.catalog import load_catalog
-from scans.errors import CatalogError
-from scans.normalisation import Statistics
-from scans.region import Region
 from train import hardware, loop
 from train.cases import RealScan, dataset_cases, prepare_cases
+from train.channels import carry_encoder, choose_channels, recorded_channels
 from train.checkpoint import Checkpoint, Record, load_checkpoint, restore_network
 from train.losses import dice_loss
 from train.metrics import dice
+from train.order import Endless, order, positions, random_bits
+from train.ranks import ALONE, Ranks, joined
 from train.run_folder import check_run_folder
 from train.settings import Finetune, Network, SettingsError, recorded
-from train.stream import order, positions, random_bits
 from train.unet import POOLINGS, UNet, split_layers
 
 _FOLDS, _FLIPS = 2**64 - 2, 2**63  # streams of random bits beside the order of samples
@@ -61,7 +60,14 @@ def split_cases(names: list[str], folds: int, fold: int, fraction: float, seed: 
 
 @dataclass(frozen=True)
 class Annotated:
-    """Annotated scans side by side: float32 (N, 1, z, y, x)."""
+    """Annotated scans side by side.
+
+    Attributes
+    ----------
+    composite : Tensor of float32, shape (N, C, z, y, x)
+        Of C modalities.
+    mask : Tensor of float32, shape (N, 1, z, y, x)
+    """
 
     composite: torch.Tensor
     mask: torch.Tensor
@@ -74,28 +80,39 @@ class Annotated:
 class Supervised:
     """The task of fine-tuning, for ``train.loop``."""
 
-    def __init__(self, training: list[RealScan], validation: list[RealScan], settings: Finetune) -> None:
+    def __init__(
+        self, training: list[RealScan], validation: list[RealScan], settings: Finetune, ranks: Ranks = ALONE
+    ) -> None:
         self.settings = settings
         self.training = training
         self.validation = validation or training
+        self.ranks = ranks
+        self.order = Endless(np.zeros(len(training), int), settings.schedule.seed)
 
     def batches(self, steps: range) -> Iterator[Annotated]:
         """Yield the batch of each step."""
-        schedule = self.settings.schedule
         for step in steps:
-            chosen = positions(len(self.training), schedule.batch, schedule.seed, step)
-            yield batch_of([self.training[i] for i in chosen], self._mirrors(step, len(chosen)))
+            chosen = self._chosen(step)
+            yield batch_of([self.training[self.order[p]] for p in chosen], [self._mirrors(p) for p in chosen])
 
-    def _mirrors(self, step: int, count: int) -> list[tuple[int, ...]]:
-        """Draw the axes along which each sample of a step is flipped."""
+    def recipe(self, step: int) -> list[dict[str, Any]]:
+        """Return the name of each scan of a step, and the axes along which it is flipped."""
+        chosen = self._chosen(step)
+        return [{"scan": self.training[self.order[p]].name, "flipped": list(self._mirrors(p))} for p in chosen]
+
+    def _chosen(self, step: int) -> range:
+        return positions(self.settings.schedule.batch, step, self.ranks.rank, self.ranks.count)
+
+    def _mirrors(self, position: int) -> tuple[int, ...]:
+        """Draw the axes along which the scan at a position of the stream is flipped."""
         if not self.settings.mirror:
-            return [()] * count
-        bits = random_bits(count, self.settings.schedule.seed, _FLIPS + step)
-        return [tuple(axis for axis in range(3) if int(word) >> axis & 1) for word in bits]
+            return ()
+        word = int(random_bits(1, self.settings.schedule.seed, _FLIPS + position)[0])
+        return tuple(axis for axis in range(3) if word >> axis & 1)
 
     def loss(self, output: torch.Tensor, batch: Annotated) -> dict[str, torch.Tensor]:
         """Soft Dice loss of the mask channel; the other channels are not trained."""
-        return {"total": dice_loss(split_layers(output).logits, batch.mask)}
+        return supervised_loss(output, batch)
 
     def validate(self, network: nn.Module, machine: hardware.Hardware) -> dict[str, float]:
         """Soft Dice loss and Dice at probability 0.5 on the steering cases, in the network's cube."""
@@ -114,7 +131,8 @@ class Supervised:
         rows = []
         for scan in self.validation[:4]:
             logits, _ = self._logits(network, machine, scan)
-            rows.append(Views(scan.name, scan.intensity, None, None, (logits[0, 0] > 0).cpu().numpy(), scan.mask))
+            found = (logits[0, 0] > 0).cpu().numpy()
+            rows.append(Views(scan.name, scan.intensity[0], None, None, found, scan.mask))
         return validation_picture(rows, path)
 
     def _logits(self, network: nn.Module, machine: hardware.Hardware, scan: RealScan) -> tuple[torch.Tensor, Annotated]:
@@ -124,14 +142,21 @@ class Supervised:
         return split_layers(output).logits, batch
 
 
+def supervised_loss(output: torch.Tensor, batch: Annotated) -> dict[str, torch.Tensor]:
+    """Soft Dice loss of the mask channel (Eq. 8); the other channels are not trained."""
+    return {"total": dice_loss(split_layers(output).logits, batch.mask)}
+
+
 def batch_of(scans: list[RealScan], mirrored: list[tuple[int, ...]]) -> Annotated:
-    """Stack annotated scans, each flipped along its axes."""
+    """Stack annotated scans, each flipped along its axes: 0 is z, 1 is y, 2 is x."""
 
     def stack(volumes: list[np.ndarray]) -> torch.Tensor:
-        turned = [np.flip(volume, axes) for volume, axes in zip(volumes, mirrored, strict=True)]
-        return torch.from_numpy(np.stack(turned)[:, None].astype(np.float32))
+        turned = [
+            np.flip(volume, tuple(axis + 1 for axis in axes)) for volume, axes in zip(volumes, mirrored, strict=True)
+        ]
+        return torch.from_numpy(np.stack(turned).astype(np.float32))
 
-    masks = [scan.mask for scan in scans if scan.mask is not None]
+    masks = [scan.mask[None] for scan in scans if scan.mask is not None]
     return Annotated(stack([scan.intensity for scan in scans]), stack(masks))
 
 
@@ -143,6 +168,7 @@ def finetune(
     settings: Finetune,
     *,
     size: int = 128,
+    modalities: Sequence[str] = (),
     resume: bool = False,
     report: loop.Report = lambda step, shown: None,
     say: Callable[[str], None] = lambda line: None,
@@ -158,14 +184,27 @@ def finetune(
     out : Path
     settings : Finetune
     size : int
+    modalities : sequence of str
+        Of the dataset, in the network's order. Empty: those of the checkpoint, or from scratch all of the dataset.
     resume, report, say
         As in ``train.pretrain.pretrain``.
     """
     check_run_folder(out, resume)
     start = None if init is None else load_checkpoint(init)
-    network, region, size, statistics = _start(start, init, catalog, dataset_name, settings, size)
-    dataset, _, cases = dataset_cases(catalog, dataset_name, region)
-    scans = prepare_cases(cases, dataset, region, size, statistics, annotated=True, told=say)
+    known = [] if start is None else recorded_channels(start.record, str(init))
+    channels = choose_channels(known, catalog, dataset_name, modalities)
+    names = [channel.region.modality for channel in channels]
+    before = [channel.region.modality for channel in known]
+    if known and names != before:
+        say(f"the network takes {', '.join(names)}; its encoder was trained on {', '.join(before)}")
+    regions = [channel.region for channel in channels]
+    dataset, cases = dataset_cases(catalog, dataset_name, regions)
+    if start is None or init is None:
+        network = _network(settings, names, size)
+    else:
+        size, network = start.record.size, _continued(start, init, before, names, settings)
+    statistics = [channel.statistics for channel in channels]
+    scans = prepare_cases(cases, dataset, regions, size, statistics, annotated=True, told=say)
     schedule = settings.schedule
     folds = split_cases([s.name for s in scans], settings.folds, settings.fold, settings.fraction, schedule.seed)
     by_name = {scan.name: scan for scan in scans}
@@ -176,6 +215,7 @@ def finetune(
     data = {} if start is None else dict(start.record.data)
     data |= {
         "dataset": dataset_name,
+        "modalities": names,
         "training": folds.training,
         "validation": folds.validation,
         "test": folds.test,
@@ -186,44 +226,34 @@ def finetune(
         step=0,
         settings=settings.model_dump(mode="json"),
         network=network.settings.model_dump(mode="json"),
-        channels=[
-            {
-                "region": region.model_dump(mode="json"),
-                "statistics": None if statistics is None else statistics.to_json(),
-            }
-        ],
+        channels=[channel.to_json() for channel in channels],
         size=size,
         data=json.loads(json.dumps(data)),
-        threshold=None if start is None else start.record.threshold,
+        threshold=start.record.threshold if start is not None and names[0] == before[0] else None,
     )
-    task = Supervised(
-        [by_name[name] for name in folds.training], [by_name[name] for name in folds.validation], settings
-    )
-    outcome = loop.train(task, network, record, schedule, hardware.of(schedule), out, resume=resume, report=report)
+    training, validation = ([by_name[name] for name in names] for names in (folds.training, folds.validation))
+    with joined(hardware.of(schedule, size)) as (machine, ranks):
+        task = Supervised(training, validation, settings, ranks)
+        outcome = loop.train(
+            task, network, record, schedule, machine, out, ranks=ranks, resume=resume, report=report, say=say
+        )
     return replace(outcome, left_out=len(cases) - len(scans))
 
 
-def _start(
-    start: Checkpoint | None, init: Path | None, catalog: Path, dataset_name: str, settings: Finetune, size: int
-) -> tuple[UNet, Region, int, Statistics | None]:
-    """Return the network to begin with and what its input must look like."""
+def _network(settings: Finetune, modalities: Sequence[str], size: int) -> UNet:
+    """Return a network from scratch."""
+    if size % 2**POOLINGS:
+        raise SettingsError(f"--size {size}: give a multiple of {2**POOLINGS}")
     torch.manual_seed(settings.schedule.seed)
-    if start is None:
-        loaded = load_catalog(catalog)
-        region = loaded.region(loaded.dataset(dataset_name).region)
-        if region.normalisation.kind == "window":
-            raise CatalogError(
-                f"region {region.name} is normalised by statistics of its sources, which scratch has not; "
-                "use --init with a checkpoint pretrained on such a corpus"
-            )
-        if size % 2**POOLINGS:
-            raise SettingsError(f"--size {size}: give a multiple of {2**POOLINGS}")
-        return UNet(settings.network), region, size, None
-    network = UNet(recorded(Network, start.record.network, str(init)))
-    fresh = network.state_dict()
-    from_encoder = {n: t for n, t in start.network.items() if n.startswith("encoder.")}
-    decoder = {n: t for n, t in fresh.items() if not n.startswith("encoder.")}
-    assert init is not None
-    restore_network(network, {**decoder, **from_encoder}, init)
-    statistics = None if start.record.statistics is None else Statistics(**start.record.statistics)
-    return network, recorded(Region, start.record.region, str(init)), start.record.size, statistics
+    return UNet(settings.network.model_copy(update={"in_channels": len(modalities)}))
+
+
+def _continued(start: Checkpoint, where: Path, before: Sequence[str], now: Sequence[str], settings: Finetune) -> UNet:
+    """Return a network with the encoder of a checkpoint, made to take the modalities `now`."""
+    torch.manual_seed(settings.schedule.seed)
+    recorded_settings = recorded(Network, start.record.network, str(where))
+    network = UNet(recorded_settings.model_copy(update={"in_channels": len(now)}))
+    decoder = {n: t for n, t in network.state_dict().items() if not n.startswith("encoder.")}
+    encoder = {n: t for n, t in start.network.items() if n.startswith("encoder.")}
+    restore_network(network, {**decoder, **carry_encoder(encoder, before, now)}, where)
+    return network

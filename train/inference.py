@@ -1,14 +1,18 @@
 """Apply a trained network to a scan: into network space, through the network, back to the scan's own grid."""
 
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from scans.errors import CheckpointError
+from scans.errors import CheckpointError, ScanError
 from scans.normalisation import Statistics, normalise
-from scans.preparation import Prepared, from_frame, prepare
+from scans.preparation import Prepared, from_frame, prepare_modalities
 from scans.region import Region
 from scans.volume import Volume
 from train import hardware
@@ -16,27 +20,70 @@ from train.checkpoint import Record, load_checkpoint, restore_network
 from train.settings import Network, recorded
 from train.unet import UNet, split_layers
 
+_MIRRORINGS = tuple(axes for count in range(4) for axes in combinations((2, 3, 4), count))  # of z, y, x; 8 of them
+
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network, ready to run, and all it needs to know about its input."""
+    """A trained network, ready to run, and all it needs to know about its input.
+
+    Attributes
+    ----------
+    regions : tuple of Region
+        One for each modality of the input, in the network's order.
+    channel_statistics : tuple of Statistics or None
+        Normalisation that all scans of a modality share; None where each scan has its own.
+    """
 
     network: UNet
     record: Record
-    region: Region
-    statistics: Statistics | None
+    regions: tuple[Region, ...]
+    channel_statistics: tuple[Statistics | None, ...]
     machine: hardware.Hardware
     path: Path
+
+    @property
+    def region(self) -> Region:
+        """Region of the first modality, which has the frame and the ROI of all of them."""
+        return self.regions[0]
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities, in the network's order."""
+        return tuple(region.modality for region in self.regions)
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of all that decides what the network finds, as hexadecimal digits."""
+        decides = {"network": self.record.network, "channels": self.record.channels, "size": self.record.size}
+        digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
 class Decomposed:
-    """A scan taken apart, float32 (size, size, size): layers in network units, ``probability`` in [0, 1]."""
+    """A scan taken apart, in the network's grid.
+
+    Attributes
+    ----------
+    scan, normal, texture : ndarray of float32, shape (C, z, y, x)
+        In network units, one for each of C modalities.
+    probability : ndarray of float32, shape (z, y, x)
+        Of the tumour, in [0, 1].
+    """
 
     scan: np.ndarray
     normal: np.ndarray
     texture: np.ndarray
     probability: np.ndarray
+
+    @classmethod
+    def of(cls, scan: np.ndarray, found: np.ndarray) -> "Decomposed":
+        """Name the channels of `found`, shape (2 C + 1, z, y, x), as `find_layers` returns them."""
+        modalities = len(scan)
+        return cls(scan, found[:modalities], found[modalities:-1], found[-1])
 
 
 def load_model(path: Path, device: str = "auto", precision: str = "auto") -> Model:
@@ -49,51 +96,129 @@ def load_model(path: Path, device: str = "auto", precision: str = "auto") -> Mod
     """
     checkpoint = load_checkpoint(path)
     record = checkpoint.record
-    network = UNet(recorded(Network, record.network, str(path)))
+    settings = recorded(Network, record.network, str(path))
+    network = UNet(settings)
     restore_network(network, checkpoint.network, path)
     machine = hardware.choose(device, precision)
     machine.place(network)
     network.eval()
     try:
-        statistics = None if record.statistics is None else Statistics(**record.statistics)
-    except TypeError as error:
+        regions = tuple(recorded(Region, channel["region"], str(path)) for channel in record.channels)
+        shared = [channel["statistics"] for channel in record.channels]
+        statistics = tuple(None if one is None else Statistics(**one) for one in shared)
+    except (TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: its normalisation does not fit this release ({error})") from error
-    region = recorded(Region, record.region, str(path))
-    return Model(network, record, region, statistics, machine, path)
+    if len(regions) != settings.in_channels:
+        raise CheckpointError(
+            f"{path}: describes {len(regions)} modalities, but its network takes {settings.in_channels}; "
+            "the checkpoint is damaged"
+        )
+    return Model(network, record, regions, statistics, machine, path)
 
 
-def prepare_for(model: Model, volume: Volume, roi: Volume | None, where: str) -> Prepared:
-    """Prepare a scan as the network's training scans were.
+def prepare_for(model: Model, volumes: Sequence[Volume], roi: Volume | None, where: str) -> list[Prepared]:
+    """Prepare the modalities of a scan as the network's training scans were.
+
+    Parameters
+    ----------
+    model : Model
+    volumes : sequence of Volume
+        One a modality, in the network's order, on one grid.
+    roi : Volume or None
+        Region of interest on that grid; without one it is the foreground of the first modality.
+    where : str
+        Name of the scan, for errors.
+
+    Returns
+    -------
+    list of Prepared
+        One a modality, all in one frame.
 
     Raises
     ------
     ScanError
-        If the scan cannot be prepared.
+        If the scan cannot be prepared, or has not the modalities that the network takes.
     """
-    return prepare(volume, roi, None, model.region, model.record.size, model.statistics, where=where)
+    if len(volumes) != len(model.regions):
+        raise ScanError(f"{where}: has {len(volumes)} modalities; {wanted(model.modalities)}")
+    return prepare_modalities(volumes, roi, model.regions, model.record.size, model.channel_statistics, where)
 
 
-def network_input(prepared: Prepared, path: Path) -> np.ndarray:
-    """Return a prepared scan in network units, float32 (size, size, size), 0 outside the ROI."""
-    if prepared.statistics is None:
-        raise CheckpointError(f"{path}: records no statistics, which region needs; train on a finished corpus")
-    return normalise(prepared.intensity, prepared.roi, prepared.statistics).astype(np.float32)
+def wanted(modalities: Sequence[str]) -> str:
+    """Say which modalities a network takes, as the end of a sentence."""
+    if len(modalities) == 1:
+        return f"this network takes {modalities[0]} alone"
+    return f"this network takes {len(modalities)}, in this order: {', '.join(modalities)}"
 
 
-def decompose(model: Model, prepared: Prepared) -> Decomposed:
-    """Run the network on a prepared scan."""
-    scan = network_input(prepared, model.path)
-    batch = torch.from_numpy(scan)[None, None].to(model.machine.device)
-    with torch.inference_mode(), model.machine.autocast():
-        output = model.network(batch)
-    layers = split_layers(output)
-    normal, texture, probability = (
-        layer[0, 0].float().cpu().numpy() for layer in (layers.normal, layers.texture, layers.logits.sigmoid())
-    )
-    return Decomposed(scan, normal, texture, probability)
+def network_input(model: Model, prepared: Sequence[Prepared]) -> np.ndarray:
+    """Return a prepared scan in network units, float32 (C, z, y, x), 0 outside the ROI.
+
+    Raises
+    ------
+    CheckpointError
+        If a modality is normalised by statistics that the checkpoint does not have.
+    """
+    channels = []
+    for one, region in zip(prepared, model.regions, strict=True):
+        if one.statistics is None:
+            raise CheckpointError(
+                f"{model.path}: records no statistics, which region {region.name} needs; train on a finished corpus"
+            )
+        channels.append(normalise(one.intensity, one.roi, one.statistics))
+    return np.stack(channels).astype(np.float32, copy=False)
 
 
-def to_scan(share: np.ndarray, prepared: Prepared, threshold: float = 0.5) -> Volume:
-    """Bring a probability or a mask (size, size, size) to the scan's own grid, as a uint8 mask."""
-    volume = from_frame(np.asarray(share, dtype=np.float32), prepared.frame)
+def find_layers(model: Model, batch: torch.Tensor, flips: bool = False) -> torch.Tensor:
+    """Run the network.
+
+    Parameters
+    ----------
+    model : Model
+    batch : Tensor, shape (N, C, z, y, x)
+        In network units, on the model's device; sides divisible by 8.
+    flips : bool
+        Average what is found over the eight mirrorings of the input, each turned back.
+
+    Returns
+    -------
+    Tensor of float32, shape (N, 2 C + 1, z, y, x)
+        Normal and texture of each modality, then the probability of the tumour.
+    """
+    mirrorings = _MIRRORINGS if flips else _MIRRORINGS[:1]
+    total: torch.Tensor | None = None
+    for axes in mirrorings:
+        with torch.inference_mode(), model.machine.autocast():
+            layers = split_layers(model.network(batch.flip(axes)))
+        found = torch.cat([layers.normal, layers.texture, layers.logits.sigmoid()], dim=1).flip(axes)
+        total = found if total is None else total + found
+    assert total is not None
+    return total / len(mirrorings)
+
+
+def decompose(model: Model, prepared: Sequence[Prepared], flips: bool = False) -> Decomposed:
+    """Run the network on a prepared scan.
+
+    Parameters
+    ----------
+    model : Model
+    prepared : sequence of Prepared
+        One a modality, in the network's cube.
+    flips : bool
+        As of `find_layers`.
+    """
+    scan = network_input(model, prepared)
+    batch = torch.from_numpy(scan)[None].to(model.machine.device)
+    return Decomposed.of(scan, find_layers(model, batch, flips)[0].cpu().numpy())
+
+
+def share_in_scan(share: np.ndarray, frame_of: Prepared) -> Volume:
+    """Bring a probability or a mask, shape (z, y, x) in the network's grid, to the scan's own: float32 in [0, 1]."""
+    volume = from_frame(np.asarray(share, dtype=np.float32), frame_of.frame)
+    return volume.with_array(np.clip(volume.array, 0, 1))
+
+
+def to_scan(share: np.ndarray, frame_of: Prepared, threshold: float = 0.5) -> Volume:
+    """Bring a probability or a mask, shape (z, y, x) in the network's grid, to the scan's own, as a uint8 mask."""
+    volume = share_in_scan(share, frame_of)
     return volume.with_array((volume.array >= threshold).astype(np.uint8))

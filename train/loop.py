@@ -9,7 +9,9 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -23,13 +25,16 @@ from scans.errors import CheckpointError
 from train.checkpoint import (
     Checkpoint,
     Record,
-    load_checkpoint,
+    load_last,
     plain,
     restore_network,
     restore_optimiser,
     save_checkpoint,
+    save_last,
 )
+from train.finite import FOLDER, Watch, keep_batch, keep_network
 from train.hardware import Hardware
+from train.ranks import ALONE, Ranks
 from train.run_folder import RunFolder
 from train.settings import Schedule, SettingsError
 
@@ -54,6 +59,10 @@ class Task(Protocol):
 
     def batches(self, steps: range) -> Iterator[Any]:
         """Yield the batch of each step, a pure function of the step."""
+        ...
+
+    def recipe(self, step: int) -> list[dict[str, Any]]:
+        """Return what makes each scan of the batch of a step, as plain JSON values."""
         ...
 
     def loss(self, output: torch.Tensor, batch: Any) -> dict[str, torch.Tensor]:
@@ -120,10 +129,12 @@ def train(
     hardware: Hardware,
     folder: Path,
     *,
+    ranks: Ranks = ALONE,
     resume: bool = False,
     report: Report = lambda step, shown: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
-    """Train `network` on `task` and leave ``last`` and ``best`` checkpoints in `folder`.
+    """Train `network` on `task` and leave ``last``, ``previous`` and ``best`` checkpoints in `folder`.
 
     Parameters
     ----------
@@ -135,35 +146,46 @@ def train(
     schedule : Schedule
     hardware : Hardware
     folder : Path
+    ranks : Ranks
+        The processes that train together; the first writes and validates.
     resume : bool
-        Continue from ``last.safetensors`` if there is one.
+        Continue from the last good checkpoint, if there is one.
     report : callable
         Told of progress.
+    say : callable
+        Told in sentences of what went wrong without ending the training.
 
     Raises
     ------
     CheckpointError
-        If `folder` holds something that cannot be continued, or cannot be written.
+        If `folder` holds something that cannot be continued, or its last checkpoint cannot be written.
     SettingsError
-        If the loss stops being finite; the last checkpoint is from before.
+        If a loss or a gradient stops being finite; the last checkpoint is from before.
     """
     network = hardware.place(network)
     optimiser = torch.optim.Adam(
-        network.parameters(), lr=schedule.learning_rate, betas=schedule.betas, eps=schedule.epsilon
+        network.parameters(), lr=schedule.learning_rate, betas=schedule.betas, eps=schedule.epsilon, fused=True
     )
     plateau = ReduceLROnPlateau(optimiser, factor=schedule.plateau_factor, patience=schedule.plateau_patience)
     rate, start, best = schedule.learning_rate, 0, {}
+    together = schedule.batch * ranks.count
 
-    with RunFolder(folder, resume=resume) as run, Interruption() as interruption:
-        if resume and run.last.exists():
-            saved = _resumable(run.last, record)
-            restore_network(network, saved.network, run.last)
+    with RunFolder(folder, resume=resume) if ranks.first else nullcontext() as run, Interruption() as interruption:
+        if resume and (found := load_last(folder, say)) is not None:
+            path, saved = found
+            _check_resumable(path, saved, record, together)
+            restore_network(network, saved.network, path)
             restore_optimiser(optimiser, network, saved.optimiser)
             start, best, rate = saved.record.step, saved.record.progress["best"], saved.record.progress["rate"]
             record = replace(record, validation=saved.record.validation)
             _restore_plateau(plateau, saved.record.progress)
-        run.start({"stage": record.stage, **record.settings, "hardware": str(hardware)}, start)
-        run.write(start, {"started_on": str(hardware), "split": record.data.get("split")})
+        if run is not None:
+            run.start({"stage": record.stage, **record.settings, "hardware": str(hardware)}, start)
+            run.write(start, {"started_on": str(hardware), "split": record.data.get("split")})
+        if hardware.compiled:
+            network.compile()
+        trained = ranks.wrap(network)
+        watch = Watch(network, optimiser, hardware.device)
         clock, logged, step = time.monotonic(), start, start
 
         for step, batch in enumerate(task.batches(range(start, schedule.steps)), start + 1):
@@ -171,50 +193,80 @@ def train(
             optimiser.param_groups[0]["lr"] = rate * min(1.0, step / max(1, schedule.warmup_steps))
             batch = batch.to(hardware.device)
             with hardware.autocast():
-                output = network(batch.composite)
+                output = trained(batch.composite)
             terms = task.loss(output.float(), batch)
             optimiser.zero_grad(set_to_none=True)
             terms["total"].backward()
+            watch.look(step, terms["total"])
             optimiser.step()
 
-            ends = interruption.number != 0 or step == schedule.steps
-            validates = step % schedule.checkpoint_every == 0 or step == schedule.steps
-            if step % schedule.log_every == 0 or ends or validates:
-                # Reading the loss waits for a GPU, hence not at every step.
-                shown = {name: float(term.detach()) for name, term in terms.items()}
-                if not math.isfinite(shown["total"]):
-                    raise _diverged("loss", step)
-                seconds = (time.monotonic() - clock) / max(1, step - logged)
+            ends = validates = step == schedule.steps
+            validates |= step % schedule.checkpoint_every == 0
+            logs = validates or step % schedule.log_every == 0
+            if logs or ranks.count == 1:
+                ends |= ranks.most(interruption.number) != 0
+            # To read a number waits for a GPU, hence not at every step.
+            if (logs or ends or hardware.device.type == "cpu") and (bad := watch.first()):
+                _keep(task, folder, record, network, optimiser, bad, ranks)
+                raise _diverged(folder, bad)
+            if logs or ends:
+                shown = ranks.mean({name: float(term.detach()) for name, term in terms.items()})
+                shown |= {"gradient_norm": float(watch.gradient_norm), "learning_rate": optimiser.param_groups[0]["lr"]}
+                shown["seconds_per_step"] = (time.monotonic() - clock) / max(1, step - logged)
                 clock, logged = time.monotonic(), step
-                shown |= {"learning_rate": optimiser.param_groups[0]["lr"], "seconds_per_step": seconds}
-                run.write(step, shown)
-                report(step, shown)
+                if run is not None:
+                    run.write(step, shown)
+                    report(step, shown)
 
             if validates:
                 network.eval()  # back to training mode at the next step
-                with torch.no_grad():
-                    scores = task.validate(network, hardware)
-                    image = task.picture(network, hardware, run.pictures / f"validation-{step:07d}.png")
-                record = replace(record, validation={name: plain(value) for name, value in scores.items()})
+                scores = {"loss": 0.0}
+                if run is not None:
+                    with torch.no_grad():
+                        scores = task.validate(network, hardware)
+                        image = task.picture(network, hardware, run.pictures / f"validation-{step:07d}.png")
+                    record = replace(record, validation={name: plain(value) for name, value in scores.items()})
+                    run.write(step, {f"validation_{name}": value for name, value in record.validation.items()})
+                    if image is not None:
+                        run.picture(step, image)
+                    report(step, {f"validation_{name}": value for name, value in scores.items()})
                 optimiser.param_groups[0]["lr"] = rate
-                plateau.step(scores["loss"])
+                plateau.step(*ranks.from_first([scores["loss"]]))
                 rate = optimiser.param_groups[0]["lr"]
-                run.write(step, {f"validation_{name}": value for name, value in record.validation.items()})
-                if image is not None:
-                    run.picture(step, image)
-                report(step, {f"validation_{name}": value for name, value in scores.items()})
-                if not best or _merit(scores) > _merit(best):
-                    best = {"step": step, **record.validation}
-                    save_checkpoint(run.best, replace(record, step=step), network)
+                if run is not None and (not best or _merit(scores) > _merit(best)):
+                    save_best = partial(save_checkpoint, run.best, replace(record, step=step), network)
+                    best = {"step": step, **record.validation} if _saved(save_best, ends, say) else best
                 clock, logged = time.monotonic(), step
-            if validates or ends:
-                if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
-                    raise _diverged("network", step)
-                progress = {"best": best, "rate": rate, **_plateau_state(plateau)}
-                save_checkpoint(run.last, replace(record, step=step, progress=progress), network, optimiser)
+            if run is not None and (validates or ends):
+                _check_network(network, step)
+                state = {"best": best, "rate": rate, "samples_per_step": together, **_plateau_state(plateau)}
+                now = replace(record, step=step, progress=state)
+                _saved(partial(save_last, folder, now, network, optimiser), ends, say)
             if ends:
                 break
     return Outcome(step, best, interruption.number if step < schedule.steps else 0)
+
+
+def _saved(save: Callable[[], None], must: bool, say: Callable[[str], None]) -> bool:
+    """Save a checkpoint and return whether it worked; a full disk ends a training only at its end."""
+    try:
+        save()
+    except CheckpointError as error:
+        if must:
+            raise
+        say(f"{error}; training goes on and tries again, the checkpoint before it is still there")
+        return False
+    return True
+
+
+def _check_network(network: nn.Module, step: int) -> None:
+    """Stop where a running statistic has overflowed, which neither loss nor gradient shows."""
+    for name, value in network.state_dict().items():
+        if not bool(value.isfinite().all()):
+            raise SettingsError(
+                f"{name} of the network is not finite at step {step}; the last checkpoint is from before; start again "
+                "in another --out with a lower --learning-rate or with --precision fp32"
+            )
 
 
 def _merit(scores: dict[str, Any]) -> tuple[float, float]:
@@ -222,33 +274,47 @@ def _merit(scores: dict[str, Any]) -> tuple[float, float]:
     return scores["score"], -scores["loss"]
 
 
-def _diverged(what: str, step: int) -> SettingsError:
+def _keep(
+    task: Task, folder: Path, record: Record, network: nn.Module, optimiser: torch.optim.Adam, step: int, ranks: Ranks
+) -> None:
+    """Keep what is needed to look at a step that went wrong; its batch is drawn once more."""
+    if ranks.first:
+        keep_network(folder, record, network, optimiser, step)
+    ranks.wait()
+    batch = next(iter(task.batches(range(step - 1, step))))
+    keep_batch(folder, batch, task.recipe(step - 1), step, ranks.rank)
+
+
+def _diverged(folder: Path, step: int) -> SettingsError:
     return SettingsError(
-        f"the {what} is not finite at step {step}; the last checkpoint is from before; start again in another "
-        "--out with a lower --learning-rate or with --precision fp32"
+        f"the loss or its gradient is not finite at step {step}; the batch and the weights before it are in "
+        f"{folder / FOLDER}: look at them with train replay {folder}; then go on with --resume and --precision fp32, "
+        "or start again in another --out with a lower --learning-rate"
     )
 
 
-def _resumable(path: Path, record: Record) -> Checkpoint:
-    """Load the last checkpoint if it was made with the same settings on the same data."""
-    saved = load_checkpoint(path)
+def _check_resumable(path: Path, saved: Checkpoint, record: Record, together: int) -> None:
+    """Stop at a checkpoint that was made with other settings or on other data."""
     if saved.record.stage != record.stage:
         raise CheckpointError(f"{path}: is of train {saved.record.stage}, not of train {record.stage}")
     if saved.record.data != record.data:
         raise CheckpointError(f"{path}: was trained on other data; choose another --out")
     before, now = _compared(saved.record.settings), _compared(record.settings)
+    # Two processes with 2 samples each see what one with 4 would.
+    before["schedule.batch"] = saved.record.progress.get("samples_per_step", before["schedule.batch"])
+    now["schedule.batch"] = together
     for name in sorted(set(before) | set(now)):
         if before.get(name) != now.get(name):
             raise CheckpointError(
                 f"{path}: was trained with {name} = {before.get(name)}, not {now.get(name)}; "
                 "give the same settings, or choose another --out"
             )
-    return saved
 
 
 def _compared(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten settings, without those that may change between two parts of one training."""
-    free = {"schedule.steps", "schedule.device", "schedule.loader_threads", "schedule.log_every"}
+    names = ("steps", "device", "precision", "compile", "loader_threads", "log_every")
+    free = {f"schedule.{name}" for name in names}
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, dict):

@@ -7,8 +7,8 @@ Everything is computed in float32, whatever precision the network ran in. Scans 
 import torch
 from torch.nn import functional
 
+from train.batch import Batch
 from train.settings import Loss
-from train.stream import Batch
 from train.unet import Layers
 
 SMOOTH_VOXELS = 1.0  # keeps soft Dice and its gradient finite for an empty mask
@@ -80,3 +80,22 @@ def composition_loss(layers: Layers, composite: torch.Tensor, alpha: torch.Tenso
     blend = alpha.float().view(-1, 1, 1, 1, 1) * layers.logits.float().sigmoid()
     together = layers.normal.float() + blend * (layers.texture.float() - layers.normal.float())
     return (together - composite.float()).abs().mean()
+
+
+def pseudo_label_loss(logits: torch.Tensor, sure: torch.Tensor) -> torch.Tensor:
+    """Soft Dice and cross-entropy of a mask, over the voxels whose label is sure; 0 where none is.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (N, 1, z, y, x)
+    sure : Tensor of uint8, same shape
+        0: background, 1: tumour, 2: left out.
+    """
+    known = (sure != 2).float()
+    truth = (sure == 1).float()
+    spatial = tuple(range(1, logits.ndim))
+    entropy = functional.binary_cross_entropy_with_logits(logits.float(), truth, reduction="none")
+    per_sample = (entropy * known).sum(spatial) / known.sum(spatial).clamp(min=1.0)
+    # A logit far below 0 leaves a voxel that is not sure out of both sums of Eq. 8.
+    overlap = dice_loss(logits.float().masked_fill(known == 0, -1e4), truth)
+    return per_sample.mean() + overlap

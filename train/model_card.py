@@ -68,6 +68,7 @@ def model_card(
         title=f"{_title(channels)}, layer decomposition",
         unclear=Markdown(" ".join(map(plain, unclear(terms)))),
         name=Markdown(name),
+        scan=Markdown(_scan(channels)),
         region=first.name or "without a name",
         modalities=", ".join(channel.region.modality for channel in channels),
         learned=_learned(record),
@@ -103,7 +104,7 @@ def _front(
     """Return the YAML that model hubs read."""
     words = ["medical", "3d", "tumor-segmentation", "layered-tumors", record.stage]
     words += [word for channel in channels for word in (channel.region.modality, channel.region.name)]
-    tags = [re.sub(r"[^a-z0-9]+", "-", clean(word).lower()).strip("-") for word in words]
+    tags = [_slug(word) for word in words]
     front: dict[str, Any] = {
         **({"license": licence.lower()} if licence else {"license": "other", "license_name": "terms-of-the-sources"}),
         "library_name": "layered-tumors",
@@ -118,11 +119,10 @@ def _front(
 
 def _result(evaluation: Evaluation) -> dict[str, Any]:
     dataset = clean(evaluation.dataset)
-    kind = re.sub(r"[^a-z0-9]+", "-", dataset.lower()).strip("-") or "scans"
     means = zip(tables.HEADINGS, evaluation.rows()[0][1], strict=True)
     return {
         "task": {"type": "image-segmentation", "name": "tumour segmentation"},
-        "dataset": {"type": kind, "name": dataset, "args": clean(evaluation.cases_scored)},
+        "dataset": {"type": _slug(dataset) or "scans", "name": dataset, "args": clean(evaluation.cases_scored)},
         "metrics": [
             {"type": key, "name": heading, "value": round(mean.mean, 4)}
             for (key, heading), mean in means
@@ -134,6 +134,16 @@ def _result(evaluation: Evaluation) -> dict[str, Any]:
 def _title(channels: Sequence[Channel]) -> str:
     modalities = " and ".join(channel.region.modality for channel in channels)
     return f"Tumours in {channels[0].region.name or 'scans'} ({modalities})"
+
+
+def _scan(channels: Sequence[Channel]) -> str:
+    """Name the files of a scan as `train segment` takes them: one a modality, joined by commas."""
+    names = [_slug(channel.region.modality) or "scan" for channel in channels] if len(channels) > 1 else ["scan"]
+    return ",".join(f"{name}.nii.gz" for name in names)
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", clean(text).lower()).strip("-")
 
 
 def _learned(record: Record) -> str:

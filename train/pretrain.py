@@ -1,6 +1,6 @@
 """Pretraining: learn from artificial tumours to take a scan apart into its layers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,20 @@ import torch
 from torch import nn
 
 from scans.errors import StoreError
-from synth.corpus import Corpus, Recombine, Sample
+from synth.corpus import Corpus, Recombine, Tumour
 from train import hardware, loop
 from train.baseline import Threshold, choose_threshold
-from train.checkpoint import Record, load_checkpoint
+from train.batch import Batch
+from train.checkpoint import Record, load_last
+from train.corpora import Corpora, Recombined, open_corpus
+from train.crops import CropFeed
+from train.feed import Feed
 from train.losses import decomposition_loss
+from train.order import Endless, positions
+from train.ranks import ALONE, Ranks, joined
 from train.run_folder import check_run_folder
 from train.settings import Pretrain, SettingsError
-from train.stream import Batch, Split, ahead, collate, positions, split_by_source, standardise
+from train.split import Split, split_by_source
 from train.unet import POOLINGS, UNet, split_layers
 from train.validation import SyntheticValidation
 
@@ -25,30 +31,62 @@ BASELINE_SAMPLES = 24  # training composites the threshold row is chosen on
 
 
 class Decomposition:
-    """The task of pretraining, for ``train.loop``."""
+    """The task of pretraining, for ``train.loop``.
 
-    def __init__(self, corpus: Corpus, split: Split, settings: Pretrain) -> None:
-        self.settings = settings
-        self.split = split
-        self.read = reader(corpus, settings.standardise)
-        self.endless = recombined(corpus, split, settings) if settings.recombine else None
-        schedule = settings.schedule
-        self.validation = SyntheticValidation(
-            self.read, split.validation.tolist(), settings.loss, schedule.batch, schedule.loader_threads
-        )
+    Parameters
+    ----------
+    corpus : Corpus or Corpora
+    split : Split
+    settings : Pretrain
+    machine : Hardware
+        On a GPU samples of a layered corpus are laid together there.
+    ranks : Ranks
+        The processes that share each step's samples.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus | Corpora,
+        split: Split,
+        settings: Pretrain,
+        machine: hardware.Hardware = hardware.PLAIN,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        if settings.standardise and any(channel["statistics"] is not None for channel in corpus.channels):
+            raise SettingsError(
+                "--standardise: this corpus is normalised by common statistics, as its scans will be; leave it off"
+            )
+        self.corpus, self.split, self.settings, self.ranks = corpus, split, settings, ranks
+        self.stream = recombined(corpus, split, settings) if settings.recombine else None
+        self.order = Endless(corpus.shards[split.training], settings.schedule.seed)
+        self.feed = self._feed(machine)
+        self.validation = SyntheticValidation(corpus, split.validation, settings, machine)
+
+    def _feed(self, machine: hardware.Hardware) -> Feed | CropFeed:
+        schedule, corpus, threads = self.settings.schedule, self.corpus, self.settings.schedule.loader_threads
+        if machine.device.type == "cuda" and isinstance(corpus, Corpus) and corpus.layout == "layered":
+            return CropFeed(crops(corpus, self.stream), corpus.source, corpus.size, threads, machine.device)
+        read = corpus.read if self.stream is None else self.stream.read
+        return Feed(read, corpus.size, len(corpus.channels), schedule.batch, threads, machine.device)
+
+    def numbers(self, step: int) -> list[int]:
+        """Return the samples of this process at a step: numbers of the corpus, or of the recombined stream."""
+        drawn = positions(self.settings.schedule.batch, step, self.ranks.rank, self.ranks.count)
+        if self.stream is not None:
+            return list(drawn)
+        return [int(self.split.training[self.order[position]]) for position in drawn]
 
     def batches(self, steps: range) -> Iterator[Batch]:
-        """Yield the batch of each step."""
-        schedule, training = self.settings.schedule, self.split.training
-        if self.endless is not None:
-            fresh = [range(step * schedule.batch, (step + 1) * schedule.batch) for step in steps]
-            return map(collate, ahead(self.endless, fresh.__getitem__, range(len(fresh)), schedule.loader_threads))
+        """Yield the batch of each step; on a CPU its memory is written over when the next one is asked for."""
+        batches = self.feed.batches(map(self.numbers, steps))
+        return (batch.standardised() for batch in batches) if self.settings.standardise else batches
 
-        def wanted(step: int) -> list[int]:
-            drawn = positions(len(training), schedule.batch, schedule.seed, step)
-            return [int(training[i]) for i in drawn]
-
-        return map(collate, ahead(self.read, wanted, steps, schedule.loader_threads))
+    def recipe(self, step: int) -> list[dict[str, Any]]:
+        """Return every random choice behind each sample of a step."""
+        numbers = self.numbers(step)
+        if self.stream is not None:
+            return [{"corpus": self.corpus.where, **asdict(self.stream.draw(number))} for number in numbers]
+        return [{"corpus": self.corpus.where, "sample": n, **self.corpus.recipe(n)} for n in numbers]
 
     def loss(self, output: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
         """Eq. 11."""
@@ -64,7 +102,7 @@ class Decomposition:
 
 
 def pretrain(
-    corpus_path: str | Path,
+    corpus_path: str | Path | Sequence[str | Path],
     out: Path,
     settings: Pretrain,
     *,
@@ -77,8 +115,8 @@ def pretrain(
 
     Parameters
     ----------
-    corpus_path : str or Path
-        A folder or a URL.
+    corpus_path : str, Path, or sequence of them
+        A folder or a URL; of several modalities, one for each: see `train.corpora.Corpora`.
     out : Path
         Run folder.
     settings : Pretrain
@@ -95,21 +133,25 @@ def pretrain(
     -------
     Outcome
     """
-    interrupted = check_run_folder(out, resume)
-    corpus = Corpus(corpus_path, cache=cache)
+    check_run_folder(out, resume)
+    corpus = open_corpus(corpus_path, cache)
     check_size(corpus.size)
+    network_settings = settings.network.model_copy(update={"in_channels": len(corpus.channels)})
+    settings = settings.model_copy(update={"network": network_settings})
     schedule = settings.schedule
     split = split_by_source(corpus, settings.validation_sources, schedule.seed, settings.validation_samples)
     say(f"{len(split.training)} training and {len(split.validation)} validation samples: {split.note}")
-    machine = hardware.of(schedule)
-    threshold = None if interrupted is None else load_checkpoint(interrupted).record.threshold
-    if threshold is None:
+    machine = hardware.of(schedule, corpus.size)
+    interrupted = load_last(out) if resume else None
+    if interrupted is None:
         rule = corpus_threshold(corpus, split)
         say(
             f"threshold row, chosen on training composites: smooth {rule.sigma_mm:g} mm, "
             f"{rule.side} {rule.level:.2f}, Dice {rule.dice:.2f} there"
         )
         threshold = asdict(rule)
+    else:
+        threshold = interrupted[1].record.threshold or {}
     # Weights are drawn on the CPU whatever the device, so that a seed means the same network everywhere.
     torch.manual_seed(schedule.seed)
     network = UNet(settings.network)
@@ -121,43 +163,35 @@ def pretrain(
         **describe(corpus, split),
         threshold=threshold,
     )
-    return loop.train(
-        Decomposition(corpus, split, settings),
-        network,
-        record,
-        schedule,
-        machine,
-        out,
-        resume=resume,
-        report=report,
-    )
-
-
-def reader(corpus: Corpus, own_units: bool, read: Callable[[int], Sample] | None = None) -> Callable[[int], Sample]:
-    """Return a function that reads a sample, of the corpus unless `read` is given; in its own units where asked for."""
-    given = read or corpus.__getitem__
-    if not own_units:
-        return given
-    if corpus.statistics is not None:
-        raise SettingsError(
-            "--standardise: this corpus is normalised by common statistics, as its scans will be; leave it off"
+    with joined(machine) as (machine, ranks):
+        task = Decomposition(corpus, split, settings, machine, ranks)
+        return loop.train(
+            task, network, record, schedule, machine, out, ranks=ranks, resume=resume, report=report, say=say
         )
-    return lambda index: standardise(given(index))
 
 
-def recombined(corpus: Corpus, split: Split, settings: Pretrain) -> Callable[[int], Sample]:
-    """Return a function that reads sample `step` of an endless stream: training tumours in training sources."""
+def recombined(corpus: Corpus | Corpora, split: Split, settings: Pretrain) -> Recombine | Recombined:
+    """Return an endless stream of samples: training tumours in training sources."""
     names = [str(source["name"]) for source in corpus.sources]
     sources = [position for position, name in enumerate(names) if name not in split.held_out]
-    stream = Recombine(corpus, settings.schedule.seed, tumours=split.training, sources=sources)
-    return reader(corpus, settings.standardise, stream.__getitem__)
+    seed = settings.schedule.seed
+    if isinstance(corpus, Corpora):
+        return corpus.recombined(seed, tumours=split.training, sources=sources)
+    return Recombine(corpus, seed, tumours=split.training, sources=sources)
 
 
-def describe(corpus: Corpus, split: Split) -> dict[str, Any]:
+def crops(corpus: Corpus, stream: Recombine | Recombined | None) -> Callable[[int], tuple[int, Tumour]]:
+    """Return a function that gives the position of a sample's normal, and its tumour."""
+    if isinstance(stream, Recombine):
+        return stream.tumour
+    return lambda number: (int(corpus.normal[number]), corpus.tumour(number))
+
+
+def describe(corpus: Corpus | Corpora, split: Split) -> dict[str, Any]:
     """Return what a record says of a corpus: region, size, statistics and data."""
     kept = ("name", "dataset", "licence", "terms", "citation", "redistribute_derived")
     return {
-        "channels": [{"region": corpus.region, "statistics": corpus.statistics}],
+        "channels": corpus.channels,
         "size": corpus.size,
         "data": {
             "corpus": corpus.content_hash,
@@ -170,8 +204,9 @@ def describe(corpus: Corpus, split: Split) -> dict[str, Any]:
     }
 
 
-def corpus_threshold(corpus: Corpus, split: Split) -> Threshold:
-    """Choose the threshold row on training composites, evenly spread over the corpus."""
+def corpus_threshold(corpus: Corpus | Corpora, split: Split) -> Threshold:
+    """Choose the threshold row on training composites of the first modality, evenly spread over the corpus."""
+    corpus = corpus.first if isinstance(corpus, Corpora) else corpus
     spread = np.linspace(0, len(split.training) - 1, min(BASELINE_SAMPLES, len(split.training)))
     numbers = [int(split.training[int(i)]) for i in spread]
     return choose_threshold([corpus[n] for n in numbers], [corpus.spacing_mm(n) for n in numbers])

@@ -58,6 +58,7 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
         ],
         "failed": evaluation.failed,
         "record": record,
+        "modalities": [region.modality for region in evaluation.model.regions],
         "rule": record.threshold,
         "norm": norm,
         "sources": record.data.get("sources", []),

@@ -14,23 +14,19 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from scans.errors import CheckpointError
-from train.checkpoint import write_atomically
+from train.checkpoint import LAST, PREVIOUS, write_atomically
 
 
-def check_run_folder(path: Path, resume: bool) -> Path | None:
-    """Return the checkpoint a training in `path` would continue, or None where it starts anew.
+def check_run_folder(path: Path, resume: bool) -> None:
+    """Stop where a training in `path` would overwrite another.
 
     Raises
     ------
     CheckpointError
         If `path` holds a training already and it is not to be resumed.
     """
-    last = path / "last.safetensors"
-    if not last.exists():
-        return None
-    if not resume:
+    if not resume and any((path / name).exists() for name in (LAST, PREVIOUS)):
         raise CheckpointError(f"{path}: holds a training already; add --resume to continue it, or choose another --out")
-    return last
 
 
 class RunFolder:
@@ -46,7 +42,6 @@ class RunFolder:
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
         self.path = path
-        self.last = path / "last.safetensors"
         self.best = path / "best.safetensors"
         self.pictures = path / "pictures"
         try:

@@ -1,114 +1,237 @@
-"""Segment scans: one mask a scan, in the scan's own grid and affine."""
+"""Segment scans: one mask a scan, in the scan's own grid and affine, and a summary of all."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from scans.errors import ScanError, UserError
-from scans.volume import READ_SUFFIXES, Volume, check_same_grid, read_mask, read_volume, write_volume
-from train.inference import Model, decompose, load_model, prepare_for, to_scan
+import numpy as np
+import torch
+
+from scans.durable import only_writer
+from scans.errors import CheckpointError, ScanError, UserError
+from scans.preparation import Prepared, restore
+from scans.volume import Volume, check_same_grid, read_mask, read_volume, write_volume
+from train.clean import Parts, clean
+from train.inference import Decomposed, Model, decompose, load_model, prepare_for, share_in_scan
+from train.inputs import Input, find_inputs
+from train.results import Options, check_nothing_in_the_way, check_targets, name_results
 from train.settings import SettingsError
+from train.sliding import slide, window_over
+from train.summary import STARTED, Row, content_sha256, read_summary, write_summary
+
+_LEAST_COVERED = 0.995  # of the ROI in the cube; below that it is said
 
 
 @dataclass(frozen=True)
 class Segmented:
-    """One scan's result: the mask's path and volume, or the sentence that says why there is none."""
+    """One scan's result: the mask's path and volume, or the sentence that says why there is none.
 
-    scan: Path
+    ``kept``: the mask was there already, made by the same network, options and scan.
+    """
+
+    scan: str
     mask: Path | None = None
     volume_ml: float = 0.0
     problem: str = ""
+    note: str = ""
+    kept: bool = False
 
 
 def segment(
     checkpoint: Path,
-    scans: Sequence[Path],
+    scans: Sequence[str | Path],
     out: Path,
     *,
-    rois: Sequence[Path] = (),
+    patterns: Sequence[str] = (),
+    rois: Sequence[str | Path] = (),
+    options: Options | None = None,
+    overwrite: bool = False,
     device: str = "auto",
     precision: str = "auto",
+    found: Callable[[int], None] = lambda count: None,
     told: Callable[[Segmented], None] = lambda result: None,
 ) -> list[Segmented]:
-    """Write ``OUT/NAME_mask.nii.gz`` for each scan; one bad scan does not stop the rest.
+    """Write ``OUT/CASE_mask.nii.gz`` for each scan and ``OUT/summary.csv``; one bad scan does not stop the rest.
+
+    A mask that the same network made of the same scan with the same options is kept. One that was made otherwise, or
+    by somebody else, is replaced if `overwrite` says so, else not touched.
 
     Parameters
     ----------
     checkpoint : Path
-    scans : sequence of Path
-        Files, or folders with a DICOM series.
+    scans, patterns, rois
+        As of `train.inputs.find_inputs`.
     out : Path
-    rois : sequence of Path
-        Region-of-interest masks, one a scan in the same order, or none.
+    options : Options, optional
+    overwrite : bool
     device, precision : str
+    found : callable
+        Told how many scans there are.
     told : callable
         Told of each result.
 
     Returns
     -------
     list of Segmented
+        One a scan, in their order.
+
+    Raises
+    ------
+    UserError
+        If what is given does not fit together, a mask in the way must not be replaced, or `out` cannot be written.
     """
-    if rois and len(rois) != len(scans):
-        raise SettingsError(f"{len(rois)} --roi masks for {len(scans)} scans: give one for each, in the same order")
-    targets = name_masks(scans, out)
+    options = options or Options()
     model = load_model(checkpoint, device, precision)
+    if options.normal and model.record.stage == "finetune":
+        raise CheckpointError(f"{checkpoint}: a fine-tuned network has no normal layer; leave out --normal")
+    inputs = find_inputs(scans, model.modalities, out, patterns=patterns, rois=rois)
+    targets = [name_results(one.case, out, options, model.modalities) for one in inputs]
+    check_targets(inputs, targets)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"--out {out}: cannot be made ({error.strerror}); choose another folder") from error
-    results = []
-    for number, (scan, target) in enumerate(zip(scans, targets, strict=True)):
-        try:
-            mask = segment_scan(model, scan, rois[number] if rois else None)
-            write_volume(mask, target)
-            ml = float(mask.array.sum()) * mask.grid.voxel_mm3 / 1000.0
-            result = Segmented(scan, target, ml)
-        except UserError as error:
-            result = Segmented(scan, problem=str(error))
-        told(result)
-        results.append(result)
+    made_by = Row("", "", checkpoint=model.sha256(), options=options.said())
+    with only_writer(out):
+        rows = read_summary(out)
+        if not overwrite:
+            check_nothing_in_the_way(inputs, targets, out, rows, made_by)
+        found(len(inputs))
+        results = []
+        for one, results_of in zip(inputs, targets, strict=True):
+            result = _segment_into(model, one, results_of, out, options, rows, made_by, overwrite)
+            told(result)
+            results.append(result)
     return results
 
 
-def segment_scan(model: Model, scan: Path, roi: Path | None = None) -> Volume:
-    """Return the tumour mask of one scan, uint8 in the scan's own grid.
+def _segment_into(
+    model: Model,
+    one: Input,
+    targets: dict[str, Path],
+    out: Path,
+    options: Options,
+    rows: dict[str, Row],
+    made_by: Row,
+    overwrite: bool,
+) -> Segmented:
+    """Write what is wanted of one scan, and its row before and after."""
+    began = time.monotonic()
+    try:
+        digest = content_sha256([*one.scans, *([one.roi] if one.roi else [])])
+    except OSError:
+        digest = ""  # reading the scan says what is wrong with it
+    mask = targets["mask"]
+    row = rows.get(one.case)
+    if row and row.mask and mask.exists():
+        if row.made_by(made_by) and row.scan_sha256 == digest and out / row.mask == mask:
+            return Segmented(one.name, mask, float(row.volume_ml), note=row.note, kept=True)
+        if not overwrite:
+            other = f"{mask} is there already, made of another scan or ROI mask"
+            return Segmented(one.name, problem=f"{other}; choose another --out, or add --overwrite")
+    start = Row(one.case, one.name, checkpoint=made_by.checkpoint, options=made_by.options, scan_sha256=digest)
+
+    def write(**known: str) -> None:
+        rows[one.case] = Row(**{**vars(start), **known})
+        write_summary(out, rows.values())
+
+    write(problem=STARTED)
+    try:
+        volume, parts, note = _write_results(model, one, targets, options)
+    except (UserError, MemoryError, RuntimeError) as error:
+        problem = str(error) if isinstance(error, UserError) else _memory(one, error)
+        write(problem=problem)
+        return Segmented(one.name, problem=problem)
+    if overwrite:  # what an earlier run wrote besides would belong to another mask
+        everything = options.model_copy(update={"probabilities": True, "normal": True})
+        for path in name_results(one.case, out, everything, model.modalities).values():
+            if path not in targets.values():
+                path.unlink(missing_ok=True)
+    voxel_ml = volume.grid.voxel_mm3 / 1000.0
+    ml = float(parts.sizes.sum()) * voxel_ml
+    write(
+        mask=mask.relative_to(out).as_posix(),
+        volume_ml=f"{ml:.3f}",
+        components=str(parts.sizes.size),
+        largest_ml=f"{float(parts.sizes.max(initial=0)) * voxel_ml:.3f}",
+        seconds=f"{time.monotonic() - began:.1f}",
+        note=note,
+    )
+    return Segmented(one.name, mask, ml, note=note)
+
+
+def _memory(one: Input, error: Exception) -> str:
+    """Say that memory ran out, if that is what the error is of: torch and ITK tell it in words alone."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
+        return f"{one.name}: there is not enough memory for it; take a larger machine, or resample it more coarsely"
+    raise error
+
+
+def _write_results(model: Model, one: Input, targets: dict[str, Path], options: Options) -> tuple[Volume, Parts, str]:
+    """Write the files of one scan, the mask last; return it, its parts, and what is to be noted."""
+    if one.problem:
+        raise ScanError(one.problem)
+    volumes, roi = read_input(model, one)
+    prepared, found = apply(model, volumes, roi, one.name, options)
+    share = share_in_scan(found.probability, prepared[0])
+    mask = share.with_array((share.array >= 0.5).astype(np.uint8))
+    if options.clean or options.least_ml:
+        mask = clean(mask, largest=options.clean == "largest", least_ml=options.least_ml)
+    write = partial(_write, like=one.scans[0])
+    if "probability" in targets:
+        write(share, targets["probability"])
+    for channel, path in enumerate(path for name, path in targets.items() if name.startswith("normal")):
+        write(restore(found.normal[channel], prepared[channel], volumes[channel]), path)
+    write(mask, targets["mask"])
+    covered = prepared[0].coverage
+    beyond = f"{1 - covered:.1%} of the ROI lies outside the network's cube; --window trained goes beyond it"
+    return mask, Parts.of(mask.array), beyond if covered < _LEAST_COVERED else ""
+
+
+def _write(volume: Volume, path: Path, like: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ScanError(f"{path.parent} cannot be made ({error.strerror}); choose another --out") from error
+    write_volume(volume, path, like)
+
+
+def read_input(model: Model, one: Input) -> tuple[list[Volume], Volume | None]:
+    """Read a scan's modalities and its ROI mask.
 
     Raises
     ------
     ScanError
-        If the scan or its ROI cannot be used.
+        If one cannot be used, or they are not on one grid.
     """
-    volume = read_volume(scan)
-    region_of_interest = None
-    if roi is not None:
-        region_of_interest = read_mask(roi, model.region.roi.values, kind="ROI mask")
-        check_same_grid(region_of_interest, volume, roi, scan)
-    elif model.region.roi.kind == "label":
-        raise ScanError(f"{scan}: region {model.region.name} needs an ROI mask; give it with --roi on the scan's grid")
-    prepared = prepare_for(model, volume, region_of_interest, str(scan))
-    return to_scan(decompose(model, prepared).probability, prepared)
+    volumes = [read_volume(path) for path in one.scans]
+    for volume, path in zip(volumes[1:], one.scans[1:], strict=True):
+        check_same_grid(volume, volumes[0], path, one.scans[0])
+    if one.roi is not None:
+        roi = read_mask(one.roi, model.region.roi.values, kind="ROI mask")
+        check_same_grid(roi, volumes[0], one.roi, one.scans[0])
+        return volumes, roi
+    if model.region.roi.kind == "label":
+        raise ScanError(
+            f"{one.name}: region {model.region.name} needs an ROI mask; give it with --roi on the scan's grid"
+        )
+    return volumes, None
 
 
-def name_masks(scans: Sequence[Path], out: Path) -> list[Path]:
-    """Return ``OUT/NAME_mask.nii.gz`` for each scan.
+def apply(
+    model: Model, volumes: Sequence[Volume], roi: Volume | None, where: str, options: Options
+) -> tuple[list[Prepared], Decomposed]:
+    """Prepare a scan and run the network on it, in its cube or window by window.
 
     Raises
     ------
-    SettingsError
-        If two scans would share a name, or a mask would replace a scan.
+    ScanError
+        If the scan cannot be prepared.
     """
-    targets: dict[Path, Path] = {}
-    for scan in scans:
-        name = scan.resolve().name
-        suffix = next((s for s in READ_SUFFIXES if name.lower().endswith(s)), "")
-        target = out / f"{name.removesuffix(name[len(name) - len(suffix) :]) if suffix else name}_mask.nii.gz"
-        if target in targets:
-            raise SettingsError(
-                f"{scan} and {targets[target]} would both be written to {target}; segment them with two --out folders"
-            )
-        targets[target] = scan
-    resolved = {scan.resolve() for scan in scans}
-    for target in targets:
-        if target.resolve() in resolved:
-            raise SettingsError(f"{target} is one of the scans: its mask would replace it; choose another --out")
-    return list(targets)
+    prepared = prepare_for(model, volumes, roi, where)
+    if options.window is None:
+        return prepared, decompose(model, prepared, options.flips)
+    prepared = window_over(volumes, prepared, native=options.window == "native")
+    return prepared, slide(model, prepared, options.flips)

@@ -48,7 +48,7 @@ class Schedule(Strict):
     """How long, how fast, how often, on what."""
 
     steps: int = Field(100_000, ge=1)
-    batch: int = Field(2, ge=1)  # Zhang, Sec. IV-C
+    batch: int = Field(2, ge=1)  # of each process; Zhang, Sec. IV-C
     seed: int = Field(0, ge=0, lt=2**63)
     learning_rate: float = Field(1e-3, gt=0)  # Zhang, Sec. IV-C
     betas: tuple[float, float] = (0.9, 0.999)  # Zhang, Sec. IV-C
@@ -60,6 +60,7 @@ class Schedule(Strict):
     log_every: int = Field(10, ge=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"  # auto: on a GPU; on a CPU it takes 40 s and gains little, measured
     loader_threads: int = Field(2, ge=1, le=64)
 
 
@@ -81,7 +82,9 @@ class Adapt(Strict):
     loss: Loss = Loss()  # of the synthetic part
     schedule: Schedule = Schedule(steps=2_000, learning_rate=1e-4)
     real_share: float = Field(0.5, gt=0, le=1)  # of each batch; Zhang does not say
-    real_weight: float = Field(1.0, gt=0)  # of l3 on real scans
+    real_weight: float = Field(1.0, ge=0)  # of l3 on real scans
+    self_training: float = Field(0.0, ge=0)  # weight of the loss on what the first network is sure of; 0: off
+    confidence: float = Field(0.9, gt=0.5, lt=1)  # least probability of what counts as sure
     validation_sources: tuple[str, ...] = ()
     validation_samples: int = Field(32, ge=1)
     standardise: bool = False

@@ -1,43 +1,52 @@
 """Validation on held-out synthetic samples: losses, Dice of the mask, and a picture."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from synth.corpus import Sample
+from synth.corpus import Corpus
+from train.batch import Batch
+from train.corpora import Corpora
+from train.feed import Feed
 from train.hardware import Hardware
 from train.losses import decomposition_loss
 from train.metrics import dice
-from train.settings import Loss
-from train.stream import ahead, collate
+from train.settings import Adapt, Pretrain
 from train.unet import split_layers
 
 PICTURED = 4  # samples in a validation picture
 
 
 class SyntheticValidation:
-    """Held-out samples of a corpus.
+    """Held-out samples of a corpus, scored as the training samples are seen.
 
     Parameters
     ----------
-    read : callable
-        Returns a sample by number.
-    numbers : sequence of int
+    corpus : Corpus or Corpora
+    numbers : ndarray of int
         The held-out samples.
-    weights : Loss
-    batch, threads : int
-        How many samples go through the network at once, and how many threads read them.
+    settings : Pretrain or Adapt
+        Weights of the losses, batch, threads, and whether samples are standardised.
+    machine : Hardware
     """
 
     def __init__(
-        self, read: Callable[[int], Sample], numbers: Sequence[int], weights: Loss, batch: int, threads: int
+        self, corpus: Corpus | Corpora, numbers: np.ndarray, settings: Pretrain | Adapt, machine: Hardware
     ) -> None:
-        self.read, self.weights, self.threads = read, weights, threads
-        self.batches = [list(numbers[i : i + batch]) for i in range(0, len(numbers), batch)]
-        self.pictured = list(numbers[:PICTURED])
+        schedule = settings.schedule
+        self.weights, self.standardise = settings.loss, settings.standardise
+        self.batches = [numbers[i : i + schedule.batch].tolist() for i in range(0, len(numbers), schedule.batch)]
+        self.pictured = numbers[:PICTURED].tolist()
+        self.feed = Feed(
+            corpus.read, corpus.size, len(corpus.channels), schedule.batch, schedule.loader_threads, machine.device
+        )
+
+    def _seen(self, wanted: Iterable[list[int]]) -> Iterator[Batch]:
+        batches = self.feed.batches(wanted)
+        return (batch.standardised() for batch in batches) if self.standardise else batches
 
     def scores(self, network: nn.Module, hardware: Hardware) -> dict[str, float]:
         """Return mean loss terms, the total as ``loss``, mean ``dice`` at probability 0.5, and ``score``.
@@ -46,16 +55,14 @@ class SyntheticValidation:
         """
         sums: dict[str, float] = {}
         overlaps: list[float] = []
-        steps = range(len(self.batches))
-        for samples in ahead(self.read, self.batches.__getitem__, steps, self.threads):
-            batch = collate(samples).to(hardware.device)
+        for batch in self._seen(self.batches):
             with torch.no_grad(), hardware.autocast():
                 output = network(batch.composite)
             layers = split_layers(output)
             for name, term in decomposition_loss(layers, batch, self.weights).items():
-                sums[name] = sums.get(name, 0.0) + float(term.detach()) * len(samples)
-            masks = (layers.logits > 0).cpu().numpy()[:, 0]
-            overlaps += [dice(m, s.mask != 0) for m, s in zip(masks, samples, strict=True)]
+                sums[name] = sums.get(name, 0.0) + float(term.detach()) * len(batch.alpha)
+            predicted, truth = ((t > 0).cpu().numpy()[:, 0] for t in (layers.logits, batch.mask))
+            overlaps += [dice(p, t) for p, t in zip(predicted, truth, strict=True)]
         means = {name: value / len(overlaps) for name, value in sums.items()}
         loss, overlap = means.pop("total"), float(np.mean(overlaps))
         score = overlap if self.weights.scores_mask else -loss
@@ -67,13 +74,10 @@ class SyntheticValidation:
         from train.pictures import Views, validation_picture
 
         rows = []
-        for number in self.pictured:
-            sample = self.read(number)
+        for number, batch in zip(self.pictured, self._seen([n] for n in self.pictured), strict=True):
             with torch.no_grad(), hardware.autocast():
-                output = network(collate([sample]).composite.to(hardware.device))
+                output = network(batch.composite)
             normal, texture, logits = (layer[0, 0].cpu().numpy() for layer in split_layers(output))
-            mask = logits > 0
-            rows.append(
-                Views(str(number), sample.composite, normal, np.where(mask, texture, 0), mask, sample.mask != 0)
-            )
+            composite, truth = batch.composite[0, 0].cpu().numpy().copy(), batch.mask[0, 0].cpu().numpy() != 0
+            rows.append(Views(str(number), composite, normal, np.where(logits > 0, texture, 0), logits > 0, truth))
         return validation_picture(rows, path)

@@ -42,6 +42,9 @@ def prepare(
     region: Annotated[
         str | None, typer.Option(help="Instead: every dataset of normals of this region that is on this machine.")
     ] = None,
+    modality: Annotated[
+        str | None, typer.Option(help="Of a dataset with several: a corpus has one (its region's own, if not given).")
+    ] = None,
     catalog: CatalogOption = DEFAULT_CATALOG,
     size: Annotated[int, typer.Option(help="Voxels along each side of the network's cube.")] = 128,
     cluster: ClusterOption = "local",
@@ -58,7 +61,12 @@ def prepare(
     loaded = load_catalog(catalog)
     if region:
         loaded.region(region)
-        normals = [name for name, entry in loaded.datasets.items() if (entry.role, entry.region) == ("normal", region)]
+        normals = [
+            name
+            for name, entry in loaded.datasets.items()
+            if entry.role == "normal"
+            and any(entry.region_of(m) == region for m in entry.modalities if modality in (None, m))
+        ]
         dataset = [*(dataset or []), *(name for name in normals if find_cases(loaded.dataset(name), name))]
         if not dataset:
             raise CatalogError(
@@ -68,7 +76,7 @@ def prepare(
     if not dataset:
         raise CatalogError("give --dataset NAME (synth scan lists them), or --region NAME")
     with bar("scans") as advance:
-        report = prepare_datasets(loaded, dataset, store, size, cluster, workers, advance, say)
+        report = prepare_datasets(loaded, dataset, store, size, cluster, workers, advance, say, modality, region)
     for case, sentence in report.failed:
         err.print(f"left out {case}: {sentence}", style="yellow", markup=False)
     out.print(f"{store}: {len(report.done)} prepared, {len(report.kept)} kept, {len(report.failed)} left out")

@@ -19,7 +19,10 @@ app = command_line(
 DEFAULT_CATALOG = Path("data_catalog.yaml")
 CatalogOption = Annotated[Path, typer.Option("--catalog", help="The catalog of datasets and regions.")]
 CheckpointOption = Annotated[Path, typer.Option("--checkpoint", help="A .safetensors file made by train.")]
-CorpusOption = Annotated[str, typer.Option("--corpus", help="A corpus made by synth generate: a folder or a URL.")]
+CorpusOption = Annotated[
+    list[str],
+    typer.Option("--corpus", help="A corpus made by synth generate: a folder or a URL. Repeat it, one a modality."),
+]
 CacheOption = Annotated[Path | None, typer.Option(help="Folder that keeps what is read from a URL.")]
 RecombineOption = Annotated[
     bool, typer.Option(help="Never the same sample twice: tumours and sources of the corpus in new pairs and places.")
@@ -27,7 +30,7 @@ RecombineOption = Annotated[
 DatasetOption = Annotated[str, typer.Option("--dataset", help="A dataset of the catalog.")]
 RunOption = Annotated[Path, typer.Option("--out", help="Run folder, e.g. runs/first.")]
 StepsOption = Annotated[int | None, typer.Option(help="Steps in all (pretrain 100000, adapt 2000, finetune 5000).")]
-BatchOption = Annotated[int | None, typer.Option(help="Scans a step (2).")]
+BatchOption = Annotated[int | None, typer.Option(help="Scans a step, of each process (2).")]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of weights and order (0).")]
 RateOption = Annotated[float | None, typer.Option(help="Learning rate of Adam (pretrain 1e-3, else 1e-4).")]
 EveryOption = Annotated[

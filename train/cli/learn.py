@@ -1,4 +1,4 @@
-"""Commands that train a network: ``pretrain``, ``adapt``, ``finetune``."""
+"""Commands that train a network: ``pretrain``, ``adapt``, ``finetune``; and ``replay``."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,6 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from scans.terminal import err, out
 from train.cli.application import (
@@ -58,6 +59,14 @@ def pretrain(
     seed: SeedOption = None,
     learning_rate: RateOption = None,
     warmup_steps: Annotated[int | None, typer.Option(help="Steps over which the rate rises.")] = None,
+    plateau_patience: Annotated[
+        int | None, typer.Option(help="Validations without a better loss before the rate is halved (10).")
+    ] = None,
+    log_every: Annotated[int | None, typer.Option(help="Steps between lines of the log (10).")] = None,
+    loader_threads: Annotated[int | None, typer.Option(help="Threads that read samples ahead (2).")] = None,
+    compile_network: Annotated[
+        str | None, typer.Option("--compile", help="auto (default: on a GPU), on or off.")
+    ] = None,
     checkpoint_every: EveryOption = None,
     resume: ResumeOption = False,
     loss_weights: WeightsOption = None,
@@ -83,9 +92,16 @@ def pretrain(
     values = given(
         network=given(width=width, norm=norm, mask_bias=mask_bias),
         loss={**loss.model_dump(), **given(form=loss_form)},
-        schedule=_schedule(
-            Schedule(), steps, batch, seed, learning_rate, checkpoint_every, precision, device, warmup_steps
-        ),
+        schedule={
+            **_schedule(Schedule(), steps, batch, seed, learning_rate, checkpoint_every, precision, device),
+            **given(
+                warmup_steps=warmup_steps,
+                plateau_patience=plateau_patience,
+                log_every=log_every,
+                loader_threads=loader_threads,
+                compile=compile_network,
+            ),
+        },
         validation_sources=validation_sources,
         validation_samples=validation_samples,
         standardise=standardise,
@@ -107,6 +123,10 @@ def adapt(
     steps: StepsOption = None,
     batch: BatchOption = None,
     real_share: Annotated[float | None, typer.Option(help="Share of real scans in a batch (0.5).")] = None,
+    self_training: Annotated[
+        float | None, typer.Option(help="Weight of the loss on voxels the first network is sure of (0: none).")
+    ] = None,
+    confidence: Annotated[float | None, typer.Option(help="Least probability of what counts as sure (0.9).")] = None,
     seed: SeedOption = None,
     learning_rate: RateOption = None,
     checkpoint_every: EveryOption = None,
@@ -129,6 +149,8 @@ def adapt(
         loss=parse_weights(loss_weights, Loss()).model_dump(),
         schedule=_schedule(Adapt().schedule, steps, batch, seed, learning_rate, checkpoint_every, precision, device),
         real_share=real_share,
+        self_training=self_training,
+        confidence=confidence,
         recombine=recombine,
         validation_sources=validation_sources,
     )
@@ -158,6 +180,10 @@ def finetune(
     folds: Annotated[int | None, typer.Option(help="Parts the cases are split into (3).")] = None,
     fold: Annotated[int | None, typer.Option(help="The part kept for evaluation (0).")] = None,
     fraction: Annotated[float | None, typer.Option(help="Share of the training cases used (1).")] = None,
+    modalities: Annotated[
+        str | None,
+        typer.Option(help="Of the dataset, e.g. FLAIR,T1; else the checkpoint's, or from scratch all of them."),
+    ] = None,
     steps: StepsOption = None,
     batch: BatchOption = None,
     seed: SeedOption = None,
@@ -187,8 +213,44 @@ def finetune(
     settings = validated(Finetune, values, "train finetune")
     start = None if init == "scratch" else Path(init)
     with Steps(settings.schedule.steps) as shown:
-        outcome = run(start, catalog, dataset, out_folder, settings, size=size, resume=resume, report=shown, say=say)
+        outcome = run(
+            start,
+            catalog,
+            dataset,
+            out_folder,
+            settings,
+            size=size,
+            modalities=[name.strip() for name in modalities.split(",")] if modalities else (),
+            resume=resume,
+            report=shown,
+            say=say,
+        )
     _finish(outcome, out_folder, f"train evaluate --checkpoint {{best}} --dataset {dataset} --out out")
+
+
+@app.command()
+def replay(
+    run: Annotated[Path, typer.Argument(help="Run folder of a training that ended with a loss that is not finite.")],
+    device: DeviceOption = None,
+) -> None:
+    """Do the step again that ended a training, and say where its numbers went.
+
+    Example: `train replay runs/first`. Prints the recipe of each sample of the batch, each loss term in the
+    training's precision and in fp32, and the first layer whose output is not finite.
+    """
+    from train.replay import replay as run_again
+
+    for found in run_again(run, device or "auto"):
+        out.print(f"step {found.step}, process {found.rank}")
+        for sample in found.samples:
+            out.print(", ".join(f"{name} {value}" for name, value in sample.items()), markup=False)
+        names = list(found.attempts[0].terms)
+        table = Table("precision", *names, "first layer not finite", "gradients not finite", title="the step again")
+        for attempt in found.attempts:
+            terms = [f"{attempt.terms[name]:.4g}" for name in names]
+            table.add_row(attempt.precision, *terms, attempt.layer or "none", str(len(attempt.gradients)))
+        out.print(table)
+        out.print(found.verdict(), markup=False)
 
 
 class Steps(AbstractContextManager["Steps"]):
@@ -234,7 +296,6 @@ def _schedule(
     checkpoint_every: int | None,
     precision: str | None,
     device: str | None,
-    warmup_steps: int | None = None,
 ) -> dict[str, Any]:
     changed = given(
         steps=steps,
@@ -244,7 +305,6 @@ def _schedule(
         checkpoint_every=checkpoint_every,
         precision=precision,
         device=device,
-        warmup_steps=warmup_steps,
     )
     return {**base.model_dump(), **changed}
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from scans.terminal import err, out
@@ -24,35 +25,122 @@ if TYPE_CHECKING:
 
 @app.command()
 def segment(
-    scans: Annotated[list[Path], typer.Argument(help="Scans, or folders with a DICOM series.", metavar="SCAN...")],
+    scans: Annotated[
+        list[str],
+        typer.Argument(
+            help="Scans (.nii.gz, .nii, .nrrd, .mha, .mhd, or a folder with a DICOM series), the modalities of one "
+            "scan joined by commas in the network's order; or folders of scans, searched with all folders in them.",
+            metavar="SCAN...",
+        ),
+    ],
     checkpoint: CheckpointOption,
-    out_folder: Annotated[Path, typer.Option("--out", help="Folder for the masks.")],
-    roi: Annotated[
-        list[Path] | None, typer.Option(help="Region-of-interest mask; one for each scan, in their order.")
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder for the masks and summary.csv.")],
+    pattern: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How scans are named in a folder, e.g. {case}_flair.nii.gz or {case}/t1.nii.gz; "
+            "one for each modality, in the network's order."
+        ),
     ] = None,
+    roi: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Region-of-interest mask on the scan's grid: one for each scan, in their order; or one pattern "
+            "from the scan's folder on, e.g. {case}_brain.nii.gz, where {case} is the scan's name without suffix."
+        ),
+    ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            help="Slide the network's cube over the region of interest, half overlapping, with Gaussian weights. "
+            "native: in the scan's own voxels; tumours then look larger or smaller to the network than in its "
+            "training, by the ratio of the two spacings. trained: in the training's voxels; reaches all of an organ "
+            "that is larger than the cube."
+        ),
+    ] = None,
+    flips: Annotated[
+        bool, typer.Option("--flips", help="Average over the eight mirrorings of the scan; takes eight times as long.")
+    ] = False,
+    clean: Annotated[str | None, typer.Option(help="largest: keep the largest connected part alone.")] = None,
+    least_ml: Annotated[float, typer.Option(help="Leave out connected parts smaller than this, in ml.")] = 0.0,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write NAME_probability: 0 to 1, before any cleaning.")
+    ] = False,
+    normal: Annotated[
+        bool,
+        typer.Option(
+            "--normal",
+            help="Also write NAME_normal: the scan as the network believes it was without the tumour, in the scan's "
+            "intensities; outside the region of interest the scan itself.",
+        ),
+    ] = False,
+    format_: Annotated[str, typer.Option("--format", help="nii.gz, nii, nrrd or mha.")] = "nii.gz",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results in --out that something else made.")
+    ] = False,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Segment scans; each mask comes in its scan's own grid and affine.
+    """Segment scans; each mask comes in its scan's own grid and affine, as OUT/NAME_mask.nii.gz.
 
-    Example: `train segment --checkpoint runs/first/best.safetensors a.nii.gz b.nii.gz --out masks`.
+    Example: `train segment --checkpoint runs/first/best.safetensors a.nii.gz b.nrrd --out masks`.
+    A folder, two modalities: `train segment --checkpoint runs/first/best.safetensors scans --out masks
+    --pattern '{case}_flair.nii.gz' --pattern '{case}_t1.nii.gz' --roi '{case}_brain.nii.gz'`.
+
+    OUT/summary.csv has a row for each scan. The same command goes on where it stopped; masks that were made by
+    another network or with other options are not touched without --overwrite.
     Exits with 1 if a scan could not be segmented.
     """
+    from train.results import Options
     from train.segment import segment as run
+    from train.settings import validated
+
+    values = {
+        **{"window": window, "flips": flips, "clean": clean, "least_ml": least_ml},
+        **{"probabilities": probabilities, "normal": normal, "format": format_},
+    }
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        disable=not err.is_terminal,
+        redirect_stdout=out.is_terminal,  # a file gets its lines, whatever the terminal shows
+        transient=True,
+    )
+    task = bar.add_task("scans", total=None)
 
     def told(result: "Segmented") -> None:
+        bar.advance(task)
         if result.problem:
             err.print(f"failed: {result.problem}", style="red", markup=False)
-        else:
-            out.print(f"{result.scan}: {result.volume_ml:.1f} ml -> {result.mask}", markup=False)
+            return
+        kept = " (was there)" if result.kept else ""
+        out.print(f"{result.scan}: {result.volume_ml:.1f} ml -> {result.mask}{kept}", markup=False)
+        if result.note:
+            err.print(f"note: {result.scan}: {result.note}", style="yellow", markup=False)
 
-    results = run(
-        checkpoint, scans, out_folder, rois=roi or (), device=device or "auto", precision=precision or "auto", told=told
-    )
+    with bar:
+        results = run(
+            checkpoint,
+            scans,
+            out_folder,
+            patterns=pattern or (),
+            rois=roi or (),
+            options=validated(Options, values, "train segment"),
+            overwrite=overwrite,
+            device=device or "auto",
+            precision=precision or "auto",
+            found=lambda count: bar.update(task, total=count),
+            told=told,
+        )
     failed = sum(bool(result.problem) for result in results)
     if failed:
         err.print(f"{failed} of {len(results)} scans could not be segmented", style="red")
         raise typer.Exit(1)
+    out.print(f"summary: {out_folder / 'summary.csv'}", markup=False)
     out.print("next: look at a mask over its scan in your viewer; with annotations, train evaluate")
 
 

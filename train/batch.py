@@ -1,0 +1,100 @@
+"""A batch: samples side by side on one device."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from synth.corpus import Sample
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples side by side.
+
+    Attributes
+    ----------
+    composite, normal, texture : Tensor of float32, shape (N, C, z, y, x)
+        In the network's units, for C modalities. ``texture`` is 0 outside the mask.
+    mask : Tensor of uint8, shape (N, 1, z, y, x)
+    alpha : Tensor of float32, shape (N,)
+    """
+
+    composite: torch.Tensor
+    normal: torch.Tensor
+    texture: torch.Tensor
+    mask: torch.Tensor
+    alpha: torch.Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move to a device, layers as float32; from pinned memory the copy does not wait."""
+        composite, normal, texture = (
+            layer.to(device, non_blocking=True).float() for layer in (self.composite, self.normal, self.texture)
+        )
+        mask, alpha = (small.to(device, non_blocking=True) for small in (self.mask, self.alpha))
+        return Batch(composite, normal, texture, mask, alpha)
+
+    def standardised(self) -> "Batch":
+        """Express each sample in the units its composite would have as a scan of its own.
+
+        A real scan is normalised by a mean and a deviation that include its tumour; a composite by those of its
+        normal. The same affine map on composite, normal and texture leaves Eq. 5 as it is.
+        """
+        roi = (self.normal != 0) | (self.composite != 0)
+        space = (2, 3, 4)
+        count = roi.sum(space, keepdim=True).clamp(min=1)
+        inside = torch.where(roi, self.composite, 0.0).double()
+        mean = inside.sum(space, keepdim=True) / count
+        deviation = (torch.where(roi, inside - mean, 0.0).square().sum(space, keepdim=True) / count).sqrt()
+        varies = deviation > 1e-6
+        shift = torch.where(varies, mean, 0.0).float()
+        scale = torch.where(varies, 1 / deviation.clamp(min=1e-6), 1.0).float()
+
+        def seen(volume: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+            return torch.where(where, (volume - shift) * scale, 0.0)
+
+        tumour = self.mask != 0
+        return Batch(
+            seen(self.composite, roi), seen(self.normal, roi), seen(self.texture, tumour), self.mask, self.alpha
+        )
+
+
+def empty_batch(count: int, channels: int, size: int, dtype: torch.dtype, pinned: bool) -> Batch:
+    """Return a batch on the CPU without content, to be written over; `dtype` is that of its three layers."""
+    cube = (size, size, size)
+    composite, normal, texture = (torch.empty(count, channels, *cube, dtype=dtype, pin_memory=pinned) for _ in range(3))
+    return Batch(
+        composite,
+        normal,
+        texture,
+        torch.empty(count, 1, *cube, dtype=torch.uint8, pin_memory=pinned),
+        torch.empty(count, pin_memory=pinned),
+    )
+
+
+def places(batch: Batch) -> list[Sample]:
+    """Return the memory of a CPU batch as samples to be written over: (z, y, x) for one modality, else (C, z, y, x)."""
+    single = batch.composite.shape[1] == 1
+
+    def of(layer: torch.Tensor, number: int) -> np.ndarray:
+        array: np.ndarray = layer[number].numpy()
+        return array[0] if single else array
+
+    return [
+        Sample(of(batch.composite, n), of(batch.normal, n), of(batch.texture, n), batch.mask[n, 0].numpy(), 0.0)
+        for n in range(len(batch.alpha))
+    ]
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples of one modality, (z, y, x), or of several, (C, z, y, x), into a batch."""
+
+    def stack(name: str) -> torch.Tensor:
+        volumes = [getattr(sample, name) for sample in samples]
+        cube = volumes[0].shape[-3:]
+        return torch.from_numpy(np.stack([v.reshape(-1, *cube) for v in volumes]).astype(np.float32))
+
+    mask = torch.from_numpy(np.stack([sample.mask for sample in samples])[:, None].astype(np.uint8))
+    alpha = torch.tensor([sample.alpha for sample in samples], dtype=torch.float32)
+    return Batch(stack("composite"), stack("normal"), stack("texture"), mask, alpha)

@@ -1,0 +1,85 @@
+"""Feed: threads read samples ahead of time into batches whose memory is used again and again.
+
+Threads change when a sample is read, never which: `train.order` says that.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+
+from synth.corpus import Sample
+from train.batch import Batch, empty_batch, places
+
+T = TypeVar("T")
+Read = Callable[[int, Sample], Sample]  # writes sample `i` into arrays that are there: `synth.corpus.Corpus.read`
+
+AHEAD = 2  # batches being read while one is in use
+
+
+def ahead(jobs: Iterable[Sequence[Callable[[], T]]], threads: int) -> Iterator[list[T]]:
+    """Yield ``[job() for job in batch]`` for each batch of jobs, done by threads ahead of time.
+
+    When a batch is asked for, the one before it is no longer in use: `AHEAD` + 1 are in memory at a time.
+    """
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
+    waiting: deque[list[Future[T]]] = deque()
+    upcoming = iter(jobs)
+    try:
+        while True:
+            while len(waiting) <= AHEAD and (batch := next(upcoming, None)) is not None:
+                waiting.append([pool.submit(job) for job in batch])
+            if not waiting:
+                return
+            yield [future.result() for future in waiting.popleft()]
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Feed:
+    """Batches of whole volumes, on a device.
+
+    Parameters
+    ----------
+    read : callable
+        Writes a sample into a place of a batch, see `train.batch.places`.
+    size, channels, batch : int
+        Shape of a batch.
+    threads : int
+    device : torch.device
+        On a CPU a batch is the loader's own memory, written over when the next one is asked for. To a GPU volumes
+        travel as float16, as they are stored, from pinned memory.
+    """
+
+    def __init__(self, read: Read, size: int, channels: int, batch: int, threads: int, device: torch.device) -> None:
+        self._read, self._threads, self._device = read, threads, device
+        gpu = device.type == "cuda"
+        dtype = torch.float16 if gpu else torch.float32
+        slots = [empty_batch(batch, channels, size, dtype, pinned=gpu) for _ in range(AHEAD + 1)]
+        self._slots = [(slot, places(slot)) for slot in slots]
+        self._copied: list[Any] = [None] * len(slots)
+
+    def batches(self, wanted: Iterable[Sequence[int]]) -> Iterator[Batch]:
+        """Yield the batch of each list of sample numbers, none longer than the feed's batch."""
+        for step, samples in enumerate(ahead(self._jobs(wanted), self._threads)):
+            number = step % len(self._slots)
+            slot, _ = self._slots[number]
+            for place, sample in enumerate(samples):
+                slot.alpha[place] = sample.alpha
+            count = len(samples)
+            part = slot if count == len(slot.alpha) else Batch(*(t[:count] for t in vars(slot).values()))
+            batch = part.to(self._device)
+            if self._device.type == "cuda":
+                self._copied[number] = torch.cuda.current_stream(self._device).record_event()
+            yield batch
+
+    def _jobs(self, wanted: Iterable[Sequence[int]]) -> Iterator[list[Callable[[], Sample]]]:
+        for step, numbers in enumerate(wanted):
+            number = step % len(self._slots)
+            if (event := self._copied[number]) is not None:
+                event.synchronize()  # its last content has left for the GPU
+            _, where = self._slots[number]
+            yield [partial(self._read, index, place) for index, place in zip(numbers, where, strict=False)]

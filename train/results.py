@@ -1,0 +1,87 @@
+"""What is written for a scan, under which names, and what must not be written over."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from scans.region import Strict
+from train.inputs import Input
+from train.settings import SettingsError
+from train.summary import STARTED, Row
+
+
+class Options(Strict):
+    """How scans are segmented, and what is written of each."""
+
+    window: Literal["native", "trained"] | None = None  # None: the network's cube
+    flips: bool = False
+    clean: Literal["largest"] | None = None
+    least_ml: float = Field(0.0, ge=0)
+    probabilities: bool = False
+    normal: bool = False
+    format: Literal["nii.gz", "nii", "nrrd", "mha"] = "nii.gz"
+
+    def said(self) -> str:
+        """Return those that were given, but for the format, as the summary records them."""
+        given = self.model_dump(exclude_defaults=True, exclude={"format"})
+        return " ".join(name if value is True else f"{name}={value}" for name, value in given.items())
+
+
+def name_results(case: str, out: Path, options: Options, modalities: Sequence[str]) -> dict[str, Path]:
+    """Return the path of each file to be written for a case: ``mask``, ``probability``, ``normal ...``."""
+    endings = {"mask": "mask"}
+    if options.probabilities:
+        endings["probability"] = "probability"
+    if options.normal:
+        plain = [re.sub(r"[^\w-]+", "-", name) for name in modalities]
+        for number, name in enumerate(plain):
+            unique = name if plain.count(name) == 1 else f"{name}{number}"
+            endings[f"normal {number}"] = "normal" if len(plain) == 1 else f"normal_{unique}"
+    return {what: out / f"{case}_{ending}.{options.format}" for what, ending in endings.items()}
+
+
+def check_targets(inputs: Sequence[Input], targets: Sequence[dict[str, Path]]) -> None:
+    """Stop if two scans would share a file, or a result would replace a scan.
+
+    Raises
+    ------
+    SettingsError
+    """
+    owners: dict[Path, Input] = {}
+    for one, results in zip(inputs, targets, strict=True):
+        for target in results.values():
+            if target in owners:
+                raise SettingsError(
+                    f"{one.name} and {owners[target].name} would both be written to {target}; "
+                    "segment them with two --out folders"
+                )
+            owners[target] = one
+    read = {path.resolve() for one in inputs for path in (*one.scans, *([one.roi] if one.roi else []))}
+    for target in owners:
+        if target.resolve() in read:
+            raise SettingsError(f"{target} is one of the scans: its mask would replace it; choose another --out")
+
+
+def check_nothing_in_the_way(
+    inputs: Sequence[Input], targets: Sequence[dict[str, Path]], out: Path, rows: dict[str, Row], made_by: Row
+) -> None:
+    """Stop if a result is there already that was not made as this run would make it.
+
+    Raises
+    ------
+    SettingsError
+    """
+    for one, results in zip(inputs, targets, strict=True):
+        there = next((target for target in results.values() if target.exists()), None)
+        row = rows.get(one.case)
+        ours = row is not None and row.made_by(made_by)
+        if row is not None and row.problem != STARTED:  # else: in another format, or by hand after a failure
+            ours = ours and results["mask"] == out / row.mask
+        if there is not None and not ours:
+            raise SettingsError(
+                f"{there} is there already, and not made by this network with these options; "
+                "choose another --out, or add --overwrite"
+            )

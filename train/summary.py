@@ -1,0 +1,129 @@
+"""The summary of a segmented folder: ``summary.csv``, one row a scan, whole at every moment.
+
+A row says what its mask was made from (the network's weights, the options, the bytes of the scan), so that the same
+command goes on where it stopped and never takes the mask of another network for its own.
+"""
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from scans.durable import sha256, write_text
+from train.settings import SettingsError
+
+NAME = "summary.csv"
+STARTED = "stopped while this scan was segmented; the same command does it again"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of one scan.
+
+    Attributes
+    ----------
+    case : str
+        ``OUT/CASE_mask.nii.gz`` is its mask.
+    scan : str
+        Its files, joined by commas.
+    mask : str
+        Path of the mask from the folder of the summary on; empty if there is none.
+    volume_ml : str
+        Of the mask; like the other numbers empty if there is none.
+    components : str
+        Parts of the mask that touch nowhere, not even at a corner.
+    largest_ml : str
+        Volume of the largest.
+    seconds : str
+        From reading the scan to its mask on disk.
+    problem, note : str
+        Why there is no mask; what to know about the one there is.
+    checkpoint, scan_sha256 : str
+        Hexadecimal digits of the SHA-256 of the network, and of the scan's files with its ROI mask.
+    options : str
+        Those that change the result.
+    """
+
+    case: str
+    scan: str
+    mask: str = ""
+    volume_ml: str = ""
+    components: str = ""
+    largest_ml: str = ""
+    seconds: str = ""
+    problem: str = ""
+    note: str = ""
+    checkpoint: str = ""
+    options: str = ""
+    scan_sha256: str = ""
+
+    def made_by(self, other: "Row") -> bool:
+        """Tell whether the same network with the same options stands behind both rows."""
+        return (self.checkpoint, self.options) == (other.checkpoint, other.options)
+
+
+COLUMNS = [field.name for field in fields(Row)]
+
+
+def read_summary(folder: Path) -> dict[str, Row]:
+    """Return the rows of a folder's summary by case; none if there is no summary.
+
+    Raises
+    ------
+    SettingsError
+        If the file there is not a summary.
+    """
+    path = folder / NAME
+    try:
+        if not path.exists():
+            return {}
+        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+        if reader.fieldnames != COLUMNS:
+            raise ValueError
+        rows = [Row(**row) for row in reader]
+        for row in rows:
+            float(row.volume_ml or 0)
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise SettingsError(f"{path} is not a summary that train segment wrote; choose another --out") from error
+    return {row.case: row for row in rows}
+
+
+def write_summary(folder: Path, rows: Iterable[Row]) -> None:
+    """Write a folder's summary; a crash leaves the old one or the new.
+
+    Raises
+    ------
+    SettingsError
+        If it cannot be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    try:
+        write_text(folder / NAME, text.getvalue())
+    except OSError as error:
+        raise SettingsError(f"{folder / NAME} cannot be written ({error.strerror}); the masks so far stay") from error
+
+
+def content_sha256(paths: Iterable[Path]) -> str:
+    """Return the SHA-256 of scans: files with what belongs to them, folders with all their files.
+
+    Raises
+    ------
+    OSError
+        If one is missing or cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        files = [path]
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if file.is_file())
+        elif path.suffix.lower() in (".mhd", ".nhdr"):  # the voxels lie beside the header
+            files = sorted(file for file in path.parent.iterdir() if file.is_file() and file.stem == path.stem)
+        for file in files:
+            digest.update(f"{file.name} {sha256(file)}\n".encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
