@@ -24,10 +24,12 @@ SCAN       ?=
 OPTIONS    ?=
 FOLD       ?= 0
 FRACTION   ?= 1.0
+EVALUATION ?=
+ONNX       ?=
 OUT        ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-data synth pretrain adapt finetune segment evaluate test lint bench clean
+.PHONY: help setup demo demo-data synth pretrain adapt finetune segment evaluate export test lint bench clean
 
 help: ## List the targets and the variables
 	@echo "Targets:"
@@ -36,12 +38,12 @@ help: ## List the targets and the variables
 	@echo "  CATALOG=$(CATALOG) DATASET=$(DATASET) REGION=$(REGION) SIZE=$(SIZE) N=$(N) SEED=$(SEED) CLUSTER=$(CLUSTER)"
 	@echo "  SOURCES=$(SOURCES) CORPUS=$(CORPUS) RUN=$(RUN) STEPS=$(STEPS) CHECKPOINT=$(CHECKPOINT)"
 	@echo "  FOLD=$(FOLD) FRACTION=$(FRACTION) OUT=$(OUT) SET=$(SET) WORKERS=$(WORKERS) DRY_RUN=$(DRY_RUN)"
-	@echo "  LAYOUT=$(LAYOUT) RECOMBINE=$(RECOMBINE) SCAN=$(SCAN) OPTIONS=$(OPTIONS)"
+	@echo "  LAYOUT=$(LAYOUT) RECOMBINE=$(RECOMBINE) SCAN=$(SCAN) OPTIONS=$(OPTIONS) EVALUATION=$(EVALUATION) ONNX=$(ONNX)"
 
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Layered Tumors needs Python 3.11 to 3.13; set PYTHON=python3.12, say") if not (3, 11) <= sys.version_info[:2] < (3, 14) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[train,cluster,s3,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[train,cluster,s3,onnx,dev]'
 	touch $@
 
 setup: $(BIN)/.ready ## Install everything into .venv, pinned in constraints.txt
@@ -82,6 +84,9 @@ segment: setup ## Segment scans: CHECKPOINT, SCAN="a.nii.gz b.nrrd folder", OUT,
 
 evaluate: setup ## Score a checkpoint on a labelled dataset and write report.html: CHECKPOINT, DATASET, OUT
 	$(BIN)/train evaluate --checkpoint $(CHECKPOINT) --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) --out $(or $(OUT),out/evaluation)
+
+export: setup ## A network as a folder to hand on, with its card: CHECKPOINT, OUT, EVALUATION=out/evaluation; ONNX=1 adds ONNX
+	$(BIN)/train export --checkpoint $(CHECKPOINT) --out $(or $(OUT),out/export) $(addprefix --evaluation ,$(EVALUATION)) $(if $(filter-out 0,$(ONNX)),--onnx --onnx-raw)
 
 test: setup ## Run the tests, a file a core at a time
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile

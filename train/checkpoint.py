@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import nn
 
 from scans.durable import sync, write_bytes
 from scans.errors import CheckpointError
+from scans.region import one_line
+from train.checkpoint_checks import check_details, check_network, check_weights
 
 FORMAT = "layered-tumors-checkpoint"
 VERSION = 2
@@ -71,6 +74,8 @@ class Record:
     format: str = FORMAT
     version: int = VERSION
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     @property
     def region(self) -> dict[str, Any]:
         """Region of the first modality, which has the frame and the ROI of all of them."""
@@ -82,6 +87,9 @@ class Record:
         """Shared normalisation of the first modality, or None where each scan has its own."""
         statistics: dict[str, Any] | None = self.channels[0]["statistics"]
         return statistics
+
+
+_RECORD = TypeAdapter(Record)
 
 
 @dataclass(frozen=True)
@@ -152,7 +160,7 @@ def load_last(folder: Path, told: Callable[[str], None] = lambda line: None) -> 
 
 
 def load_checkpoint(path: Path, *, finite: bool = True) -> Checkpoint:
-    """Read a checkpoint.
+    """Read a checkpoint, which may come from a stranger; see ``train.checkpoint_checks``.
 
     Parameters
     ----------
@@ -178,9 +186,7 @@ def load_checkpoint(path: Path, *, finite: bool = True) -> Checkpoint:
     record = _record(path, text)
     network = {n.removeprefix(_NETWORK): t for n, t in tensors.items() if n.startswith(_NETWORK)}
     optimiser = {n.removeprefix(_OPTIMISER): t for n, t in tensors.items() if n.startswith(_OPTIMISER)}
-    broken = [n for n, t in network.items() if t.is_floating_point() and not bool(t.isfinite().all())]
-    if broken and finite:
-        raise CheckpointError(f"{path}: {broken[0]} holds values that are not finite; take an earlier one")
+    check_network(record.network, len(record.channels), network, path, finite=finite)
     return Checkpoint(record, network, optimiser)
 
 
@@ -206,10 +212,10 @@ def _record(path: Path, text: str | None) -> Record:
     if text is None:
         raise CheckpointError(f"{path}: safetensors, but not a checkpoint made by train")
     try:
-        values = json.loads(text)
+        values = json.loads(text, parse_constant=_refuse_constant)
         version = values["version"]
         if values["format"] != FORMAT:
-            raise CheckpointError(f"{path}: a {values['format']}, not a checkpoint made by train")
+            raise CheckpointError(f"{path}: a {str(values['format'])[:80]!a}, not a checkpoint made by train")
         if version == 1:  # one modality, without a list
             values |= {"version": VERSION, "channels": [{key: values.pop(key) for key in ("region", "statistics")}]}
         elif version != VERSION:
@@ -217,9 +223,17 @@ def _record(path: Path, text: str | None) -> Record:
                 f"{path}: checkpoint version {version}, this program reads {VERSION}; "
                 "use the release of layered-tumors that wrote it"
             )
-        return Record(**values)
-    except (ValueError, KeyError, TypeError) as error:
+        record = _RECORD.validate_python(values)
+        check_details(record.channels, record.size, record.threshold)
+        return record
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: its record is damaged ({one_line(error)})") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: its record is damaged ({error})") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def restore_network(network: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
@@ -230,15 +244,7 @@ def restore_network(network: nn.Module, tensors: dict[str, torch.Tensor], path: 
     CheckpointError
         Naming the first tensor that does not fit.
     """
-    expected = network.state_dict()
-    for name in sorted(set(expected) ^ set(tensors)):
-        what = "is missing" if name in expected else "has no place in this network"
-        raise CheckpointError(f"{path}: {name} {what}; the checkpoint is of another network")
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
-            raise CheckpointError(
-                f"{path}: {name} has shape {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
-            )
+    check_weights(network.state_dict(), tensors, path, finite=False)  # who loaded it has looked
     network.load_state_dict(tensors)
 
 

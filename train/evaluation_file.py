@@ -1,0 +1,80 @@
+"""What ``train evaluate`` left in a folder, read back for a model card: means alone, no case by name."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from scans.errors import CheckpointError
+from scans.region import one_line
+from train.checkpoint import Record
+from train.metrics import METRICS
+
+_MOST_BYTES = 100_000_000
+
+
+class Mean(BaseModel):
+    """Mean and deviation of one score over the cases where it is defined."""
+
+    mean: float | None
+    std: float | None
+    cases: int
+
+
+class Checkpoint(BaseModel):
+    """What was evaluated."""
+
+    stage: str
+    step: int
+    network: dict[str, object]
+    corpus: str | None = None
+
+
+class Evaluation(BaseModel):
+    """The part of ``scores.json`` that a card shows."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    dataset: str
+    cases_scored: str
+    verdict: str
+    checkpoint: Checkpoint
+    mean: dict[str, dict[str, Mean | int]]
+
+    def rows(self) -> list[tuple[str, list[Mean], int]]:
+        """Return each row's name, its means in the order of ``METRICS``, and in how many cases one mask was empty."""
+        rows = []
+        for name, scores in self.mean.items():
+            means = [each if isinstance(each := scores.get(metric), Mean) else _NONE for metric in METRICS]
+            empty = scores.get("one_empty", 0)
+            rows.append((name, means, empty if isinstance(empty, int) else 0))
+        return rows
+
+
+_NONE = Mean(mean=None, std=None, cases=0)
+
+
+def read_evaluation(folder: Path, record: Record) -> Evaluation:
+    """Read the scores in a folder that ``train evaluate`` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        If there are none, they are damaged, or they are of another checkpoint than the one with `record`.
+    """
+    path = folder / "scores.json"
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise CheckpointError(f"{path}: too large for scores; give a folder made by train evaluate")
+        evaluation = Evaluation.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: no scores of train evaluate ({one_line(error)})") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: no scores here; make them with train evaluate --out {folder}") from error
+    scored = evaluation.checkpoint
+    same = (scored.stage, scored.step, scored.corpus) == (record.stage, record.step, record.data.get("corpus"))
+    if not same or scored.network != record.network:
+        raise CheckpointError(
+            f"{path}: scores of another checkpoint ({scored.stage!a}, step {scored.step}); "
+            f"evaluate the one that is exported ({record.stage!a}, step {record.step})"
+        )
+    return evaluation

@@ -1,0 +1,177 @@
+"""The model card: what a lab must know of a network that it is handed, with the YAML in front that model hubs read.
+
+Everything follows from the record and from what was measured, without a date or a version of the software, so that the
+same network has the same card. Names, terms and citations come from outside: they are shown as text, whatever markup
+they hold.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from train import card_tables as tables
+from train.checkpoint import Record
+from train.evaluation_file import Evaluation
+from train.markdown import Markdown, clean, plain
+from train.onnx_graph import Channel, channels_of
+from train.terms import real_cases, sources_of, terms_of, unclear
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An ONNX file beside the card: its name, whether it normalises, and how far it is from torch."""
+
+    file: Markdown
+    raw: bool
+    difference: float
+
+
+def model_card(
+    record: Record, name: str, evaluations: Sequence[Evaluation], graphs: Sequence[Graph], licence: str = ""
+) -> str:
+    """Return the card of an exported network.
+
+    Parameters
+    ----------
+    record : Record
+        As it is shared.
+    name : str
+        Of the files: letters, digits, dots, hyphens and underscores.
+    evaluations : sequence of Evaluation
+        Scores on real scans.
+    graphs : sequence of Graph
+        ONNX files that come with it.
+    licence : str
+        That the weights are given under; empty: none was chosen.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    environment = Environment(
+        loader=PackageLoader("train"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=plain,  # Markdown of our own passes
+    )
+    channels, terms = channels_of(record), terms_of(record.data)
+    first = channels[0].region
+    return environment.get_template("model_card.md").render(
+        front=Markdown(_front(record, channels, name, evaluations, graphs, licence)),
+        title=f"{_title(channels)}, layer decomposition",
+        unclear=Markdown(" ".join(map(plain, unclear(terms)))),
+        name=Markdown(name),
+        scan=Markdown(_scan(channels)),
+        region=first.name or "without a name",
+        modalities=", ".join(channel.region.modality for channel in channels),
+        learned=_learned(record),
+        stage=record.stage,
+        size=record.size,
+        channels=len(channels),
+        orientation=first.orientation,
+        field_of_view=tables.field_of_view(channels[0], record.size),
+        roi=tables.roi(channels[0]),
+        inputs=tables.inputs(channels),
+        graphs=graphs,
+        validation=tables.validation(record),
+        evaluations=evaluations,
+        scores=tables.scores,
+        rule=record.threshold,
+        network=tables.network(record),
+        settings=tables.settings(record),
+        data=tables.data(record),
+        terms=tables.terms(terms),
+        scans=tables.scans(record),
+        limits=_limits(record, evaluations),
+    )
+
+
+def _front(
+    record: Record,
+    channels: Sequence[Channel],
+    name: str,
+    evaluations: Sequence[Evaluation],
+    graphs: Sequence[Graph],
+    licence: str,
+) -> str:
+    """Return the YAML that model hubs read."""
+    words = ["medical", "3d", "tumor-segmentation", "layered-tumors", record.stage]
+    words += [word for channel in channels for word in (channel.region.modality, channel.region.name)]
+    tags = [_slug(word) for word in words]
+    front: dict[str, Any] = {
+        **({"license": licence.lower()} if licence else {"license": "other", "license_name": "terms-of-the-sources"}),
+        "library_name": "layered-tumors",
+        "pipeline_tag": "image-segmentation",
+        "tags": [*dict.fromkeys(tag for tag in tags if tag), "safetensors", *(["onnx"] if graphs else [])],
+    }
+    results = [_result(evaluation) for evaluation in evaluations if evaluation.rows()]
+    if results:
+        front["model-index"] = [{"name": name, "results": results}]
+    return yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def _result(evaluation: Evaluation) -> dict[str, Any]:
+    dataset = clean(evaluation.dataset)
+    means = zip(tables.HEADINGS, evaluation.rows()[0][1], strict=True)
+    return {
+        "task": {"type": "image-segmentation", "name": "tumour segmentation"},
+        "dataset": {"type": _slug(dataset) or "scans", "name": dataset, "args": clean(evaluation.cases_scored)},
+        "metrics": [
+            {"type": key, "name": heading, "value": round(mean.mean, 4)}
+            for (key, heading), mean in means
+            if mean.mean is not None
+        ],
+    }
+
+
+def _title(channels: Sequence[Channel]) -> str:
+    modalities = " and ".join(channel.region.modality for channel in channels)
+    return f"Tumours in {channels[0].region.name or 'scans'} ({modalities})"
+
+
+def _scan(channels: Sequence[Channel]) -> str:
+    """Name the files of a scan as `train segment` takes them: one a modality, joined by commas."""
+    names = [_slug(channel.region.modality) or "scan" for channel in channels] if len(channels) > 1 else ["scan"]
+    return ",".join(f"{name}.nii.gz" for name in names)
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", clean(text).lower()).strip("-")
+
+
+def _learned(record: Record) -> str:
+    """Say what a network has learned from."""
+    data, count = record.data, len(real_cases(record.data))
+    corpus = data.get("corpus")
+    samples = f"{data['corpus_samples']:,} " if isinstance(data.get("corpus_samples"), int) else ""
+    first = f"It learned from {samples}artificial tumours in {len(sources_of(data))} healthy scans." if corpus else ""
+    if record.stage == "finetune":
+        own = f"It was then fine-tuned on {count} annotated scans of {data.get('dataset')}" if corpus else (
+            f"It was trained on {count} annotated scans of {data.get('dataset')} alone"
+        )  # fmt: skip
+        return f"{first} {own}."
+    if record.stage == "adapt":
+        return f"{first} It then went on with {count} real scans of {data.get('dataset')}, without their annotations."
+    return f"{first} It was shown no annotation of a real tumour."
+
+
+def _limits(record: Record, evaluations: Sequence[Evaluation]) -> list[str]:
+    norm = record.network.get("norm", "batch")
+    return [
+        "What it finds is an opinion about voxels. It can be sure and wrong, most where scans or tumours differ from "
+        "those it learned from: test it on annotated scans of your own.",
+        "BatchNorm by running statistics, which are noisy after training with small batches."
+        if norm == "batch"
+        else "InstanceNorm: each scan is normalised by itself inside the network, so a part of a scan gives other "
+        "values than the whole.",
+        "It learned at one scale, that of the cube above: finer voxels or parts of the cube are another task.",
+        *([] if evaluations else ["How well it does on real scans was not measured, or is not told here."]),
+        "Healthy scans may have held what nobody marked; the network may take its like for normal.",
+    ]
