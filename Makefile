@@ -109,8 +109,9 @@ endif
 	$(BIN)/python -m benchmarks.feeding --sources $(BENCHED) $(if $(OUT),--out $(OUT)/feeding.md)
 	$(BIN)/synth prepare --catalog catalogs/demo.yaml --dataset demo-mni152 --dataset demo-papaya --out out/bench-48.zarr --size 48
 	$(BIN)/python -m benchmarks.training --sources out/bench-48.zarr --width 8 $(if $(OUT),--out $(OUT)/training-demo.md)
-	@$(BIN)/python -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' || echo "make bench: no GPU, so the full network is not measured"
-	@if $(BIN)/python -c 'import torch, sys; sys.exit(not torch.cuda.is_available())'; then $(BIN)/python -m benchmarks.training --sources $(BENCHED) --width 32 $(if $(OUT),--out $(OUT)/training.md); fi
+	@if $(BIN)/python -c 'import torch, sys; sys.exit(not torch.cuda.is_available())'; then \
+	  $(BIN)/python -m benchmarks.training --sources $(BENCHED) --width 32 $(if $(OUT),--out $(OUT)/training.md); \
+	else echo "make bench: no GPU here, so the full network is not measured"; fi
 
 clean: ## Remove the environment, the demo and caches (not out/ or runs/)
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
