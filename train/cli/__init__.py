@@ -3,10 +3,10 @@
 import os
 
 from scans.terminal import out, run
-from train.cli import learn, look, share, use
+from train.cli import learn, look, share, table, use
 from train.cli.application import app
 
-__all__ = ["app", "learn", "look", "main", "share", "use"]
+__all__ = ["app", "learn", "look", "main", "share", "table", "use"]
 
 
 def main() -> None:

@@ -1,0 +1,126 @@
+"""The command that makes the paper's tables: ``table``."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table as Shown
+
+from scans.terminal import err, out
+from train.cli.application import DEFAULT_CATALOG, CatalogOption, DeviceOption, app
+from train.progress import duration
+
+if TYPE_CHECKING:
+    from train.tables.gather import Gathered
+    from train.tables.steps import Step
+
+
+@app.command()
+def table(
+    number: Annotated[str, typer.Argument(help="I, II, III, IV, V or VI.", metavar="TABLE")],
+    scale: Annotated[
+        str, typer.Option(help="tiny (minutes, proves that it runs), small, or full (the paper's).")
+    ] = "full",
+    catalog: CatalogOption = DEFAULT_CATALOG,
+    out_folder: Annotated[
+        Path, typer.Option("--out", help="Folder of all tables; what several need is made there once.")
+    ] = Path("tables"),
+    seeds: Annotated[int | None, typer.Option(help="Seeds of what is repeated over seeds (full 3, else 1).")] = None,
+    device: DeviceOption = None,
+) -> None:
+    """Make a table of the paper: run what is missing, then write numbers beside the paper's, with a plot.
+
+    Example: `train table V --scale tiny --catalog catalogs/dev.yaml --out tables/tiny`. Stopped or killed, the
+    same command goes on where it was. OUT/V.md says what was run on what, what was not and why, and what was chosen
+    where. Exits with 1 if something that was to run failed.
+    """
+    from train.tables.make import chosen, make_table
+    from train.tables.runs import StoppedError
+
+    wanted, size = chosen(number, scale)
+    with Watching() as watch:
+        try:
+            made = make_table(
+                wanted, size, catalog, out_folder, watch, seeds=seeds, device=device or "auto", planned=watch.planned
+            )
+        except StoppedError as stopped:
+            err.print("stopped and saved; the same command goes on")
+            raise typer.Exit(128 + stopped.number) from None
+    out.print(_shown(made.gathered))
+    for kind, path in made.files.items():
+        out.print(f"{kind}: {path}", markup=False)
+    if made.failed:
+        err.print(f"{len(made.failed)} reasons for failed runs, see above; the same command tries again", style="red")
+        raise typer.Exit(1)
+
+
+class Watching:
+    """Shows how far a table is, and the training of the moment; a file gets a line a step of the table."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=err,
+            disable=not err.is_terminal,
+        )
+        self._all: TaskID = self._bar.add_task("table", total=None)
+        self._one: TaskID = self._bar.add_task("", total=None, visible=False)
+        self._count, self._done = 0, 0
+
+    def __enter__(self) -> "Watching":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def planned(self, steps: "list[Step]") -> None:
+        """Hear what is to be made."""
+        self._count = len(steps)
+        self._bar.update(self._all, total=self._count)
+        counts = {kind: sum(step.kind == kind for step in steps) for kind in dict.fromkeys(s.kind for s in steps)}
+        words = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        out.print(f"to be made: {words or 'nothing, all is there'}", markup=False)
+
+    def begun(self, step: "Step") -> None:
+        """Show the step that is begun."""
+        settings = step.settings.get("settings", step.settings)
+        steps = settings["schedule"]["steps"] if "schedule" in settings else None
+        self._bar.reset(self._one, total=steps, description=f"{step.kind} {step.name}", visible=True)
+
+    def trained(self, step: int, shown: Any) -> None:
+        """Show a training's step."""
+        self._bar.update(self._one, completed=step)
+
+    def ended(self, step: "Step", seconds: float, problem: str) -> None:
+        """Count a step, and say how it ended."""
+        self._done += 1
+        self._bar.update(self._all, completed=self._done)
+        self._bar.update(self._one, visible=False)
+        where = f"{self._done} of {self._count}: {step.kind} {step.name}"
+        if problem:
+            err.print(f"failed: {where}: {problem}", style="red", markup=False)
+        else:
+            out.print(f"{where}, {duration(seconds)}", markup=False)
+
+
+def _shown(gathered: "Gathered") -> Shown:
+    from train.tables.write import label, number
+
+    columns = gathered.table.columns
+    few = [column for column in columns if column.metric == "dice"]
+    shown = Shown("", *(f"{c.task}{f' {c.part}' if c.part else ''} {label(c)}" for c in few), box=None)
+    shown.title = f"Table {gathered.table.number}: {gathered.table.title} (ours / the paper's)"
+    for name in gathered.row_names():
+        cells = [gathered.shown(name, column) for column in few]
+        paper = ["" if cell.paper is None else f" / {cell.paper:.2f}" for cell in cells]
+        ours = [number(cell.ours, column) or "–" for cell, column in zip(cells, few, strict=True)]
+        shown.add_row(name, *(mine + theirs for mine, theirs in zip(ours, paper, strict=True)))
+    return shown

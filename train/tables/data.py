@@ -1,0 +1,113 @@
+"""What of a catalog a task can use on this machine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scans.catalog import Catalog, find_cases, load_catalog
+from scans.errors import CatalogError
+from train.tables.plan import Task
+
+
+@dataclass(frozen=True)
+class Target:
+    """Scans of one task.
+
+    Attributes
+    ----------
+    region : dict
+        Settings of the region, as a corpus records them.
+    normals : dict of str to list of str
+        Names of the normal scans of each dataset.
+    dataset : str
+        The annotated one.
+    cases : list of str
+        Names of its annotated scans.
+    finetuned_as : str
+        What ``train finetune`` is told: the catalog's task, or the dataset.
+    note : str
+        What to know about the choice.
+    problem : str
+        Why the task cannot run here; else empty.
+    """
+
+    region: dict[str, Any] = field(default_factory=dict)
+    normals: dict[str, list[str]] = field(default_factory=dict)
+    dataset: str = ""
+    cases: list[str] = field(default_factory=list)
+    finetuned_as: str = ""
+    note: str = ""
+    problem: str = ""
+
+
+def find_targets(path: Path, tasks: Sequence[Task]) -> dict[str, Target]:
+    """Look up the scans of each task.
+
+    Parameters
+    ----------
+    path : Path
+        Of the catalog.
+    tasks : sequence of Task
+
+    Returns
+    -------
+    dict of str to Target
+        By name of the task.
+
+    Raises
+    ------
+    CatalogError
+        If the catalog cannot be read, or there are scans for none of the tasks.
+    """
+    catalog = load_catalog(path)
+    targets = {task.name: find_target(catalog, task) for task in tasks}
+    if all(target.problem for target in targets.values()) and not any(task.missing for task in tasks):
+        reasons = dict.fromkeys(target.problem for target in targets.values())
+        raise CatalogError(f"{path}: no task of this table has its scans here; {'; '.join(reasons)}")
+    return targets
+
+
+def find_target(catalog: Catalog, task: Task) -> Target:
+    """Return a task's normals and its annotated scans: of the paper's dataset, else of another of its region."""
+    if task.missing:
+        return Target(problem=task.missing)
+    if task.region not in catalog.regions:
+        return Target(problem=f"{task.name}: the catalog has no region {task.region}")
+    normals: dict[str, list[str]] = {}
+    annotated: dict[str, list[str]] = {}
+    absent: dict[str, list[str]] = {"normal": [], "tumour": []}
+    for name, dataset in catalog.datasets.items():
+        if len(dataset.modalities) != 1 or dataset.region_of(dataset.modalities[0]) != task.region:
+            continue
+        cases = find_cases(dataset, name)
+        if dataset.role == "normal":
+            found = [case.name for case in cases]
+        else:
+            found = [case.name for case in cases if case.label is not None]
+        if found:
+            (normals if dataset.role == "normal" else annotated)[name] = sorted(found)
+        else:
+            absent[dataset.role].append(f"{name} ({dataset.status() or 'no scan matches its layout'})")
+    for kind, there, role in (("normal", normals, "normal"), ("annotated", annotated, "tumour")):
+        if not there:
+            missing = ", ".join(absent[role]) or "the catalog has no such dataset"
+            return Target(problem=f"{task.name}: no {kind} scans of region {task.region}: {missing}")
+    name = task.dataset if task.dataset in annotated else next(iter(annotated))
+    note = f"{task.name}: {len(annotated[name])} annotated scans of {name}, {_counted(normals)} normal ones"
+    if name != task.dataset:
+        note += f"; the paper's dataset, {task.dataset}, is not here"
+    tasks = getattr(catalog, "tasks", {})
+    known = task.name in tasks and tasks[task.name].dataset == name
+    return Target(
+        region=catalog.region(task.region).model_dump(mode="json"),
+        normals=normals,
+        dataset=name,
+        cases=annotated[name],
+        finetuned_as=task.name if known else name,
+        note=f"{note}.",
+    )
+
+
+def _counted(normals: dict[str, list[str]]) -> str:
+    return ", ".join(f"{len(cases)} of {name}" for name, cases in normals.items())

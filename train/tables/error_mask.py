@@ -1,0 +1,151 @@
+"""Masks of networks whose losses train none (Table VI, L0 and L0 + L1): a level on what their layers say.
+
+The level is chosen on training composites alone, as the threshold row is, and never on a case that is scored.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from scans.errors import CheckpointError, UserError
+from train.cases import dataset_cases
+from train.checkpoint import write_atomically
+from train.corpora import open_corpus
+from train.evaluate import CaseResult, Evaluation, cases_csv, evaluate_case, scores_json
+from train.inference import Model, load_model
+from train.metrics import dice
+from train.pretrain import BASELINE_SAMPLES
+from train.settings import Pretrain, recorded
+from train.split import split_by_source
+from train.unet import Layers, UNet, split_layers
+
+TAILS = (0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01, 0.005, 0.002)  # share of ROI voxels beyond a level
+_SURE = 1e4  # logit a unit beyond the level: the mask is binary
+
+Source = Literal["normal", "tumour"]
+
+
+def error(scan: torch.Tensor, layers: Layers, source: Source) -> torch.Tensor:
+    """Return how much speaks for a tumour, shape (N, 1, z, y, x), in network units; 0 outside the ROI.
+
+    Parameters
+    ----------
+    scan : Tensor, shape (N, C, z, y, x)
+    layers : Layers
+    source : str
+        ``normal``: distance of scan and predicted normal. ``tumour``: distance of the predicted tumour layer from 0.
+        Both are means over modalities.
+    """
+    distance = (scan.float() - layers.normal if source == "normal" else layers.texture).abs()
+    return distance.mean(dim=1, keepdim=True) * (scan != 0).any(dim=1, keepdim=True)
+
+
+class ErrorMask(UNet):
+    """A network whose mask is where `error` is above a level; its layers are those of another.
+
+    Parameters
+    ----------
+    network : UNet
+    source : str
+        As of `error`.
+    level : float
+    """
+
+    def __init__(self, network: UNet, source: Source, level: float) -> None:
+        super().__init__(network.settings)
+        self.load_state_dict(network.state_dict())
+        self.source, self.level = source, level
+
+    def forward(self, scan: torch.Tensor) -> torch.Tensor:
+        """Map scans of shape (N, C, z, y, x) to layers of shape (N, 2 C + 1, z, y, x), as float32."""
+        layers = split_layers(super().forward(scan))
+        logits = (error(scan, layers, self.source) - self.level) * _SURE
+        return torch.cat([layers.normal, layers.texture, logits], dim=1)
+
+
+def choose_level(errors: list[np.ndarray], truths: list[np.ndarray]) -> tuple[float, float]:
+    """Return the level with the best mean Dice, and that Dice.
+
+    Parameters
+    ----------
+    errors : list of ndarray, shape (z, y, x)
+        0 outside the ROI.
+    truths : list of ndarray of bool, shape (z, y, x)
+    """
+    inside = np.concatenate([each[each > 0] for each in errors])
+    if not len(inside):
+        return 0.0, float(np.mean([dice(each > 0, truth) for each, truth in zip(errors, truths, strict=True)]))
+    levels = np.quantile(inside, 1 - np.array(TAILS))
+    scored = [
+        float(np.mean([dice(each > level, truth) for each, truth in zip(errors, truths, strict=True)]))
+        for level in levels
+    ]
+    best = int(np.argmax(scored))
+    return float(levels[best]), scored[best]
+
+
+def evaluate_by_error(
+    checkpoint: Path,
+    corpus_path: Path,
+    source: Source,
+    catalog: Path,
+    dataset_name: str,
+    out: Path,
+    device: str = "auto",
+) -> Evaluation:
+    """Score a network on all cases of a dataset, as ``train.evaluate.evaluate`` does, with the mask of `error`.
+
+    ``scores.json`` names the source of the mask, its level, and its Dice where it was chosen.
+    """
+    from train.report import write_report
+
+    model = load_model(checkpoint, device)
+    level, there = level_for(model, corpus_path, source)
+    assert isinstance(model.network, UNet)
+    network = ErrorMask(model.network, source, level).eval()
+    model.machine.place(network)
+    model = replace(model, network=network)
+    dataset, cases = dataset_cases(catalog, dataset_name, model.regions)
+    (out / "masks").mkdir(parents=True, exist_ok=True)
+    results = []
+    for case in cases:
+        try:
+            results.append(evaluate_case(model, case, dataset, out / "masks"))
+        except UserError as problem:
+            results.append(CaseResult(case.name, problem=str(problem)))
+    evaluation = Evaluation(model, dataset_name, dataset, results, f"all {len(cases)} cases")
+    scores = scores_json(evaluation) | {"mask_from": {"source": source, "level": level, "dice": there}}
+    write_atomically(out / "cases.csv", cases_csv(evaluation).encode())
+    write_atomically(out / "scores.json", (json.dumps(scores, indent=2) + "\n").encode())
+    write_report(evaluation, out / "report.html")
+    return evaluation
+
+
+def level_for(model: Model, corpus_path: Path, source: Source) -> tuple[float, float]:
+    """Choose the level on training composites of the corpus that the network was trained on.
+
+    Raises
+    ------
+    CheckpointError
+        If the corpus is another.
+    """
+    corpus = open_corpus(corpus_path)
+    if corpus.content_hash != model.record.data.get("corpus"):
+        raise CheckpointError(f"{model.path}: was not trained on {corpus_path}; give the corpus of its training")
+    settings = recorded(Pretrain, model.record.settings, str(model.path))
+    held_out = tuple(model.record.data.get("held_out", ()))
+    split = split_by_source(corpus, held_out, settings.schedule.seed, settings.validation_samples)
+    chosen = np.linspace(0, len(split.training) - 1, min(BASELINE_SAMPLES, len(split.training))).astype(int)
+    errors, truths = [], []
+    for number in split.training[chosen]:
+        sample = corpus[int(number)]
+        scan = torch.from_numpy(np.array(sample.composite).reshape(1, -1, *sample.mask.shape)).to(model.machine.device)
+        with torch.inference_mode(), model.machine.autocast():
+            output = model.network(scan)
+        errors.append(error(scan, split_layers(output), source)[0, 0].cpu().numpy())
+        truths.append(np.asarray(sample.mask).reshape(errors[-1].shape) != 0)
+    return choose_level(errors, truths)

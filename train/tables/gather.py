@@ -1,0 +1,177 @@
+"""Read scores back and make a table's numbers of them: mean ± std over folds or seeds, and over cases."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scans.errors import StoreError
+from train.tables.plan import Column, Row, Table, Task, printed
+
+NETWORK, THRESHOLD = "network", "threshold"
+THRESHOLD_ROW = "threshold row"
+
+
+@dataclass(frozen=True)
+class CaseScore:
+    """One case scored by one network; ``None`` where undefined or, of the threshold row, where there is none."""
+
+    run: str
+    case: str
+    network: float | None
+    threshold: float | None
+
+
+@dataclass(frozen=True)
+class Number:
+    """A mean; NaN where there is nothing to take it of.
+
+    Attributes
+    ----------
+    mean : float
+        Over runs (folds or seeds) of the mean over each one's cases.
+    over_runs : float
+        Sample standard deviation over runs; NaN with fewer than two.
+    over_cases : float
+        The same over cases, of each case's mean over runs.
+    runs, cases : int
+        How many there are.
+    """
+
+    mean: float = math.nan
+    over_runs: float = math.nan
+    over_cases: float = math.nan
+    runs: int = 0
+    cases: int = 0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number of a table, beside the paper's.
+
+    Attributes
+    ----------
+    ours : Number
+        In [0, 1], or mm.
+    threshold : Number
+        Of the threshold row on the same cases, chosen on the corpus of this row.
+    paper, paper_over_runs : float or None
+        In percent, or mm.
+    reason : str
+        Why there is no number of ours, or what it lacks; else empty.
+    scores : list of CaseScore
+    """
+
+    ours: Number = Number()
+    threshold: Number = Number()
+    paper: float | None = None
+    paper_over_runs: float | None = None
+    reason: str = ""
+    scores: list[CaseScore] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A table with all its numbers.
+
+    Attributes
+    ----------
+    table : Table
+    cells : dict of (row, column) to Cell
+    notes : list of str
+        Sentences that belong under it.
+    """
+
+    table: Table
+    cells: dict[tuple[str, Column], Cell]
+    notes: list[str]
+
+    def row_names(self) -> list[str]:
+        """Names of the rows as they are shown, the threshold row last."""
+        return [*(row.name for row in self.table.rows), THRESHOLD_ROW]
+
+    def shown(self, name: str, column: Column) -> Cell:
+        """Return the cell that is shown; of the threshold row that of the corpus which the table names."""
+        if name != THRESHOLD_ROW:
+            return self.cells[name, column]
+        cell = self.cells[self.table.threshold_of, column]
+        reason = "" if cell.threshold.runs else cell.reason or "the networks of this row were trained on no corpus"
+        return Cell(ours=cell.threshold, reason=reason)
+
+
+def gather_cell(row: Row, column: Column, position: int, task: Task, folders: Mapping[str, Path], reason: str) -> Cell:
+    """Make a cell of the scores there are.
+
+    Parameters
+    ----------
+    row : Row
+    column : Column
+    position : int
+        Of the column in its table.
+    task : Task
+    folders : mapping of str to Path
+        Where the scores of each fold or seed lie, by a name for it; those that could not be made are left out.
+    reason : str
+        Why some or all could not be made.
+    """
+    mean, deviation = printed(row, position)
+    scores = [score for run, folder in folders.items() for score in read_scores(folder, run, column.metric, task)]
+    if not scores and not reason:
+        reason = "no case could be scored; the report of the run says why"
+    return Cell(
+        ours=_number(scores, lambda score: score.network),
+        threshold=_number(scores, lambda score: score.threshold),
+        paper=mean,
+        paper_over_runs=deviation,
+        reason=reason,
+        scores=scores,
+    )
+
+
+def read_scores(folder: Path, run: str, metric: str, task: Task) -> list[CaseScore]:
+    """Read one metric of each case that a run scored.
+
+    Raises
+    ------
+    StoreError
+        If the scores are missing or damaged.
+    """
+    path = folder / "scores.json"
+    try:
+        cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
+        found = []
+        for case in cases:
+            network = case[NETWORK]
+            if network is None or (task.tumour_only and not network["truth_ml"]):
+                continue
+            found.append(CaseScore(run, case["case"], network[metric], _of(case[THRESHOLD], metric)))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path}: no scores can be read there; remove its folder and run the table again") from error
+    return found
+
+
+def _of(scores: dict[str, Any] | None, metric: str) -> float | None:
+    return None if scores is None else scores[metric]
+
+
+def _number(scores: list[CaseScore], value: Callable[[CaseScore], float | None]) -> Number:
+    by_run: dict[str, list[float]] = {}
+    by_case: dict[str, list[float]] = {}
+    for score in scores:
+        found = value(score)
+        if found is not None:
+            by_run.setdefault(score.run, []).append(found)
+            by_case.setdefault(score.case, []).append(found)
+    runs = [float(np.mean(values)) for values in by_run.values()]
+    cases = [float(np.mean(values)) for values in by_case.values()]
+    if not runs:
+        return Number()
+    return Number(float(np.mean(runs)), _deviation(runs), _deviation(cases), len(runs), len(cases))
+
+
+def _deviation(values: list[float]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan

@@ -1,0 +1,163 @@
+"""Make a table: find its scans, run what is missing, gather, write."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from scans.durable import only_writer
+from scans.errors import UserError
+from train.settings import SettingsError
+from train.tables.data import Target, find_targets
+from train.tables.gather import Cell, Gathered, gather_cell
+from train.tables.plan import SCALES, TABLES, TASKS, Column, Row, Scale, Table
+from train.tables.runs import Runs, Watch
+from train.tables.steps import Step, reason_not_to_run, scores_of
+from train.tables.write import write_table
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a cell needs: the scores it is a mean of, or the reason why there are none."""
+
+    scores: tuple[Step, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A table that was made.
+
+    Attributes
+    ----------
+    gathered : Gathered
+    files : dict of str to Path
+    failed : list of str
+        Why steps failed that were to be run.
+    """
+
+    gathered: Gathered
+    files: dict[str, Path]
+    failed: list[str]
+
+
+def chosen(number: str, scale: str) -> tuple[Table, Scale]:
+    """Return a table and a scale by name.
+
+    Raises
+    ------
+    SettingsError
+        If there is none of that name.
+    """
+    if number.upper() not in TABLES:
+        raise SettingsError(f"no table {number}; there are {', '.join(TABLES)}")
+    if scale not in SCALES:
+        raise SettingsError(f"--scale {scale}: give {', '.join(SCALES)}")
+    return TABLES[number.upper()], SCALES[scale]
+
+
+def plan_cells(table: Table, scale: Scale, targets: dict[str, Target], seeds: int) -> dict[tuple[str, Column], Planned]:
+    """Return what each cell needs, by row and column."""
+    return {
+        (row.name, column): _planned(row, column, targets, scale, seeds)
+        for row in table.rows
+        for column in table.columns
+    }
+
+
+def _planned(row: Row, column: Column, targets: dict[str, Target], scale: Scale, seeds: int) -> Planned:
+    task, target = TASKS[column.task], targets[column.task]
+    reason = reason_not_to_run(row, column, task, target)
+    if reason:
+        return Planned(reason=reason)
+    try:
+        return Planned(tuple(scores_of(row, column, task, target, scale, seeds)))
+    except SettingsError as error:
+        return Planned(reason=f"this release has no settings for it ({error})")
+
+
+def make_table(
+    table: Table,
+    scale: Scale,
+    catalog: Path,
+    out: Path,
+    watch: Watch,
+    *,
+    seeds: int | None = None,
+    device: str = "auto",
+    planned: Callable[[list[Step]], None] = lambda steps: None,
+) -> Made:
+    """Run what a table still lacks, and write it.
+
+    Parameters
+    ----------
+    table : Table
+    scale : Scale
+    catalog : Path
+    out : Path
+        Its folder; sources, corpora and networks lie there too and are shared by all tables.
+    watch : Watch
+    seeds : int, optional
+        Seeds of what is repeated over seeds; else those of the scale.
+    device : str
+    planned : callable
+        Told what is to be made.
+
+    Raises
+    ------
+    CatalogError
+        If the catalog cannot be read, or has no scans here for any task of the table.
+    StoreError
+        If another table is being made in `out`.
+    StoppedError
+        If a signal stopped a training.
+    """
+    if seeds is not None and seeds < 1:
+        raise SettingsError(f"--seeds {seeds}: give 1 or more")
+    tasks = [TASKS[name] for name in dict.fromkeys(column.task for column in table.columns)]
+    targets = find_targets(catalog, tasks)
+    cells = plan_cells(table, scale, targets, seeds or scale.seeds)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--out {out}: cannot be made ({error.strerror}); choose another folder") from error
+    runs = Runs(out, catalog, watch, scale.workers, device)
+    with only_writer(out):
+        wanted = [step for cell in cells.values() for step in cell.scores]
+        planned(runs.missing(wanted))
+        runs.make(wanted)
+        gathered = Gathered(table, _gathered(table, cells, runs), _notes(scale, targets, seeds or scale.seeds, runs))
+        files = write_table(gathered, out)
+    return Made(gathered, files, list(dict.fromkeys(runs.problems.values())))
+
+
+def _gathered(table: Table, cells: dict[tuple[str, Column], Planned], runs: Runs) -> dict[tuple[str, Column], Cell]:
+    found = {}
+    for row in table.rows:
+        for position, column in enumerate(table.columns):
+            cell = cells[row.name, column]
+            there = {step.name: runs.folder(step) for step in cell.scores if runs.made(step)}
+            task = TASKS[column.task]
+            try:
+                reason = cell.reason or _lacking(cell.scores, runs)
+                found[row.name, column] = gather_cell(row, column, position, task, there, reason)
+            except UserError as error:
+                found[row.name, column] = gather_cell(row, column, position, task, {}, str(error))
+    return found
+
+
+def _lacking(scores: tuple[Step, ...], runs: Runs) -> str:
+    problems = [runs.problems[step.key] for step in scores if step.key in runs.problems]
+    if not problems:
+        return ""
+    return f"{len(problems)} of {len(scores)} runs failed: {'; '.join(dict.fromkeys(problems))}"
+
+
+def _notes(scale: Scale, targets: dict[str, Target], seeds: int, runs: Runs) -> list[str]:
+    size = (
+        f"Scale {scale.name}: cubes of {scale.size}³, {scale.samples} artificial tumours a corpus, "
+        f"width {scale.width}, {scale.pretrain_steps} steps of pretraining, {scale.adapt_steps} of adaptation, {scale.finetune_steps} of "
+        f"fine-tuning, folds {', '.join(map(str, scale.folds))}, seeds 0 to {seeds - 1}; weight of the cross-entropy "
+        f"beside L2 {scale.cross_entropy:g}, initial mask bias {scale.mask_bias:g}."
+    )
+    found = [target.note for target in targets.values() if target.note]
+    return [scale.said, size, *found, *(f"A scan was {sentence}" for sentence in runs.said)]

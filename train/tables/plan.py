@@ -1,0 +1,265 @@
+"""Tables I to VI as data: rows, columns, tasks and scales. Nothing here runs; a new row is a new entry.
+
+Numbers of a scale are the paper's where it prints them (Sec. IV-C), else the defaults of ``train.settings``.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+from train.tables import paper
+
+ScaleName = Literal["tiny", "small", "full"]
+TRANSFORMATIONS = {"intensity": "linear", "blur": "blur", "elastic": "elastic"}  # the paper's word, our setting
+FRACTIONS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is segmented: its region of normals, the paper's dataset of tumours, and what runs are averaged over.
+
+    With ``tumour_only`` cases without a tumour are not counted, as in the paper. ``missing`` says why it cannot run.
+    """
+
+    name: str
+    title: str
+    region: str
+    dataset: str
+    tumour_only: bool = False
+    repeated: Literal["folds", "seeds"] = "folds"  # fine-tuned networks; zero-shot ones always over seeds
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number of each row.
+
+    ``fraction`` of the training annotations is for rows that are fine-tuned; of them 0 is zero-shot, as all others are.
+    """
+
+    task: str
+    metric: Literal["dice", "hd95_mm", "sensitivity", "specificity"] = "dice"
+    fraction: float = 1.0
+    part: str = ""  # of several classes, which
+
+    @property
+    def percent(self) -> bool:
+        """Whether it is told in percent, as in the paper."""
+        return self.metric != "hd95_mm"
+
+
+@dataclass(frozen=True)
+class Row:
+    """How a network is made, and what the paper found with it.
+
+    Attributes
+    ----------
+    name : str
+    paper : str
+        As in ``train.tables.paper``.
+    synthesis : tuple of str
+        Given to ``synth generate`` as ``--set``.
+    proxy : str or None
+        Of ``train pretrain``; None: not pretrained.
+    losses : tuple of str
+        Terms of Eq. 11 that are on.
+    mask_from : str
+        ``mask``: the mask channel. Without a term that trains it: ``normal``, where input and predicted normal differ
+        by more than a level; or ``tumour``, where the predicted tumour layer is further than a level from its 0.
+    adapted : bool
+        Continued on real scans without their annotations.
+    finetuned : bool
+    augment : str or None
+        Of ``train finetune``; None: its default.
+    missing : str
+        Why there is no such network, in a sentence.
+    """
+
+    name: str
+    paper: str = ""
+    synthesis: tuple[str, ...] = ()
+    proxy: str | None = "layers"
+    losses: tuple[str, ...] = ("l0", "l1", "l2", "l3")
+    mask_from: Literal["mask", "normal", "tumour"] = "mask"
+    adapted: bool = False
+    finetuned: bool = False
+    augment: str | None = None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the paper."""
+
+    number: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    threshold_of: str  # the row whose corpus chose the threshold row shown at the end
+    curves: bool = False  # drawn over fractions, as Fig. 1
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large everything is."""
+
+    name: ScaleName
+    size: int
+    samples: int  # of a corpus
+    width: int
+    pretrain_steps: int
+    adapt_steps: int
+    finetune_steps: int
+    checkpoint_every: int
+    validation_samples: int
+    folds: tuple[int, ...]
+    seeds: int
+    cross_entropy: float  # weight beside L2, wherever L2 is on
+    mask_bias: float
+    workers: int | None  # of synth; 0: no process besides
+    said: str
+
+
+SCALES: dict[str, Scale] = {
+    "tiny": Scale(
+        "tiny", 32, 96, 4, 60, 20, 20, 20, 8, (0, 1), 1, 1.0, -2.0, 0,
+        "Scale tiny shows that every step runs; its numbers say nothing about a method.",
+    ),
+    "small": Scale(
+        "small", 48, 512, 8, 1000, 200, 300, 100, 32, (0, 1, 2), 1, 1.0, -2.0, 0,
+        "Scale small compares rows of a network of 1.2 million parameters; it is not the paper's network.",
+    ),
+    "full": Scale(
+        "full", 128, 10_000, 32, 100_000, 2_000, 5_000, 500, 32, (0, 1, 2), 3, 0.0, 0.0, None,
+        "Scale full has the paper's network, batch, rates and losses (no cross-entropy, no initial mask bias); "
+        "numbers of samples and steps, which it does not print, are ours.",
+    ),
+}  # fmt: skip
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task("WTS", "whole tumour, FLAIR", "brain-flair", "BraTS2018"),
+        Task("LTS", "liver tumour, CT", "liver-ct", "LiTS2017", tumour_only=True),
+        Task(
+            "BTS", "three classes, four modalities", "brain-flair", "BraTS2018-4", repeated="seeds",
+            missing="networks of several classes can be fine-tuned, but not scored yet",
+        ),
+    )
+}  # fmt: skip
+PARTS = {"WT": "whole tumour", "TC": "tumour core", "ET": "enhancing tumour"}
+_METRICS: tuple[Literal["dice", "hd95_mm", "sensitivity", "specificity"], ...] = (
+    "dice", "hd95_mm", "sensitivity", "specificity",
+)  # fmt: skip
+_BOTH = ("WTS", "LTS")
+_DICE = tuple(Column(task) for task in _BOTH)
+
+_METHODS: dict[str, dict] = {
+    "Scratch (w.o. aug)": {"proxy": None, "augment": "none"},
+    "Scratch (w. aug)": {"proxy": None},
+    "3D RPL": {"proxy": "patch_location"},
+    "3D Jigsaw": {"proxy": "jigsaw"},
+    "3D Rotation": {"proxy": "rotation"},
+    "Genesis": {"proxy": "genesis"},
+    "Ours": {},
+}
+
+
+def _finetuned(numbers: dict[str, str]) -> tuple[Row, ...]:
+    return tuple(Row(name, text, finetuned=True, **_METHODS[name]) for name, text in numbers.items())
+
+
+def _simulated() -> tuple[Row, ...]:
+    """Return a row for each subset of the transformations, every choice but theirs the same."""
+    rows = []
+    for count in range(len(TRANSFORMATIONS) + 1):
+        for on in combinations(TRANSFORMATIONS, count):
+            off = tuple(f"{setting}.enabled=false" for word, setting in TRANSFORMATIONS.items() if word not in on)
+            rows.append(Row(" + ".join(on) or "no transformation", paper.TABLE_V[on], off))
+    return tuple(rows)
+
+
+_LOSSES: dict[str, dict] = {
+    "L0": {"losses": ("l0",), "mask_from": "normal"},
+    "L2": {"losses": ("l2",)},
+    "L0 + L1": {"losses": ("l0", "l1"), "mask_from": "tumour"},
+    "L0 + L1 + L2": {"losses": ("l0", "l1", "l2")},
+    "L0 + L1 + L2 + L3": {},
+    "Ours (w real tumor data)": {"adapted": True},
+}
+
+TABLES: dict[str, Table] = {
+    table.number: table
+    for table in (
+        Table(
+            "I", "Fine-tuned on all annotations",
+            tuple(Column(task, metric) for metric in _METRICS for task in _BOTH),
+            _finetuned(paper.TABLE_I), "Ours",
+        ),
+        Table(
+            "II", "Fine-tuned on all annotations, three classes",
+            tuple(Column("BTS", metric, part=part) for metric in _METRICS for part in PARTS),
+            _finetuned(paper.TABLE_II), "Ours",
+            notes=("The paper scores the challenge's 66 validation cases, whose annotations are not public.",),
+        ),
+        Table(
+            "III", "Fine-tuned on fractions of the annotations",
+            tuple(Column(task, fraction=fraction) for task in _BOTH for fraction in FRACTIONS),
+            _finetuned(paper.TABLE_III), "Ours", curves=True,
+            notes=(
+                "Fraction 0 is zero-shot; the paper's numbers there for networks that were shown no mask are those of "
+                "a decoder that was never trained, and are not reproduced. Its numbers at fraction 1 are of Table I.",
+            ),
+        ),
+        Table(
+            "IV", "Anomaly detection",
+            _DICE,
+            (
+                Row("Scratch (w. aug)", paper.TABLE_IV["Scratch (w. aug)"], proxy=None, finetuned=True),
+                Row("3D IF", paper.TABLE_IV["3D IF"], proxy="implicit_field"),
+                Row("ASC-Net", paper.TABLE_IV["ASC-Net"], missing="ASC-Net is not built here"),
+                Row("Ours", paper.TABLE_IV["Ours"]),
+            ),
+            "Ours",
+            notes=(
+                "Scratch is trained on all annotations of its folds; the others see none.",
+                "The paper copies its numbers of 3D IF and ASC-Net from their own papers, on other data.",
+            ),
+        ),
+        Table(
+            "V", "Zero-shot by simulation",
+            _DICE,
+            (
+                *_simulated(),
+                Row(
+                    "real tumour (upper bound)", paper.TABLE_V["real tumour"],
+                    missing="tumours cut from annotated scans cannot be blended yet: synth generate draws its forms",
+                ),
+            ),
+            "intensity + blur + elastic",
+            notes=("The paper has no row for blur + elastic without intensity.",),
+        ),
+        Table(
+            "VI", "Zero-shot by loss",
+            _DICE,
+            tuple(Row(name, text, **_LOSSES[name]) for name, text in paper.TABLE_VI.items()),
+            "L0 + L1 + L2 + L3",
+            notes=(
+                "L0 trains no mask: its mask is where the scan differs from the predicted normal by more than a level. "
+                "L0 + L1 trains none either: its mask is where the predicted tumour layer is further from 0 than a "
+                "level. The paper thresholds the error of L0, and does not say what it did for L0 + L1.",
+                "The last row saw the scans of the cases it is scored on, without their annotations.",
+            ),
+        ),
+    )
+}  # fmt: skip
+
+
+def printed(row: Row, position: int) -> tuple[float | None, float | None]:
+    """Return mean and std that the paper prints for a row in its column of that position; None where it has none."""
+    words = row.paper.split()
+    if position >= len(words) or words[position] == "-":
+        return None, None
+    mean, _, deviation = words[position].partition("±")
+    return float(mean), float(deviation) if deviation else None
