@@ -85,7 +85,14 @@ def _dots_of(axes: Axes, gathered: Gathered, column: Column) -> None:
             axes.plot(cell.paper, place, "o", markerfacecolor="none", color=PAPER, markersize=6)
         if missing:
             axes.text(
-                0.02, place, "not run", transform=axes.get_yaxis_transform(), va="center", fontsize=7, color=THRESHOLD
+                0.98,
+                place,
+                "not run",
+                transform=axes.get_yaxis_transform(),
+                va="center",
+                ha="right",
+                fontsize=7,
+                color=THRESHOLD,
             )
         else:
             axes.plot(factor * cell.ours.mean, place, "o", color=OURS, markersize=5)

@@ -73,7 +73,7 @@ def find_target(catalog: Catalog, task: Task) -> Target:
     if task.missing:
         return Target(problem=task.missing)
     if task.region not in catalog.regions:
-        return Target(problem=f"{task.name}: the catalog has no region {task.region}")
+        return Target(problem=f"the catalog has no region {task.region}")
     normals: dict[str, list[str]] = {}
     annotated: dict[str, list[str]] = {}
     absent: dict[str, list[str]] = {"normal": [], "tumour": []}
@@ -92,7 +92,7 @@ def find_target(catalog: Catalog, task: Task) -> Target:
     for kind, there, role in (("normal", normals, "normal"), ("annotated", annotated, "tumour")):
         if not there:
             missing = ", ".join(absent[role]) or "the catalog has no such dataset"
-            return Target(problem=f"{task.name}: no {kind} scans of region {task.region}: {missing}")
+            return Target(problem=f"no {kind} scans of region {task.region}: {missing}")
     name = task.dataset if task.dataset in annotated else next(iter(annotated))
     note = f"{task.name}: {len(annotated[name])} annotated scans of {name}, {_counted(normals)} normal ones"
     if name != task.dataset:

@@ -135,7 +135,7 @@ def _gathered(table: Table, cells: dict[tuple[str, Column], Planned], runs: Runs
     for row in table.rows:
         for position, column in enumerate(table.columns):
             cell = cells[row.name, column]
-            there = {step.name: runs.folder(step) for step in cell.scores if runs.made(step)}
+            there = {step.name.rpartition("-")[2]: runs.folder(step) for step in cell.scores if runs.made(step)}
             task = TASKS[column.task]
             try:
                 reason = cell.reason or _lacking(cell.scores, runs)
@@ -153,11 +153,14 @@ def _lacking(scores: tuple[Step, ...], runs: Runs) -> str:
 
 
 def _notes(scale: Scale, targets: dict[str, Target], seeds: int, runs: Runs) -> list[str]:
+    steps = (
+        f"{scale.pretrain_steps} of pretraining, {scale.adapt_steps} of adaptation, {scale.finetune_steps} of tuning"
+    )
+    repeated = f"folds {', '.join(map(str, scale.folds))}, seeds {', '.join(map(str, range(seeds)))}"
     size = (
-        f"Scale {scale.name}: cubes of {scale.size}³, {scale.samples} artificial tumours a corpus, "
-        f"width {scale.width}, {scale.pretrain_steps} steps of pretraining, {scale.adapt_steps} of adaptation, {scale.finetune_steps} of "
-        f"fine-tuning, folds {', '.join(map(str, scale.folds))}, seeds 0 to {seeds - 1}; weight of the cross-entropy "
-        f"beside L2 {scale.cross_entropy:g}, initial mask bias {scale.mask_bias:g}."
+        f"Scale {scale.name}: cubes of {scale.size}³, corpora of {scale.samples} artificial tumours, width "
+        f"{scale.width}; steps: {steps}; {repeated}; weight of the cross-entropy beside L2 {scale.cross_entropy:g}, initial mask bias "
+        f"{scale.mask_bias:g}."
     )
     found = [target.note for target in targets.values() if target.note]
     return [scale.said, size, *found, *(f"A scan was {sentence}" for sentence in runs.said)]

@@ -111,6 +111,7 @@ class Scale:
     pretrain_steps: int
     adapt_steps: int
     finetune_steps: int
+    finetune_rate: float
     checkpoint_every: int
     validation_samples: int
     folds: tuple[int, ...]
@@ -123,15 +124,15 @@ class Scale:
 
 SCALES: dict[str, Scale] = {
     "tiny": Scale(
-        "tiny", 32, 96, 4, 60, 20, 20, 20, 8, (0, 1), 1, 1.0, -2.0, 0,
+        "tiny", 32, 96, 4, 200, 40, 40, 1e-3, 100, 8, (0, 1), 1, 1.0, -2.0, 0,
         "Scale tiny shows that every step runs; its numbers say nothing about a method.",
     ),
     "small": Scale(
-        "small", 48, 512, 8, 1000, 200, 300, 100, 32, (0, 1, 2), 1, 1.0, -2.0, 0,
+        "small", 48, 512, 8, 1000, 200, 300, 1e-3, 100, 32, (0, 1, 2), 1, 1.0, -2.0, 0,
         "Scale small compares rows of a network of 1.2 million parameters; it is not the paper's network.",
     ),
     "full": Scale(
-        "full", 128, 10_000, 32, 100_000, 2_000, 5_000, 500, 32, (0, 1, 2), 3, 0.0, 0.0, None,
+        "full", 128, 10_000, 32, 100_000, 2_000, 5_000, 1e-4, 500, 32, (0, 1, 2), 3, 0.0, 0.0, None,
         "Scale full has the paper's network, batch, rates and losses (no cross-entropy, no initial mask bias); "
         "numbers of samples and steps, which it does not print, are ours.",
     ),

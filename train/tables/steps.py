@@ -120,7 +120,7 @@ def _pretrained(row: Row, task: Task, scale: Scale, seed: int, corpus: Step) -> 
     else:
         values["proxy"] = name = row.proxy or ""
     settings = validated(Pretrain, values, f"{row.name}: train pretrain").model_dump(mode="json")
-    return Step("pretrain", f"{task.name}-{name}-seed{seed}", settings, (corpus,))
+    return Step("pretrain", f"{task.region}-{name}-seed{seed}", settings, (corpus,))
 
 
 def _adapted(row: Row, task: Task, target: Target, scale: Scale, seed: int, network: Step, corpus: Step) -> Step:
@@ -138,7 +138,10 @@ def _finetuned(
     row: Row, column: Column, task: Task, target: Target, scale: Scale, seed: int, fold: int, network: Step | None
 ) -> Step:
     values: dict[str, Any] = {
-        "schedule": _schedule(Finetune(), scale.finetune_steps, scale, seed),
+        "schedule": {
+            **_schedule(Finetune(), scale.finetune_steps, scale, seed),
+            "learning_rate": scale.finetune_rate,
+        },
         "fold": fold,
         "fraction": column.fraction,
     }

@@ -111,13 +111,19 @@ def _paper(cell: Cell) -> str:
 
 
 def _reasons(gathered: Gathered) -> list[str]:
-    """Say of each row why it lacks numbers, columns with the same reason together."""
-    found: dict[tuple[str, str], list[Column]] = {}
+    """Say why numbers are missing: rows that lack the same columns for the same reason together."""
+    by_row: dict[tuple[str, str], list[Column]] = {}
     for (row, column), cell in gathered.cells.items():
         if cell.reason:
-            found.setdefault((row, cell.reason), []).append(column)
-    columns = gathered.table.columns
-    return [f"{row}{_where(some, columns)}: {reason}." for (row, reason), some in found.items()]
+            by_row.setdefault((row, cell.reason), []).append(column)
+    found: dict[tuple[str, str], list[str]] = {}
+    for (row, reason), columns in by_row.items():
+        found.setdefault((_where(columns, gathered.table.columns), reason), []).append(row)
+    everyone = len(gathered.table.rows)
+    return [
+        f"{'all rows' if len(rows) == everyone else '; '.join(rows)}{where}: {reason}."
+        for (where, reason), rows in found.items()
+    ]
 
 
 def _where(some: list[Column], columns: tuple[Column, ...]) -> str:
@@ -128,7 +134,7 @@ def _where(some: list[Column], columns: tuple[Column, ...]) -> str:
         mine = [column for column in some if column.task == task]
         all_of_task = len(mine) == sum(column.task == task for column in columns)
         words.append(task if all_of_task else f"{task} {', '.join(label(column) for column in mine)}")
-    return f", {'; '.join(words)}"
+    return f", on {' and '.join(words)}"
 
 
 def _list(sentences: Iterable[str]) -> str:
