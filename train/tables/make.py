@@ -1,7 +1,7 @@
 """Make a table: find its scans, run what is missing, gather, write."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from scans.durable import only_writer
@@ -17,9 +17,9 @@ from train.tables.write import write_table
 
 @dataclass(frozen=True)
 class Planned:
-    """What a cell needs: the scores it is a mean of, or the reason why there are none."""
+    """What a cell needs: the scores it is a mean of, by fold or seed, or the reason why there are none."""
 
-    scores: tuple[Step, ...] = ()
+    scores: dict[str, Step] = field(default_factory=dict)
     reason: str = ""
 
 
@@ -70,7 +70,7 @@ def _planned(row: Row, column: Column, targets: dict[str, Target], scale: Scale,
     if reason:
         return Planned(reason=reason)
     try:
-        return Planned(tuple(scores_of(row, column, task, target, scale, seeds)))
+        return Planned(scores_of(row, column, task, target, scale, seeds))
     except SettingsError as error:
         return Planned(reason=f"this release has no settings for it ({error})")
 
@@ -122,7 +122,7 @@ def make_table(
         raise SettingsError(f"--out {out}: cannot be made ({error.strerror}); choose another folder") from error
     runs = Runs(out, catalog, watch, scale.workers, device)
     with only_writer(out):
-        wanted = [step for cell in cells.values() for step in cell.scores]
+        wanted = [step for cell in cells.values() for step in cell.scores.values()]
         planned(runs.missing(wanted))
         runs.make(wanted)
         gathered = Gathered(table, _gathered(table, cells, runs), _notes(scale, targets, seeds or scale.seeds, runs))
@@ -135,17 +135,17 @@ def _gathered(table: Table, cells: dict[tuple[str, Column], Planned], runs: Runs
     for row in table.rows:
         for position, column in enumerate(table.columns):
             cell = cells[row.name, column]
-            there = {step.name.rpartition("-")[2]: runs.folder(step) for step in cell.scores if runs.made(step)}
+            there = {run: runs.folder(step) for run, step in cell.scores.items() if runs.made(step)}
             task = TASKS[column.task]
             try:
-                reason = cell.reason or _lacking(cell.scores, runs)
+                reason = cell.reason or _lacking(list(cell.scores.values()), runs)
                 found[row.name, column] = gather_cell(row, column, position, task, there, reason)
             except UserError as error:
                 found[row.name, column] = gather_cell(row, column, position, task, {}, str(error))
     return found
 
 
-def _lacking(scores: tuple[Step, ...], runs: Runs) -> str:
+def _lacking(scores: list[Step], runs: Runs) -> str:
     problems = [runs.problems[step.key] for step in scores if step.key in runs.problems]
     if not problems:
         return ""
@@ -158,9 +158,9 @@ def _notes(scale: Scale, targets: dict[str, Target], seeds: int, runs: Runs) -> 
     )
     repeated = f"folds {', '.join(map(str, scale.folds))}, seeds {', '.join(map(str, range(seeds)))}"
     size = (
-        f"Scale {scale.name}: cubes of {scale.size}³, corpora of {scale.samples} artificial tumours, width "
-        f"{scale.width}; steps: {steps}; {repeated}; weight of the cross-entropy beside L2 {scale.cross_entropy:g}, initial mask bias "
-        f"{scale.mask_bias:g}."
+        f"Scale {scale.name}: cubes of {scale.size}³, corpora of {scale.samples} artificial tumours, "
+        f"width {scale.width}; steps: {steps}; {repeated}; weight of the cross-entropy beside L2 "
+        f"{scale.cross_entropy:g}, initial mask bias {scale.mask_bias:g}."
     )
     found = [target.note for target in targets.values() if target.note]
     return [scale.said, size, *found, *(f"A scan was {sentence}" for sentence in runs.said)]

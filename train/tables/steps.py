@@ -68,8 +68,8 @@ def reason_not_to_run(row: Row, column: Column, task: Task, target: Target) -> s
     return ""
 
 
-def scores_of(row: Row, column: Column, task: Task, target: Target, scale: Scale, seeds: int) -> list[Step]:
-    """Return the scores that a cell is the mean of: one a fold or a seed.
+def scores_of(row: Row, column: Column, task: Task, target: Target, scale: Scale, seeds: int) -> dict[str, Step]:
+    """Return the scores that a cell is the mean of, by the name of their fold or seed.
 
     Raises
     ------
@@ -79,7 +79,10 @@ def scores_of(row: Row, column: Column, task: Task, target: Target, scale: Scale
     zero_shot = not row.finetuned or column.fraction == 0
     repeated = "seeds" if zero_shot else task.repeated
     numbers = range(seeds) if repeated == "seeds" else scale.folds
-    return [_scores(row, column, task, target, scale, repeated, number, zero_shot) for number in numbers]
+    return {
+        f"{repeated.removesuffix('s')} {number}": _scores(row, column, task, target, scale, repeated, number, zero_shot)
+        for number in numbers
+    }
 
 
 def _scores(
