@@ -14,12 +14,12 @@ from pathlib import Path
 
 from scans.durable import sha256, sync
 from scans.errors import CheckpointError
+from scans.markdown import Markdown, clean
 from train.checkpoint import Record, load_checkpoint, restore_network, save_checkpoint, write_atomically
 from train.evaluation_file import read_evaluation
-from train.markdown import Markdown, clean
 from train.settings import Network, SettingsError, recorded
 from train.shareable import shareable
-from train.terms import terms_of, unclear
+from train.terms import trained_on, unclear
 from train.unet import UNet
 
 SUMS = "SHA256SUMS"
@@ -137,7 +137,7 @@ def export(
         out / f"{name}.safetensors",
         (*files, SUMS),
         {str(graph.file): graph.difference for graph in graphs},
-        tuple(unclear(terms_of(record.data))),
+        tuple(unclear(trained_on(record.data))),
         0 if anonymous else _named(record),
         new,
     )

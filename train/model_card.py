@@ -13,12 +13,12 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from scans.markdown import Markdown, clean, plain
 from train import card_tables as tables
 from train.checkpoint import Record
 from train.evaluation_file import Evaluation
-from train.markdown import Markdown, clean, plain
 from train.onnx_graph import Channel, channels_of
-from train.terms import real_cases, sources_of, terms_of, unclear
+from train.terms import real_cases, sources_of, trained_on, unclear
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def model_card(
         keep_trailing_newline=True,
         finalize=plain,  # Markdown of our own passes
     )
-    channels, terms = channels_of(record), terms_of(record.data)
+    channels, terms = channels_of(record), trained_on(record.data)
     first = channels[0].region
     return environment.get_template("model_card.md").render(
         front=Markdown(_front(record, channels, name, evaluations, graphs, licence)),
