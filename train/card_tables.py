@@ -9,7 +9,7 @@ from scans.terms import Terms
 from train.checkpoint import Record
 from train.evaluation_file import Evaluation, Mean
 from train.onnx_graph import Channel
-from train.terms import real_cases, sources_of
+from train.terms import real_datasets, scans_of, sources_of
 
 HEADINGS = (
     ("dice", "Dice"),
@@ -108,17 +108,16 @@ def data(record: Record) -> Markdown:
             ("held out", _listed(known.get("held_out")) or "no scan"),
             ("how samples were parted", known.get("split", "")),
         ]
-    if "dataset" in known:
-        rows.append(("real scans: dataset", known["dataset"]))
+    for each in real_datasets(known):
+        annotated = each.get("stage", record.stage) == "finetune"
+        use = "annotated, trained on or steered by" if annotated else "without their annotations"
+        rows.append((f"real scans of {clean(each.get('dataset', ''))}", f"{len(scans_of(each))}, {use}"))
     if record.stage == "finetune":
         kept = known.get("test")
         rows += [
-            ("annotated scans trained on or steered by", len(real_cases(known))),
             ("annotated scans kept for evaluation", len(kept) if isinstance(kept, list) else "not recorded"),
             ("began from", known.get("init") or "random weights"),
         ]
-    elif real_cases(known):
-        rows.append(("real scans without annotations", len(real_cases(known))))
     return table(("data", ""), rows) if rows else Markdown("The record says nothing of the data.")
 
 

@@ -19,7 +19,7 @@ from train.checkpoint import Record, load_checkpoint, restore_network, save_chec
 from train.evaluation_file import read_evaluation
 from train.settings import Network, SettingsError, recorded
 from train.shareable import shareable
-from train.terms import trained_on, unclear
+from train.terms import real_datasets, scans_of, sources_of, trained_on, unclear
 from train.unet import UNet
 
 SUMS = "SHA256SUMS"
@@ -155,8 +155,10 @@ def _default_name(record: Record) -> str:
 
 
 def _named(record: Record) -> int:
-    lists = [record.data.get(key) for key in ("sources", "scans", "training", "validation", "test")]
-    return sum(len(names) for names in lists if isinstance(names, list))
+    lists = [record.data.get(key) for key in ("scans", "training", "validation", "test")]
+    cases = {str(name) for names in lists if isinstance(names, list) for name in names}
+    cases |= {name for each in real_datasets(record.data) for name in scans_of(each)}
+    return len(sources_of(record.data)) + len(cases)
 
 
 def _check_target(out: Path) -> None:

@@ -21,6 +21,7 @@ from train.order import Endless, order, positions, random_bits
 from train.ranks import ALONE, Ranks, joined
 from train.run_folder import check_run_folder
 from train.settings import Finetune, Network, SettingsError, recorded
+from train.terms import with_dataset
 from train.unet import POOLINGS, UNet, split_layers
 
 if TYPE_CHECKING:
@@ -222,6 +223,7 @@ def finetune(
         "validation": folds.validation,
         "test": folds.test,
         "init": None if start is None else start.record.stage,
+        "datasets": with_dataset(data, dataset_name, dataset, "finetune", [*folds.training, *folds.validation]),
     }
     record = Record(
         stage="finetune",

@@ -4,9 +4,13 @@ Weights are not the scans, and whether they count as data derived from them is f
 What it can do is name every dataset whose terms do not let derived data be passed on, and those it knows no terms of.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+from scans.dataset import Dataset
 from scans.terms import Terms, terms_of
+
+_TERMS = ("licence", "terms", "citation", "redistribute_derived")
 
 
 def trained_on(data: dict[str, Any]) -> list[Terms]:
@@ -22,8 +26,7 @@ def trained_on(data: dict[str, Any]) -> list[Terms]:
     list of Terms
         The corpus's sources in their order, then the real scans of adaptation or fine-tuning.
     """
-    # A record names the dataset of real scans alone; its terms stand in the catalog.
-    real = [{"dataset": data.get("dataset", "")} for _ in real_cases(data)]
+    real = [each for each in real_datasets(data) for _ in scans_of(each)]
     return terms_of([*sources_of(data), *real])
 
 
@@ -31,6 +34,53 @@ def sources_of(data: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the sources of the corpus that a record's data names; what is no source is left out."""
     sources = data.get("sources")
     return [source for source in sources if isinstance(source, dict)] if isinstance(sources, list) else []
+
+
+def with_dataset(
+    data: dict[str, Any], name: str, dataset: Dataset, stage: str, scans: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return what a record says of datasets of real scans once a stage has trained on one more.
+
+    Parameters
+    ----------
+    data : dict
+        Of the record of the network it began from; empty for none.
+    name : str
+    dataset : Dataset
+    stage : str
+        ``adapt`` or ``finetune``.
+    scans : sequence of str
+        Names of those trained on or steered by.
+
+    Returns
+    -------
+    list of dict
+        One for each stage and dataset, in their order: ``dataset``, ``stage``, ``licence``, ``terms``, ``citation``,
+        ``redistribute_derived`` and ``scans``.
+    """
+    entry = {"dataset": name, "stage": stage, **{key: getattr(dataset, key) for key in _TERMS}}
+    before = real_datasets(data)
+    again = [each for each in before if {**each, "scans": None} == {**entry, "scans": None}]
+    names = [name for each in again for name in scans_of(each)]
+    return [*(each for each in before if each not in again), {**entry, "scans": list(dict.fromkeys([*names, *scans]))}]
+
+
+def real_datasets(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what a record says of each dataset of real scans, as `with_dataset` does.
+
+    A record from before their terms were kept knows no more than the newest dataset's name and the scans.
+    """
+    kept = data.get("datasets")
+    if isinstance(kept, list):
+        return [each for each in kept if isinstance(each, dict)]
+    real = real_cases(data)
+    return [{"dataset": data.get("dataset", ""), "scans": real}] if real else []
+
+
+def scans_of(dataset: dict[str, Any]) -> list[str]:
+    """Return the names of the scans in an entry of `real_datasets`."""
+    names = dataset.get("scans")
+    return list(map(str, names)) if isinstance(names, list) else []
 
 
 def real_cases(data: dict[str, Any]) -> list[str]:
