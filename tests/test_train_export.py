@@ -282,7 +282,18 @@ def test_scores_stand_beside_the_threshold_row(heads, tmp_path):
 def test_scores_of_another_checkpoint_or_none_are_refused(heads, tmp_path):
     path = save_bright(tmp_path / "best.safetensors")
     evaluate(path, heads, "heads", tmp_path / "scored")
+    scores = tmp_path / "scored" / "scores.json"
     other = save_bright(tmp_path / "other.safetensors", step=9)
+    network = bright_network()
+    with torch.no_grad():
+        network.head.bias += 1
+    save_checkpoint(tmp_path / "shifted.safetensors", load_checkpoint(path).record, network)
+    with pytest.raises(CheckpointError, match="scores of another checkpoint"):
+        export(tmp_path / "shifted.safetensors", tmp_path / "shared", evaluations=[tmp_path / "scored"])
+    told = json.loads(scores.read_text(encoding="utf-8"))
+    del told["checkpoint"]["sha256"]  # as scores once were: then the record alone is compared
+    scores.write_text(json.dumps(told), encoding="utf-8")
+    export(path, tmp_path / "old", evaluations=[tmp_path / "scored"])
     with pytest.raises(CheckpointError, match="scores of another checkpoint"):
         export(other, tmp_path / "shared", evaluations=[tmp_path / "scored"])
     with pytest.raises(CheckpointError, match="no scores here"):

@@ -107,7 +107,7 @@ def export(
         raise SettingsError(f"--licence {licence!a}: give an SPDX identifier, e.g. CC-BY-4.0")
     loaded = load_checkpoint(checkpoint)
     name = _checked(name) if name else _default_name(loaded.record)
-    scored = [read_evaluation(folder, loaded.record) for folder in evaluations]
+    scored = [read_evaluation(folder, loaded) for folder in evaluations]
     record = shareable(loaded.record, anonymous=anonymous)
     network = UNet(recorded(Network, record.network, str(checkpoint)))
     restore_network(network, loaded.network, checkpoint)

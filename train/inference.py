@@ -1,7 +1,5 @@
 """Apply a trained network to a scan: into network space, through the network, back to the scan's own grid."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -16,7 +14,7 @@ from scans.preparation import Prepared, from_frame, prepare_modalities
 from scans.region import Region
 from scans.volume import Volume
 from train import hardware
-from train.checkpoint import Record, load_checkpoint, restore_network
+from train.checkpoint import Checkpoint, Record, load_checkpoint, restore_network
 from train.settings import Network, recorded
 from train.unet import UNet, split_layers
 
@@ -54,12 +52,7 @@ class Model:
 
     def sha256(self) -> str:
         """Return the SHA-256 of all that decides what the network finds, as hexadecimal digits."""
-        decides = {"network": self.record.network, "channels": self.record.channels, "size": self.record.size}
-        digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
-        for name, tensor in sorted(self.network.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return Checkpoint(self.record, self.network.state_dict(), {}).sha256()
 
 
 @dataclass(frozen=True)
