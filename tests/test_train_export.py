@@ -1,5 +1,6 @@
 """`train export`: a folder that stands alone, says what it is, and tells nothing of the machine it was made on."""
 
+import fcntl
 import getpass
 import hashlib
 import json
@@ -167,6 +168,31 @@ def test_an_export_that_fails_leaves_what_was_there(checkpoint, tmp_path, monkey
                 export(checkpoint, tmp_path / "shared", force=True)
         assert contents(tmp_path) == before
         assert (tmp_path / "shared").exists() == replacing
+
+
+def test_what_a_killed_export_left_is_swept_by_the_next_one(checkpoint, tmp_path):
+    code = (
+        "import os, sys, train.export as e; from pathlib import Path\n"
+        "e.write_atomically = lambda *_: os.kill(os.getpid(), 9)\n"
+        f"e.export(Path({str(checkpoint)!r}), Path({str(tmp_path / 'shared')!r}))"
+    )
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, cwd=Path(__file__).parent.parent, check=False).returncode == -9
+    (left,) = tmp_path.glob(".shared.*.tmp")
+    assert (left / "layered-tumors-brain.safetensors").exists()
+    alive = tmp_path / f".shared.{'0' * 32}.tmp"
+    mine = tmp_path / ".shared.notes.tmp"
+    for folder in (alive, mine):
+        folder.mkdir()
+        (folder / ".lock").touch()
+    with (alive / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        export(checkpoint, tmp_path / "shared")
+        assert not left.exists()
+        assert alive.exists()
+    assert sorted(path.name for path in (tmp_path / "shared").iterdir())[0] == "README.md"
+    export(checkpoint, tmp_path / "shared")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [mine.name, "run", "shared"]
 
 
 def test_the_card_says_what_it_is_and_where_it_comes_from(tmp_path):

@@ -5,6 +5,7 @@ people, a model card, ONNX where asked for, and checksums. The same checkpoint g
 """
 
 import contextlib
+import fcntl
 import re
 import shutil
 import uuid
@@ -23,6 +24,7 @@ from train.terms import real_datasets, scans_of, sources_of, trained_on, unclear
 from train.unet import UNet
 
 SUMS = "SHA256SUMS"
+_LOCK = ".lock"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,59}")
 
@@ -113,6 +115,7 @@ def export(
     restore_network(network, loaded.network, checkpoint)
 
     _check_target(out)
+    _sweep(out)
     with _staged(out) as folder:
         save_checkpoint(folder / f"{name}.safetensors", record, network)
         graphs = []
@@ -122,7 +125,7 @@ def export(
                 write_atomically(folder / file, graph.content)
                 graphs.append(Graph(Markdown(file), raw, graph.difference))
         write_atomically(folder / "README.md", model_card(record, name, scored, graphs, licence).encode())
-        files = sorted(path.name for path in folder.iterdir())
+        files = sorted(path.name for path in folder.iterdir() if path.name != _LOCK)
         sums = "".join(f"{sha256(folder / file)}  {file}\n" for file in files)
         write_atomically(folder / SUMS, sums.encode())
         new = not _holds(out, sums)
@@ -200,13 +203,38 @@ def _staged(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise CheckpointError(f"--out {out}: cannot be made ({error.strerror}); choose another folder") from error
     try:
-        yield folder
+        # The lock goes with this process, however it ends: who gets it later may sweep the folder.
+        with (folder / _LOCK).open("w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _sweep(out: Path) -> None:
+    """Remove what exports to `out` left beside it that were killed."""
+    left = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{32}}\.(tmp|old)")
+    with contextlib.suppress(OSError):  # it is only for tidiness
+        for path in out.parent.iterdir():
+            found = left.fullmatch(path.name)
+            # While nothing is at `out`, what was there before may have to be put back.
+            if found and (out.exists() if found[1] == "old" else _abandoned(path)):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _abandoned(folder: Path) -> bool:
+    """Whether the process that was writing a folder is gone."""
+    try:
+        with (folder / _LOCK).open("r+", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # it is held, or about to be there, or gone because the folder is whole
+        return False
+    return True
+
+
 def _put(folder: Path, out: Path) -> None:
     """Rename a whole folder to its name; what was there goes once the new one is in its place."""
+    (folder / _LOCK).unlink()
     sync(folder)
     before = out.parent / f".{out.name}.{uuid.uuid4().hex}.old"
     replaced = out.exists()

@@ -89,8 +89,7 @@ def load_model(path: Path, device: str = "auto", precision: str = "auto") -> Mod
     """
     checkpoint = load_checkpoint(path)
     record = checkpoint.record
-    settings = recorded(Network, record.network, str(path))
-    network = UNet(settings)
+    network = UNet(recorded(Network, record.network, str(path)))
     restore_network(network, checkpoint.network, path)
     machine = hardware.choose(device, precision)
     machine.place(network)
@@ -101,11 +100,6 @@ def load_model(path: Path, device: str = "auto", precision: str = "auto") -> Mod
         statistics = tuple(None if one is None else Statistics(**one) for one in shared)
     except (TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: its normalisation does not fit this release ({error})") from error
-    if len(regions) != settings.in_channels:
-        raise CheckpointError(
-            f"{path}: describes {len(regions)} modalities, but its network takes {settings.in_channels}; "
-            "the checkpoint is damaged"
-        )
     return Model(network, record, regions, statistics, machine, path)
 
 
