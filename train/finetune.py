@@ -20,7 +20,8 @@ from train.metrics import dice
 from train.order import Endless, order, positions, random_bits
 from train.ranks import ALONE, Ranks, joined
 from train.run_folder import check_run_folder
-from train.settings import Finetune, Network, SettingsError, recorded
+from train.settings import Finetune, Network, SettingsError, recorded, with_modalities
+from train.terms import with_dataset
 from train.unet import POOLINGS, UNet, split_layers
 
 if TYPE_CHECKING:
@@ -222,6 +223,7 @@ def finetune(
         "validation": folds.validation,
         "test": folds.test,
         "init": None if start is None else start.record.stage,
+        "datasets": with_dataset(data, dataset_name, dataset, "finetune", [*folds.training, *folds.validation]),
     }
     record = Record(
         stage="finetune",
@@ -247,14 +249,14 @@ def _network(settings: Finetune, modalities: Sequence[str], size: int) -> UNet:
     if size % 2**POOLINGS:
         raise SettingsError(f"--size {size}: give a multiple of {2**POOLINGS}")
     torch.manual_seed(settings.schedule.seed)
-    return UNet(settings.network.model_copy(update={"in_channels": len(modalities)}))
+    return UNet(with_modalities(settings.network, len(modalities)))
 
 
 def _continued(start: Checkpoint, where: Path, before: Sequence[str], now: Sequence[str], settings: Finetune) -> UNet:
     """Return a network with the encoder of a checkpoint, made to take the modalities `now`."""
     torch.manual_seed(settings.schedule.seed)
     recorded_settings = recorded(Network, start.record.network, str(where))
-    network = UNet(recorded_settings.model_copy(update={"in_channels": len(now)}))
+    network = UNet(with_modalities(recorded_settings, len(now)))
     decoder = {n: t for n, t in network.state_dict().items() if not n.startswith("encoder.")}
     encoder = {n: t for n, t in start.network.items() if n.startswith("encoder.")}
     restore_network(network, {**decoder, **carry_encoder(encoder, before, now)}, where)

@@ -24,7 +24,7 @@ class Network(Strict):
 
     width: int = Field(32, ge=1, le=256)  # Genesis: 32 channels after the first convolution, about 19 M parameters
     norm: Literal["batch", "instance"] = "batch"  # Zhang, Sec. IV-C; method, settled 8
-    in_channels: int = Field(1, ge=1)
+    in_channels: int = Field(1, ge=1, le=64)  # modalities; a record of more is damaged or means harm
     mask_bias: float = -2.0  # initial logit of the mask, measured: starts it sooner; 0: as torch would
 
 
@@ -125,6 +125,17 @@ def parse_weights(text: str | None, base: Loss) -> Loss:
             raise SettingsError(f"--loss-weights {item!r}: write name=number with a name of {', '.join(values)}")
         values[name] = value
     return validated(Loss, values, "--loss-weights")
+
+
+def with_modalities(network: Network, count: int) -> Network:
+    """Return a network's settings for another number of input modalities.
+
+    Raises
+    ------
+    SettingsError
+        If there are too many.
+    """
+    return validated(Network, {**network.model_dump(), "in_channels": count}, f"{count} modalities")
 
 
 def recorded(model: type[S], values: object, where: str) -> S:
