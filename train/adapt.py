@@ -97,7 +97,11 @@ class Adaptation:
         self.synthetic_count = batch - self.real_count
         inner = settings.schedule.model_copy(update={"batch": max(1, self.synthetic_count)})
         part = Pretrain(
-            loss=settings.loss, schedule=inner, standardise=settings.standardise, recombine=settings.recombine
+            loss=settings.loss,
+            schedule=inner,
+            standardise=settings.standardise,
+            vary=settings.vary,
+            recombine=settings.recombine,
         )
         self.synthetic = Decomposition(corpus, split, part, machine, ranks)
         self.order = Endless(np.zeros(len(scans), int), settings.schedule.seed + _REAL)

@@ -73,6 +73,7 @@ class Pretrain(Strict):
     validation_sources: tuple[str, ...] = ()  # empty: a tenth of the sources, at least one, drawn by the seed
     validation_samples: int = Field(32, ge=1)
     standardise: bool = False  # each composite by its own mean and deviation, as a real scan is
+    vary: bool = False  # each sample mirrored, its contrast and brightness changed, noise added; see train.variation
     recombine: bool = False  # endless new samples of the corpus's tumours and sources, instead of its own again
 
 
@@ -88,6 +89,7 @@ class Adapt(Strict):
     validation_sources: tuple[str, ...] = ()
     validation_samples: int = Field(32, ge=1)
     standardise: bool = False
+    vary: bool = False
     recombine: bool = False
 
 

@@ -25,6 +25,7 @@ from train.cli.application import (
     SeedOption,
     SourcesOption,
     StepsOption,
+    VaryOption,
     WeightsOption,
     WidthOption,
     app,
@@ -63,6 +64,7 @@ def pretrain(
     norm: NormOption = None,
     mask_bias: Annotated[float | None, typer.Option(help="Initial bias of the mask's logit.")] = None,
     standardise: Annotated[bool, typer.Option(help="Normalise each composite by itself, as a real scan is.")] = False,
+    vary: VaryOption = False,
     recombine: RecombineOption = False,
     cache: CacheOption = None,
     catalog: CatalogOption = DEFAULT_CATALOG,
@@ -98,6 +100,7 @@ def pretrain(
         validation_sources=validation_sources,
         validation_samples=validation_samples,
         standardise=standardise,
+        vary=vary,
         recombine=recombine,
     )
     settings = validated(Pretrain, values, "train pretrain")
@@ -137,6 +140,7 @@ def adapt(
     loss_weights: WeightsOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
+    vary: VaryOption = False,
     recombine: RecombineOption = False,
     cache: CacheOption = None,
     validation_sources: SourcesOption = None,
@@ -154,6 +158,7 @@ def adapt(
         real_share=real_share,
         self_training=self_training,
         confidence=confidence,
+        vary=vary,
         recombine=recombine,
         validation_sources=validation_sources,
     )
