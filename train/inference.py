@@ -17,6 +17,7 @@ from scans.region import Region
 from scans.volume import Volume
 from train import hardware
 from train.checkpoint import Record, load_checkpoint, restore_network
+from train.checkpoint_checks import check_one_mask
 from train.settings import Network, recorded
 from train.unet import UNet, split_layers
 
@@ -96,6 +97,7 @@ def load_model(path: Path, device: str = "auto", precision: str = "auto") -> Mod
     """
     checkpoint = load_checkpoint(path)
     record = checkpoint.record
+    check_one_mask(record.network, path)
     settings = recorded(Network, record.network, str(path))
     network = UNet(settings)
     restore_network(network, checkpoint.network, path)
