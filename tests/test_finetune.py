@@ -8,7 +8,7 @@ from real_scans import write_case, write_catalog
 from tiny_checkpoint import save_bright
 from typer.testing import CliRunner
 
-from scans.errors import CatalogError, CheckpointError
+from scans.errors import CatalogError, CheckpointError, UserError
 from train.augment import Change
 from train.cases import RealScan
 from train.channels import FIRST_CONVOLUTION, carry_encoder
@@ -201,3 +201,46 @@ def test_modalities_are_given_on_the_command_line(pairs, tmp_path):
     )
     assert said.exit_code == 0, said.output
     assert modalities_of(load_checkpoint(tmp_path / "run" / "last.safetensors").record) == ["T1", "FLAIR"]
+
+
+def test_an_augmented_training_that_was_stopped_ends_as_one_that_was_not(heads, tmp_path):
+    schedule = Schedule(steps=4, batch=1, checkpoint_every=2, device="cpu", precision="fp32")
+    settings = Finetune(network={"width": 1}, schedule=schedule)
+    finetune(None, heads, "heads", tmp_path / "whole", settings, size=24)
+    half = settings.model_copy(update={"schedule": schedule.model_copy(update={"steps": 2})})
+    finetune(None, heads, "heads", tmp_path / "parts", half, size=24)
+    finetune(None, heads, "heads", tmp_path / "parts", settings, size=24, resume=True)
+    whole, parts = (load_checkpoint(tmp_path / run / "last.safetensors").network for run in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_recipe_says_what_is_done_and_nothing_else():
+    volume = np.random.default_rng(0).normal(size=(4, 4, 4)).astype(np.float32)
+    scans = [RealScan("a", volume[None], volume > 0)]
+    recipes = [recipe for step in range(40) for recipe in Supervised(scans, [], Finetune()).recipe(step)]
+    assert json.loads(json.dumps(recipes)) == recipes
+    assert all(recipe["scan"] == "a" for recipe in recipes)
+    assert any("angles" in recipe for recipe in recipes)
+    assert any("gamma" in look for recipe in recipes for look in recipe.get("appearance", ()))
+    assert all(("noise_key" in r) == any("noise" in look for look in r.get("appearance", ())) for r in recipes)
+    assert Supervised(scans, [], Finetune(augment="none")).recipe(0) == [{"scan": "a"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ([], "either --task or --dataset"),
+        (["--task", "T", "--dataset", "heads"], "either --task or --dataset"),
+        (["--task", "T", "--folds", "5"], "its own number of folds"),
+        (["--task", "T"], "no task T in the catalog"),
+        (["--dataset", "heads", "--folds", "none.json"], "no fold file can be read"),
+        (["--dataset", "heads", "--augment", "much"], "augment"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_in_a_sentence(heads, tmp_path, given, sentence):
+    command = ["finetune", "--init", "scratch", "--catalog", str(heads), "--out", str(tmp_path / "run"), *given]
+    said = CliRunner().invoke(app, [*command, "--size", "16", "--width", "1", "--device", "cpu"])
+    assert said.exit_code != 0
+    assert isinstance(said.exception, UserError)
+    assert sentence in str(said.exception)
+    assert not (tmp_path / "run" / "last.safetensors").exists()

@@ -11,10 +11,11 @@ from typer.testing import CliRunner
 
 from scans.catalog import find_cases, load_catalog
 from scans.errors import CatalogError, CheckpointError
-from scans.volume import write_volume
+from scans.volume import read_volume, write_volume
 from train.channels import FIRST_CONVOLUTION
 from train.checkpoint import load_checkpoint
 from train.cli import app
+from train.evaluate import evaluate
 from train.finetune import finetune
 from train.folds import read_folds, write_folds
 from train.inference import load_model
@@ -147,6 +148,19 @@ def test_three_classes_in_four_modalities_begin_with_an_encoder_of_one(here, tmp
     assert np.mean(each) == pytest.approx(scores["validation_dice"])
     with pytest.raises(CheckpointError, match="finds 3 classes"):
         load_model(tmp_path / "run" / "last.safetensors", "cpu")
+
+
+def test_a_network_is_scored_against_the_labels_it_was_trained_on(here, brats, tmp_path):
+    task = "tasks: {cores: {dataset: BraTS2018, modalities: [FLAIR], classes: {core: [1, 4]}, folds: {parts: 3}}}"
+    catalog = tmp_path / "catalog.yaml"
+    catalog.write_text(f"include: ['{CATALOG}']\n{task}\n", encoding="utf-8")
+    finetune(None, catalog, "cores", tmp_path / "run", SHORT, size=32)
+    evaluation = evaluate(tmp_path / "run" / "last.safetensors", catalog, "BraTS2018", tmp_path / "out", device="cpu")
+    assert len(evaluation.scored) == 2
+    for case in evaluation.scored:
+        (path,) = brats.glob(f"*/{case.name}/{case.name}_seg.nii.gz")
+        voxels = np.isin(read_volume(path).array, (1, 4)).sum()
+        assert case.model.truth_ml == pytest.approx(voxels * 4.0**3 / 1000)
 
 
 def test_livers_from_scratch_are_normalised_by_their_training_cases(here, tmp_path):
