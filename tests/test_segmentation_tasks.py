@@ -144,7 +144,7 @@ def test_three_classes_in_four_modalities_begin_with_an_encoder_of_one(here, tmp
     assert list(after.record.data["classes"]) == ["whole tumour", "tumour core", "enhancing tumour"]
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     scores = next(line for line in log if "validation_dice" in line)
-    each = [scores[f"validation_dice.{name}"] for name in ("whole_tumour", "tumour_core", "enhancing_tumour")]
+    each = [scores[f"validation_dice_{name}"] for name in ("whole_tumour", "tumour_core", "enhancing_tumour")]
     assert np.mean(each) == pytest.approx(scores["validation_dice"])
     with pytest.raises(CheckpointError, match="finds 3 classes"):
         load_model(tmp_path / "run" / "last.safetensors", "cpu")

@@ -1,4 +1,5 @@
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -65,16 +66,34 @@ def test_equal_values_have_an_interval_of_that_value():
     assert (found.low, found.mean, found.high, found.count) == (0.25, 0.25, 0.25, 5)
 
 
-@settings(max_examples=30)
-@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=3, max_size=60))
-def test_wilcoxon_equals_scipys(pairs):
-    a, b = np.array(pairs).T
-    if any(x != y and math.isclose(x, y, rel_tol=1e-12, abs_tol=1e-15) for x, y in pairs) or (a == b).all():
-        return
-    found = compare(named(a), named(b))
-    assert found.p == pytest.approx(stats.wilcoxon(a, b).pvalue)
-    assert found.difference == pytest.approx(np.mean(a - b))
-    assert (found.count, found.ties, found.wins) == (len(a), (a == b).sum(), (a > b).sum())
+def slow_wilcoxon(differences):
+    """Every way the signs could have fallen, ranks of equal sizes shared."""
+    d = differences[differences != 0]
+    ranks = stats.rankdata(np.abs(d))
+    sums = [sum(r for r, s in zip(ranks, signs, strict=True) if s) for signs in product((0, 1), repeat=len(d))]
+    found = ranks[d > 0].sum()
+    tails = np.mean(np.array(sums) <= found + 1e-9), np.mean(np.array(sums) >= found - 1e-9)
+    return min(1.0, 2 * min(tails))
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(-4, 4), min_size=1, max_size=9).filter(any))
+def test_wilcoxon_equals_its_definition_with_ties_and_zeros(differences):
+    differences = np.array(differences) / 10
+    found = compare(named(0.5 + differences), named(np.full(len(differences), 0.5)))
+    assert found.p == pytest.approx(slow_wilcoxon(differences))
+    assert found.difference == pytest.approx(differences.mean())
+    assert (found.ties, found.wins) == ((differences == 0).sum(), (differences > 0).sum())
+
+
+@pytest.mark.parametrize("count", [20, 50, 51, 200])
+def test_wilcoxon_equals_scipys(count):
+    b, a = np.random.default_rng(count).random((2, count))
+    a = a + 0.1
+    method = "exact" if count <= 50 else "approx"
+    assert compare(named(a), named(b)).p == pytest.approx(stats.wilcoxon(a, b, method=method).pvalue)
+    a[0], b[0] = 0.5, 0.5  # a case without a difference
+    assert compare(named(a), named(b)).p == pytest.approx(stats.wilcoxon(a[1:], b[1:]).pvalue)
 
 
 def test_wilcoxon_is_exact_for_few_cases():

@@ -175,14 +175,15 @@ def rotation(angles: tuple[float, float, float]) -> np.ndarray:
 
 def _appears(volume: torch.Tensor, appearance: Appearance, noise: np.random.Generator) -> torch.Tensor:
     """Change the intensities of one modality, shape (z, y, x)."""
-    from monai.networks.layers import GaussianFilter
+    from monai.networks.layers import gaussian_1d, separable_filtering
     from monai.transforms import AdjustContrast, ScaleIntensityFixedMean
 
     if appearance.noise:
         drawn = torch.from_numpy(noise.standard_normal(tuple(volume.shape), np.float32))
         volume = volume + appearance.noise * drawn.to(volume.device)
     if appearance.blur_vox:
-        volume = GaussianFilter(3, appearance.blur_vox).to(volume.device)(volume[None, None])[0, 0]
+        kernel = gaussian_1d(torch.tensor(appearance.blur_vox), truncated=6, approx="sampled", normalize=True)
+        volume = separable_filtering(volume[None, None], [kernel.to(volume)] * 3)[0, 0]
     if appearance.brightness != 1:
         volume = volume * appearance.brightness
     if appearance.contrast != 1:

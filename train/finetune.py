@@ -73,7 +73,7 @@ def finetune(
         size, network = start.record.size, _continued(start, init, before, names, len(classes), settings)
     own = None if name in loaded.tasks or folds_file is not None else settings.folds
     folds = folds_for(catalog, name, folds_file, cases, parts=own, told=say)
-    unlabelled = [case for case in cases if case.label is None]
+    unlabelled = [case for case in cases if case.label is None and folds_file is None]
     for case in unlabelled:
         say(f"left out {case.name}: {case.image} has no label file")
     parts = folds.parts(settings.fold, settings.fraction)

@@ -5,14 +5,15 @@ the values do not determine is NaN, never 0. Cases are paired by name, never by 
 """
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
+_DECIMALS = 12  # of a difference: the same masks must tie, whatever their last bits
 
 
 @dataclass(frozen=True)
@@ -126,24 +127,18 @@ def compare(first: Mapping[str, float], second: Mapping[str, float]) -> Comparis
     Returns
     -------
     Comparison
-        The test is exact for up to 50 cases without ties and zeros, else by the normal approximation; cases without
-        a difference are left out of it, as Wilcoxon does.
+        Cases without a difference are left out of the test, as Wilcoxon does. It is exact for up to 50 others, or
+        up to 13 where differences are of equal size; beyond, the normal approximation.
     """
-    from scipy.stats import wilcoxon
-
     everyone = sorted(set(first) | set(second))
     pairs = np.array([[first.get(n, math.nan), second.get(n, math.nan)] for n in everyone], float).reshape(-1, 2)
     pairs = pairs[~np.isnan(pairs).any(axis=1)]
-    differences = np.array([_difference(a, b) for a, b in pairs])
+    differences = np.round(pairs[:, 0] - pairs[:, 1], _DECIMALS)
     count = len(differences)
     if not count:
         return Comparison(math.nan, math.nan, 0, 0, 0, len(everyone))
     ties = int((differences == 0).sum())
-    p = 1.0
-    if ties < count:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of few cases: `count` says so
-            p = float(wilcoxon(differences).pvalue)
+    p = _signed_rank(differences[differences != 0]) if ties < count else 1.0
     wins = int((differences > 0).sum())
     return Comparison(float(differences.mean()), p, count, wins, ties, len(everyone) - count)
 
@@ -160,6 +155,13 @@ def _defined(values: Sequence[float]) -> np.ndarray:
     return array[~np.isnan(array)]
 
 
-def _difference(a: float, b: float) -> float:
-    """Return ``a - b``, 0 where they differ in the last bits only: the same masks must tie."""
-    return 0.0 if math.isclose(a, b, rel_tol=1e-12, abs_tol=1e-15) else a - b
+def _signed_rank(differences: np.ndarray) -> float:
+    """Return the two-sided p of Wilcoxon's test on differences, none of them 0."""
+    from scipy.stats import PermutationMethod, wilcoxon
+
+    count = len(differences)
+    alike = len(np.unique(np.abs(differences))) < count
+    method: Literal["exact", "approx"] | PermutationMethod = "exact" if count <= 50 else "approx"  # scipy's own limit
+    if alike:  # scipy's exact distribution knows no equal ranks; that of all signs does
+        method = PermutationMethod(n_resamples=2**count) if count <= 13 else "approx"
+    return float(wilcoxon(differences, method=method).pvalue)

@@ -103,7 +103,7 @@ class Supervised:
     def validate(self, network: nn.Module, machine: hardware.Hardware) -> dict[str, float]:
         """Soft Dice loss and Dice at probability 0.5 on the steering cases, in the network's cube.
 
-        Of several classes the mean, and ``dice.CLASS`` of each.
+        Of several classes the mean, and ``dice_CLASS`` of each.
         """
         losses, overlaps = [], []
         for scan in self.validation:
@@ -115,7 +115,7 @@ class Supervised:
         scores = {"loss": float(np.mean(losses)), "dice": overlap, "score": overlap}
         if len(self.classes) > 1:
             means = np.mean(overlaps, axis=0)
-            scores |= {f"dice.{name.replace(' ', '_')}": float(m) for name, m in zip(self.classes, means, strict=True)}
+            scores |= {f"dice_{name.replace(' ', '_')}": float(m) for name, m in zip(self.classes, means, strict=True)}
         return scores
 
     def views(self, network: nn.Module, machine: hardware.Hardware) -> "dict[str, list[Views]]":
