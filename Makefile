@@ -19,6 +19,7 @@ SOURCES    ?= out/sources.zarr
 CORPUS     ?= out/corpus.zarr
 RUN        ?= runs/first
 STEPS      ?=
+GPUS       ?= 1
 CHECKPOINT ?= $(RUN)/best.safetensors
 SCAN       ?=
 OPTIONS    ?=
@@ -29,14 +30,14 @@ ONNX       ?=
 OUT        ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-data synth pretrain adapt finetune segment evaluate export test lint bench clean
+.PHONY: help setup demo demo-data synth pretrain adapt finetune segment evaluate report replay export test lint bench clean
 
 help: ## List the targets and the variables
 	@echo "Targets:"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 	@echo "Variables (now):"
 	@echo "  CATALOG=$(CATALOG) DATASET=$(DATASET) REGION=$(REGION) SIZE=$(SIZE) N=$(N) SEED=$(SEED) CLUSTER=$(CLUSTER)"
-	@echo "  SOURCES=$(SOURCES) CORPUS=$(CORPUS) RUN=$(RUN) STEPS=$(STEPS) CHECKPOINT=$(CHECKPOINT)"
+	@echo "  SOURCES=$(SOURCES) CORPUS=$(CORPUS) RUN=$(RUN) STEPS=$(STEPS) GPUS=$(GPUS) CHECKPOINT=$(CHECKPOINT)"
 	@echo "  FOLD=$(FOLD) FRACTION=$(FRACTION) OUT=$(OUT) SET=$(SET) WORKERS=$(WORKERS) DRY_RUN=$(DRY_RUN)"
 	@echo "  LAYOUT=$(LAYOUT) RECOMBINE=$(RECOMBINE) SCAN=$(SCAN) OPTIONS=$(OPTIONS) EVALUATION=$(EVALUATION) ONNX=$(ONNX)"
 
@@ -70,8 +71,10 @@ else
 	$(GENERATE)
 endif
 
-pretrain: setup ## Train the network to undo the blend: CORPUS (folder or URL), RUN, STEPS, SEED; RECOMBINE=1 never repeats a sample
-	$(BIN)/train pretrain --corpus $(CORPUS) --out $(RUN) --seed $(SEED) $(if $(STEPS),--steps $(STEPS)) $(if $(filter-out 0,$(RECOMBINE)),--recombine)
+TRAIN = $(if $(filter-out 0 1,$(GPUS)),$(BIN)/torchrun --standalone --nproc-per-node $(GPUS) -m train.cli,$(BIN)/train)
+
+pretrain: setup ## Train the network to undo the blend: CORPUS (folder or URL), RUN, STEPS, SEED, GPUS; RECOMBINE=1 never repeats a sample
+	$(TRAIN) pretrain --corpus $(CORPUS) --out $(RUN) --seed $(SEED) $(if $(STEPS),--steps $(STEPS)) $(if $(filter-out 0,$(RECOMBINE)),--recombine)
 
 adapt: setup ## Let real, unlabelled scans join: CHECKPOINT, CORPUS, DATASET, OUT
 	$(BIN)/train adapt --checkpoint $(CHECKPOINT) --corpus $(CORPUS) --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) --out $(or $(OUT),runs/adapted) $(if $(STEPS),--steps $(STEPS))
@@ -84,6 +87,12 @@ segment: setup ## Segment scans: CHECKPOINT, SCAN="a.nii.gz b.nrrd folder", OUT,
 
 evaluate: setup ## Score a checkpoint on a labelled dataset and write report.html: CHECKPOINT, DATASET, OUT
 	$(BIN)/train evaluate --checkpoint $(CHECKPOINT) --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) --out $(or $(OUT),out/evaluation)
+
+report: setup ## Make report.html of a training, also while it runs: RUN
+	$(BIN)/train report $(RUN)
+
+replay: setup ## Do the step again that ended a training whose loss was not finite, and say what went wrong: RUN
+	$(BIN)/train replay $(RUN)
 
 export: setup ## A network as a folder to hand on, with its card: CHECKPOINT, OUT, EVALUATION=out/evaluation; ONNX=1 adds ONNX
 	$(BIN)/train export --checkpoint $(CHECKPOINT) --out $(or $(OUT),out/export) $(addprefix --evaluation ,$(EVALUATION)) $(if $(filter-out 0,$(ONNX)),--onnx --onnx-raw)
@@ -98,7 +107,7 @@ lint: setup ## ruff and mypy
 
 BENCHED = $(if $(filter file,$(origin SOURCES)),out/bench.zarr,$(SOURCES))
 
-bench: demo-data ## Measure synthesis by stage, and reading, on the demo's scans or SOURCES=...; OUT=folder keeps the tables
+bench: demo-data ## Measure synthesis, reading, feeding and training steps, on the demo's scans or SOURCES=...; OUT=folder keeps the tables
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]' || echo "make bench: tensorstore and zarrs do not install here and are left out"
 ifeq ($(origin SOURCES),file)
 	$(BIN)/synth prepare --catalog catalogs/demo.yaml --dataset demo-mni152 --dataset demo-papaya --out $(BENCHED) --size 128
@@ -106,6 +115,12 @@ endif
 	$(if $(OUT),mkdir -p $(OUT))
 	$(BIN)/python -m benchmarks.synthesis --sources $(BENCHED) $(if $(OUT),--out $(OUT)/synthesis.md)
 	$(BIN)/python -m benchmarks.reading --sources $(BENCHED) $(if $(OUT),--out $(OUT)/reading.md)
+	$(BIN)/python -m benchmarks.feeding --sources $(BENCHED) $(if $(OUT),--out $(OUT)/feeding.md)
+	$(BIN)/synth prepare --catalog catalogs/demo.yaml --dataset demo-mni152 --dataset demo-papaya --out out/bench-48.zarr --size 48
+	$(BIN)/python -m benchmarks.training --sources out/bench-48.zarr --width 8 $(if $(OUT),--out $(OUT)/training-demo.md)
+	@if $(BIN)/python -c 'import torch, sys; sys.exit(not torch.cuda.is_available())'; then \
+	  $(BIN)/python -m benchmarks.training --sources $(BENCHED) --width 32 $(if $(OUT),--out $(OUT)/training.md); \
+	else echo "make bench: no GPU here, so the full network is not measured"; fi
 
 clean: ## Remove the environment, the demo and caches (not out/ or runs/)
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

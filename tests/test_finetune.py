@@ -65,6 +65,9 @@ def test_encoder_comes_from_pretraining_and_the_record_says_what_was_seen(heads,
     assert after.record.stage == "finetune"
     assert sorted(data["training"] + data["validation"] + data["test"]) == ["case0", "case1", "case2"]
     assert data["corpus"] == before.record.data["corpus"]
+    (real,) = data["datasets"]
+    assert real["scans"] == [*data["training"], *data["validation"]]
+    assert (real["dataset"], real["licence"], real["redistribute_derived"]) == ("heads", "CC0", True)
     assert after.record.threshold == before.record.threshold
 
 

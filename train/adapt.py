@@ -31,6 +31,7 @@ from train.ranks import ALONE, Ranks, joined
 from train.run_folder import check_run_folder
 from train.settings import Adapt, Network, Pretrain, recorded
 from train.split import Split, split_by_source
+from train.terms import with_dataset
 from train.unet import Layers, UNet, split_layers
 
 if TYPE_CHECKING:
@@ -224,7 +225,13 @@ def adapt(
     network = UNet(recorded(Network, start.record.network, str(checkpoint)))
     restore_network(network, start.network, checkpoint)
     described = describe(corpus, split)
-    data = {**described.pop("data"), "dataset": dataset_name, "scans": [scan.name for scan in scans]}
+    names = [scan.name for scan in scans]
+    data = {
+        **described.pop("data"),
+        "dataset": dataset_name,
+        "scans": names,
+        "datasets": with_dataset(start.record.data, dataset_name, dataset, "adapt", names),
+    }
     record = Record(
         stage="adapt",
         step=0,

@@ -232,6 +232,7 @@ def scores_json(evaluation: Evaluation) -> dict[str, Any]:
         "verdict": evaluation.verdict(),
         "checkpoint": {
             "path": str(evaluation.model.path),
+            "sha256": evaluation.model.sha256(),
             "stage": record.stage,
             "step": record.step,
             "network": record.network,

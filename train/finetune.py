@@ -14,9 +14,10 @@ from train.channels import Channel, carry_encoder, choose_channels, recorded_cha
 from train.checkpoint import Checkpoint, Record, load_checkpoint, restore_network
 from train.ranks import joined
 from train.run_folder import check_run_folder
-from train.settings import Finetune, Network, SettingsError, recorded
+from train.settings import Finetune, Network, SettingsError, recorded, with_modalities
 from train.supervised import Supervised
 from train.tasks import folds_for, foreground_statistics
+from train.terms import with_dataset
 from train.unet import POOLINGS, UNet
 
 
@@ -102,6 +103,7 @@ def finetune(
         "validation": validation,
         "test": parts.test,
         "init": None if start is None else start.record.stage,
+        "datasets": with_dataset(data, wanted.dataset, dataset, "finetune", [*training, *validation]),
     }
     record = Record(
         stage="finetune",
@@ -148,7 +150,7 @@ def _network(settings: Finetune, modalities: Sequence[str], classes: int, size: 
     if size % 2**POOLINGS:
         raise SettingsError(f"--size {size}: give a multiple of {2**POOLINGS}")
     torch.manual_seed(settings.schedule.seed)
-    return UNet(settings.network.model_copy(update={"in_channels": len(modalities), "classes": classes}))
+    return UNet(with_modalities(settings.network, len(modalities), classes))
 
 
 def _continued(
@@ -157,7 +159,7 @@ def _continued(
     """Return a network with the encoder of a checkpoint, made to take the modalities `now`."""
     torch.manual_seed(settings.schedule.seed)
     recorded_settings = recorded(Network, start.record.network, str(where))
-    network = UNet(recorded_settings.model_copy(update={"in_channels": len(now), "classes": classes}))
+    network = UNet(with_modalities(recorded_settings, len(now), classes))
     decoder = {n: t for n, t in network.state_dict().items() if not n.startswith("encoder.")}
     encoder = {n: t for n, t in start.network.items() if n.startswith("encoder.")}
     restore_network(network, {**decoder, **carry_encoder(encoder, before, now)}, where)

@@ -14,7 +14,7 @@ from synth.corpus import Corpus, Recombine, Tumour
 from train import hardware, loop
 from train.baseline import Threshold, choose_threshold
 from train.batch import Batch
-from train.checkpoint import Record, load_last
+from train.checkpoint import Record
 from train.corpora import Corpora, Recombined, open_corpus
 from train.crops import CropFeed
 from train.feed import Feed
@@ -22,8 +22,9 @@ from train.losses import decomposition_loss
 from train.order import Endless, positions
 from train.ranks import ALONE, Ranks, joined
 from train.real_validation import RealValidation, find_real_cases
+from train.resume import load_last
 from train.run_folder import check_run_folder
-from train.settings import Pretrain, SettingsError
+from train.settings import Pretrain, SettingsError, with_modalities
 from train.split import Split, split_by_source
 from train.unet import POOLINGS, UNet, split_layers
 from train.validation import SyntheticValidation
@@ -153,8 +154,7 @@ def pretrain(
     check_run_folder(out, resume)
     corpus = open_corpus(corpus_path, cache)
     check_size(corpus.size)
-    network_settings = settings.network.model_copy(update={"in_channels": len(corpus.channels)})
-    settings = settings.model_copy(update={"network": network_settings})
+    settings = settings.model_copy(update={"network": with_modalities(settings.network, len(corpus.channels))})
     schedule = settings.schedule
     split = split_by_source(corpus, settings.validation_sources, schedule.seed, settings.validation_samples)
     say(f"{len(split.training)} training and {len(split.validation)} validation samples: {split.note}")

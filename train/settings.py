@@ -24,8 +24,8 @@ class Network(Strict):
 
     width: int = Field(32, ge=1, le=256)  # Genesis: 32 channels after the first convolution, about 19 M parameters
     norm: Literal["batch", "instance"] = "batch"  # Zhang, Sec. IV-C; method, settled 8
-    in_channels: int = Field(1, ge=1)
-    classes: int = Field(1, ge=1)  # masks; more than one in fine-tuning alone
+    in_channels: int = Field(1, ge=1, le=64)  # modalities; a record of more is damaged or means harm
+    classes: int = Field(1, ge=1, le=64)  # masks; more than one in fine-tuning alone
     mask_bias: float = -2.0  # initial logit of the mask, measured: starts it sooner; 0: as torch would
 
 
@@ -126,6 +126,18 @@ def parse_weights(text: str | None, base: Loss) -> Loss:
             raise SettingsError(f"--loss-weights {item!r}: write name=number with a name of {', '.join(values)}")
         values[name] = value
     return validated(Loss, values, "--loss-weights")
+
+
+def with_modalities(network: Network, count: int, classes: int = 1) -> Network:
+    """Return a network's settings for another number of input modalities, and of classes.
+
+    Raises
+    ------
+    SettingsError
+        If there are too many.
+    """
+    values = {**network.model_dump(), "in_channels": count, "classes": classes}
+    return validated(Network, values, f"{count} modalities, {classes} classes")
 
 
 def recorded(model: type[S], values: object, where: str) -> S:
