@@ -22,6 +22,7 @@ from train.batch import Batch
 from train.cases import RealScan, dataset_cases, prepare_cases
 from train.channels import recorded_channels
 from train.checkpoint import Record, load_checkpoint, restore_network
+from train.checkpoint_checks import check_one_mask
 from train.corpora import Corpora, open_corpus
 from train.losses import composition_loss, decomposition_loss, pseudo_label_loss
 from train.order import Endless, positions
@@ -213,6 +214,7 @@ def adapt(
             f"{checkpoint}: was trained on cubes of {start.record.size} voxels with other modalities or statistics "
             f"than {corpus.where}; adapt with the corpus it was pretrained on"
         )
+    check_one_mask(start.record.network, checkpoint)
     known = recorded_channels(start.record, str(checkpoint))
     regions, statistics = [channel.region for channel in known], [channel.statistics for channel in known]
     dataset, cases = dataset_cases(catalog, dataset_name, regions)

@@ -17,6 +17,7 @@ from scans.durable import sha256, sync
 from scans.errors import CheckpointError
 from scans.markdown import Markdown, clean
 from train.checkpoint import Record, load_checkpoint, restore_network, save_checkpoint, write_atomically
+from train.checkpoint_checks import check_one_mask
 from train.evaluation_file import read_evaluation
 from train.settings import Network, SettingsError, recorded
 from train.shareable import shareable
@@ -108,6 +109,7 @@ def export(
     if licence and not _LICENCE.fullmatch(licence):
         raise SettingsError(f"--licence {licence!a}: give an SPDX identifier, e.g. CC-BY-4.0")
     loaded = load_checkpoint(checkpoint)
+    check_one_mask(loaded.record.network, checkpoint)
     name = _checked(name) if name else _default_name(loaded.record)
     scored = [read_evaluation(folder, loaded) for folder in evaluations]
     record = shareable(loaded.record, anonymous=anonymous)

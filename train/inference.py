@@ -15,6 +15,7 @@ from scans.region import Region
 from scans.volume import Volume
 from train import hardware
 from train.checkpoint import Checkpoint, Record, load_checkpoint, restore_network
+from train.checkpoint_checks import check_one_mask
 from train.settings import Network, recorded
 from train.unet import UNet, split_layers
 
@@ -89,6 +90,7 @@ def load_model(path: Path, device: str = "auto", precision: str = "auto") -> Mod
     """
     checkpoint = load_checkpoint(path)
     record = checkpoint.record
+    check_one_mask(record.network, path)
     network = UNet(recorded(Network, record.network, str(path)))
     restore_network(network, checkpoint.network, path)
     machine = hardware.choose(device, precision)
