@@ -23,6 +23,7 @@ GPUS       ?= 1
 CHECKPOINT ?= $(RUN)/best.safetensors
 SCAN       ?=
 OPTIONS    ?=
+TASK       ?=
 FOLD       ?= 0
 FRACTION   ?= 1.0
 EVALUATION ?=
@@ -38,7 +39,7 @@ help: ## List the targets and the variables
 	@echo "Variables (now):"
 	@echo "  CATALOG=$(CATALOG) DATASET=$(DATASET) REGION=$(REGION) SIZE=$(SIZE) N=$(N) SEED=$(SEED) CLUSTER=$(CLUSTER)"
 	@echo "  SOURCES=$(SOURCES) CORPUS=$(CORPUS) RUN=$(RUN) STEPS=$(STEPS) GPUS=$(GPUS) CHECKPOINT=$(CHECKPOINT)"
-	@echo "  FOLD=$(FOLD) FRACTION=$(FRACTION) OUT=$(OUT) SET=$(SET) WORKERS=$(WORKERS) DRY_RUN=$(DRY_RUN)"
+	@echo "  TASK=$(TASK) FOLD=$(FOLD) FRACTION=$(FRACTION) OUT=$(OUT) SET=$(SET) WORKERS=$(WORKERS) DRY_RUN=$(DRY_RUN)"
 	@echo "  LAYOUT=$(LAYOUT) RECOMBINE=$(RECOMBINE) SCAN=$(SCAN) OPTIONS=$(OPTIONS) EVALUATION=$(EVALUATION) ONNX=$(ONNX)"
 
 $(BIN)/.ready: pyproject.toml constraints.txt
@@ -79,8 +80,8 @@ pretrain: setup ## Train the network to undo the blend: CORPUS (folder or URL), 
 adapt: setup ## Let real, unlabelled scans join: CHECKPOINT, CORPUS, DATASET, OUT
 	$(BIN)/train adapt --checkpoint $(CHECKPOINT) --corpus $(CORPUS) --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) --out $(or $(OUT),runs/adapted) $(if $(STEPS),--steps $(STEPS))
 
-finetune: setup ## Train on labelled scans from a pretrained encoder: CHECKPOINT (or scratch), DATASET, FOLD, FRACTION, OUT
-	$(BIN)/train finetune --init $(CHECKPOINT) --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) --fold $(FOLD) --fraction $(FRACTION) --out $(or $(OUT),runs/finetuned) $(if $(STEPS),--steps $(STEPS))
+finetune: setup ## Train on labelled scans from a pretrained encoder: CHECKPOINT (or scratch), TASK or DATASET, FOLD, FRACTION, OUT
+	$(BIN)/train finetune --init $(CHECKPOINT) --catalog $(CATALOG) $(if $(TASK),--task $(TASK),$(addprefix --dataset ,$(DATASET))) --fold $(FOLD) --fraction $(FRACTION) --out $(or $(OUT),runs/finetuned) $(if $(STEPS),--steps $(STEPS))
 
 segment: setup ## Segment scans: CHECKPOINT, SCAN="a.nii.gz b.nrrd folder", OUT, OPTIONS="--flips --clean largest"
 	$(BIN)/train segment --checkpoint $(CHECKPOINT) $(SCAN) --out $(or $(OUT),out/segmented) $(OPTIONS)
