@@ -5,9 +5,9 @@ weights and record cannot come from two different moments. ``NAME.json`` beside 
 and other programs; it is never read back.
 """
 
+import hashlib
 import json
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import nn
 
-from scans.durable import sync, write_bytes
+from scans.durable import write_bytes
 from scans.errors import CheckpointError
 from scans.region import one_line
 from train.checkpoint_checks import check_details, check_network, check_weights
 
 FORMAT = "layered-tumors-checkpoint"
 VERSION = 2
-LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
 _KEY = "record"
 _NETWORK = "network."
 _OPTIMISER = "optimiser."
@@ -100,6 +99,15 @@ class Checkpoint:
     network: dict[str, torch.Tensor]
     optimiser: dict[str, torch.Tensor]
 
+    def sha256(self) -> str:
+        """Return the SHA-256 of all that decides what the network finds, as hexadecimal digits."""
+        decides = {"network": self.record.network, "channels": self.record.channels, "size": self.record.size}
+        digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
+        for name, tensor in sorted(self.network.items()):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
 
 def save_checkpoint(
     path: Path, record: Record, network: nn.Module, optimiser: torch.optim.Optimizer | None = None
@@ -116,47 +124,6 @@ def save_checkpoint(
     write_atomically(path, to_bytes(plain, metadata={_KEY: text}))
     readable = json.dumps(asdict(record), allow_nan=False, indent=2) + "\n"
     write_atomically(path.with_suffix(".json"), readable.encode())
-
-
-def save_last(folder: Path, record: Record, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """Write ``last.safetensors`` of a run; the one before becomes ``previous.safetensors``.
-
-    Raises
-    ------
-    CheckpointError
-        If it cannot be written; what was there is still there.
-    """
-    incoming, last = folder / "incoming.safetensors", folder / LAST
-    save_checkpoint(incoming, record, network, optimiser)
-    for old, new in ((last, folder / PREVIOUS), (incoming, last)):
-        for suffix in (".safetensors", ".json"):
-            if old.with_suffix(suffix).exists():
-                old.with_suffix(suffix).replace(new.with_suffix(suffix))
-    sync(folder)
-
-
-def load_last(folder: Path, told: Callable[[str], None] = lambda line: None) -> tuple[Path, Checkpoint] | None:
-    """Read the last good checkpoint of a run and say so if it is not the very last; None if there never was one.
-
-    Raises
-    ------
-    CheckpointError
-        If there are checkpoints and none can be read.
-    """
-    there = [path for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
-    problems = []
-    for path in there:
-        try:
-            saved = load_checkpoint(path)
-        except CheckpointError as error:
-            problems.append(error)
-            continue
-        if problems:
-            told(f"{problems[0]}; going on from {path.name}, step {saved.record.step}")
-        return path, saved
-    if problems:
-        raise problems[0]
-    return None
 
 
 def load_checkpoint(path: Path, *, finite: bool = True) -> Checkpoint:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
+from scans.markdown import Markdown, plain, table
 from train.checkpoint import write_atomically
-from train.markdown import Markdown, plain, table
 from train.tables.gather import THRESHOLD_ROW, Cell, Gathered, Number
 from train.tables.plan import TASKS, Column
 
