@@ -114,7 +114,7 @@ def test_every_row_has_a_number_or_a_dash_of_the_paper_for_each_column(table):
         assert len(row.paper.split()) == len(table.columns)
         numbers = [printed(row, position)[0] for position in range(len(table.columns))]
         assert all(number is None or 0 < number < 100 for number in numbers)
-    assert table.threshold_of in [row.name for row in table.rows]
+    assert table.reference in [row.name for row in table.rows]
     assert len({row.name for row in table.rows}) == len(table.rows)
 
 
@@ -186,7 +186,7 @@ def test_fractions_start_from_one_pretraining_and_every_fold_has_its_own_run():
     assert [len(scores) for scores in ours] == [3] * 7
     tuned = [step for scores in ours[1:] for step in scores]
     assert len({step.key for step in tuned}) == 18
-    assert len({step.after[0].after[0].key for step in tuned}) == 1
+    assert len({step.after[0].after[1].key for step in tuned}) == 1
     assert "shown no mask" in cells["Genesis", table.columns[0]].reason
 
 
@@ -215,7 +215,7 @@ def test_a_table_stopped_in_a_training_goes_on_and_makes_nothing_twice(made, cat
     _, watch, out = made
     # Sources and the corpus, shared by all rows, were there when the first training was stopped.
     assert watch.names == [
-        "pretrain", "scores", "pretrain", "scores", "adapt", "scores", "finetune", "scores",
+        "pretrain", "scores", "pretrain", "scores", "adapt", "scores", "folds", "finetune", "scores",
     ]  # fmt: skip
     again = Watched()
     make_table(small_table(), TINY, catalog, out, again, device="cpu")
@@ -269,6 +269,8 @@ def test_files_tell_numbers_reasons_and_what_was_chosen_where(made):
     with open(result.files["csv"], encoding="utf-8", newline="") as file:
         lines = {(line["row"], line["task"]): line for line in csv.DictReader(file)}
     assert len(lines) == 12
+    assert (lines["full", "WTS"]["minus_reference"], lines["full", "WTS"]["pairs"]) == ("0", "3")
+    assert lines["absent", "WTS"]["wilcoxon_p"] == ""
     assert lines["absent", "WTS"]["mean"] == ""
     assert float(lines["threshold row", "WTS"]["mean"]) == pytest.approx(float(lines["full", "WTS"]["threshold"]))
     with open(result.files["cases"], encoding="utf-8", newline="") as file:

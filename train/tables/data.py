@@ -97,8 +97,7 @@ def find_target(catalog: Catalog, task: Task) -> Target:
     note = f"{task.name}: {len(annotated[name])} annotated scans of {name}, {_counted(normals)} normal ones"
     if name != task.dataset:
         note += f"; the paper's dataset, {task.dataset}, is not here"
-    tasks = getattr(catalog, "tasks", {})
-    known = task.name in tasks and tasks[task.name].dataset == name
+    known = task.name in catalog.tasks and catalog.tasks[task.name].dataset == name
     return Target(
         region=catalog.region(task.region).model_dump(mode="json"),
         normals=normals,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from scans.errors import StoreError
+from train.statistics import Comparison, bootstrap_mean, compare, spread
 from train.tables.plan import Column, Row, Table, Task, printed
 
 NETWORK, THRESHOLD = "network", "threshold"
@@ -38,6 +39,8 @@ class Number:
         Sample standard deviation over runs; NaN with fewer than two.
     over_cases : float
         The same over cases, of each case's mean over runs.
+    low, high : float
+        95 % bootstrap interval of the mean over cases.
     runs, cases : int
         How many there are.
     """
@@ -45,6 +48,8 @@ class Number:
     mean: float = math.nan
     over_runs: float = math.nan
     over_cases: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
     runs: int = 0
     cases: int = 0
 
@@ -98,9 +103,15 @@ class Gathered:
         """Return the cell that is shown; of the threshold row that of the corpus which the table names."""
         if name != THRESHOLD_ROW:
             return self.cells[name, column]
-        cell = self.cells[self.table.threshold_of, column]
+        cell = self.cells[self.table.reference, column]
         reason = "" if cell.threshold.runs else cell.reason or "the networks of this row were trained on no corpus"
-        return Cell(ours=cell.threshold, reason=reason)
+        scores = [CaseScore(s.run, s.case, s.threshold, None) for s in cell.scores]
+        return Cell(ours=cell.threshold, reason=reason, scores=scores)
+
+    def compared(self, name: str, column: Column) -> Comparison:
+        """Compare a row with the table's reference, cases paired."""
+        first, second = self.shown(name, column), self.cells[self.table.reference, column]
+        return compare(by_case(first.scores, lambda s: s.network), by_case(second.scores, lambda s: s.network))
 
 
 def gather_cell(row: Row, column: Column, position: int, task: Task, folders: Mapping[str, Path], reason: str) -> Cell:
@@ -158,20 +169,22 @@ def _of(scores: dict[str, Any] | None, metric: str) -> float | None:
     return None if scores is None else scores[metric]
 
 
-def _number(scores: list[CaseScore], value: Callable[[CaseScore], float | None]) -> Number:
-    by_run: dict[str, list[float]] = {}
-    by_case: dict[str, list[float]] = {}
+def by_case(scores: list[CaseScore], value: Callable[[CaseScore], float | None]) -> dict[str, float]:
+    """Return each case's mean over runs, where it is defined."""
+    found: dict[str, list[float]] = {}
     for score in scores:
-        found = value(score)
-        if found is not None:
-            by_run.setdefault(score.run, []).append(found)
-            by_case.setdefault(score.case, []).append(found)
-    runs = [float(np.mean(values)) for values in by_run.values()]
-    cases = [float(np.mean(values)) for values in by_case.values()]
-    if not runs:
+        one = value(score)
+        if one is not None:
+            found.setdefault(score.case, []).append(one)
+    return {case: float(np.mean(values)) for case, values in found.items()}
+
+
+def _number(scores: list[CaseScore], value: Callable[[CaseScore], float | None]) -> Number:
+    of_runs = {run: by_case([s for s in scores if s.run == run], value) for run in dict.fromkeys(s.run for s in scores)}
+    runs = spread([float(np.mean(list(cases.values()))) for cases in of_runs.values() if cases])
+    if not runs.count:
         return Number()
-    return Number(float(np.mean(runs)), _deviation(runs), _deviation(cases), len(runs), len(cases))
-
-
-def _deviation(values: list[float]) -> float:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    cases = list(by_case(scores, value).values())
+    interval = bootstrap_mean(cases)
+    over_cases = spread(cases).deviation
+    return Number(runs.mean, runs.deviation, over_cases, interval.low, interval.high, runs.count, len(cases))

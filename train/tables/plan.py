@@ -95,7 +95,7 @@ class Table:
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    threshold_of: str  # the row whose corpus chose the threshold row shown at the end
+    reference: str  # the row that others are compared with; its corpus chose the threshold row shown at the end
     curves: bool = False  # drawn over fractions, as Fig. 1
     notes: tuple[str, ...] = ()
 

@@ -19,6 +19,7 @@ from train.settings import Adapt, Finetune, Pretrain, SettingsError, recorded
 from train.tables.steps import Step
 
 MADE = "made.json"
+FOLDS = "folds.json"
 _BEST = "best.safetensors"
 
 
@@ -182,6 +183,13 @@ def _synth(runs: Runs, folder: Path, good: tuple[int, ...], *words: str) -> str:
     return done.stdout
 
 
+def _folds(runs: Runs, step: Step, folder: Path) -> None:
+    from train.folds import write_folds
+    from train.tasks import task_folds
+
+    write_folds(task_folds(runs.catalog, step.settings["task"], told=runs.say), folder / FOLDS)
+
+
 def _pretrain(runs: Runs, step: Step, folder: Path) -> None:
     from train.pretrain import pretrain
 
@@ -207,10 +215,12 @@ def _finetune(runs: Runs, step: Step, folder: Path) -> None:
     from train.finetune import finetune
 
     settings = runs.scheduled(recorded(Finetune, step.settings["settings"], str(folder)))
-    start = runs.checkpoint(step.after[0]) if step.after else None
+    folds, *before = step.after
+    start = runs.checkpoint(before[0]) if before else None
     outcome = finetune(
         start, runs.catalog, step.settings["task"], folder, settings,
-        size=step.settings["size"], resume=True, report=runs.watch.trained, say=runs.say,
+        size=step.settings["size"], folds_file=runs.folder(folds) / FOLDS, resume=True,
+        report=runs.watch.trained, say=runs.say,
     )  # fmt: skip
     _go_on(outcome.signal)
 
@@ -235,6 +245,7 @@ def _go_on(signal: int) -> None:
 _MAKERS: dict[str, Callable[[Runs, Step, Path], None]] = {
     "sources": _sources,
     "corpus": _corpus,
+    "folds": _folds,
     "pretrain": _pretrain,
     "adapt": _adapt,
     "finetune": _finetune,

@@ -15,7 +15,7 @@ from train.settings import Adapt, Finetune, Pretrain, validated
 from train.tables.data import Target
 from train.tables.plan import Column, Row, Scale, Task
 
-Kind = Literal["sources", "corpus", "pretrain", "adapt", "finetune", "scores"]
+Kind = Literal["sources", "corpus", "folds", "pretrain", "adapt", "finetune", "scores"]
 CORPUS_SEED = 1
 
 
@@ -153,11 +153,12 @@ def _finetuned(
     if row.augment is not None:
         values["augment"] = row.augment
     settings = validated(Finetune, values, f"{row.name}: train finetune").model_dump(mode="json")
-    where = {"task": target.finetuned_as, "cases": target.cases, "size": scale.size}
+    where = {"task": target.finetuned_as, "size": scale.size}
+    folds = Step("folds", target.finetuned_as, {"cases": target.cases, "task": target.finetuned_as})
     begun = f"{task.name}-scratch" if network is None else network.name
     augmented = "" if row.augment is None else f"-augment-{row.augment}"
     name = f"{begun}{augmented}-fraction{column.fraction:g}-fold{fold}"
-    return Step("finetune", name, {**where, "settings": settings}, () if network is None else (network,))
+    return Step("finetune", name, {**where, "settings": settings}, (folds,) if network is None else (folds, network))
 
 
 def _schedule(base: Pretrain | Adapt | Finetune, steps: int, scale: Scale, seed: int) -> dict[str, Any]:

@@ -21,7 +21,8 @@ CHOSEN = (
     "Threshold row: smoothing, level and side by Dice on training composites of the corpus; no real tumour was seen.",
     "Settings: those of the scale for every row alike; none was looked for on these cases.",
     "Numbers: mean over folds or seeds of the mean over cases, ± the sample standard deviation over folds or seeds "
-    "(none of a single one). Deviations over cases and each case's scores are in the CSV files.",
+    "(none of a single one). The CSV has more: deviations over cases, 95 % bootstrap intervals of the mean over cases, "
+    "and the paired difference from the row that others are compared with, with p of Wilcoxon's signed-rank test.",
 )
 
 
@@ -66,7 +67,7 @@ def markdown(gathered: Gathered, picture: str) -> str:
 
 
 def _table(gathered: Gathered, columns: list[Column]) -> Markdown:
-    heads: list[object] = [""]
+    heads = [""]
     for column in columns:
         heads += [label(column), "paper"]
     own = len(columns) == 1 and _thresholds_differ(gathered, columns[0])
@@ -142,20 +143,28 @@ def _list(sentences: Iterable[str]) -> str:
 
 
 def numbers_csv(gathered: Gathered) -> str:
-    """One line a row and column; ours in the paper's units; an empty cell where there is no number."""
+    """One line a row and column; ours in the paper's units; an empty cell where there is no number.
+
+    ``low`` and ``high`` are the bootstrap interval; ``minus_reference`` the mean difference from the table's reference
+    row over ``pairs`` cases.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    ours = ["mean", "std_over_runs", "std_over_cases", "runs", "cases"]
+    ours = ["mean", "std_over_runs", "std_over_cases", "low", "high", "runs", "cases"]
+    against = ["minus_reference", "wilcoxon_p", "pairs"]
     paper = ["paper", "paper_std", "reason"]
-    writer.writerow(["row", "task", "part", "metric", "unit", "fraction", *ours, "threshold", *paper])
+    writer.writerow(["row", "task", "part", "metric", "unit", "fraction", *ours, "threshold", *against, *paper])
     for name in gathered.row_names():
         for column in gathered.table.columns:
             cell = gathered.shown(name, column)
             found, factor = cell.ours, 100.0 if column.percent else 1.0
-            numbers = [_csv(factor * each) for each in (found.mean, found.over_runs, found.over_cases)]
+            means = (found.mean, found.over_runs, found.over_cases, found.low, found.high)
+            numbers = [_csv(factor * each) for each in means]
+            pairs = gathered.compared(name, column)
             writer.writerow([
                 name, column.task, column.part, column.metric, "percent" if column.percent else "mm",
                 f"{column.fraction:g}", *numbers, found.runs, found.cases, _csv(factor * cell.threshold.mean),
+                _csv(factor * pairs.difference), _csv(pairs.p), pairs.count,
                 _csv(cell.paper), _csv(cell.paper_over_runs), cell.reason,
             ])  # fmt: skip
     return text.getvalue()
