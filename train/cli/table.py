@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from train.tables.gather import Gathered
     from train.tables.steps import Step
 
+_SHOWN = 3  # columns up to which the paper's numbers stand beside ours in the terminal
+
 
 @app.command()
 def table(
@@ -112,15 +114,18 @@ class Watching:
 
 
 def _shown(gathered: "Gathered") -> Shown:
+    """Return Dice where there is any, beside the paper's where that fits into a terminal."""
     from train.tables.write import label, number
 
-    columns = gathered.table.columns
-    few = [column for column in columns if column.metric == "dice"]
-    shown = Shown("", *(f"{c.task}{f' {c.part}' if c.part else ''} {label(c)}" for c in few), box=None)
-    shown.title = f"Table {gathered.table.number}: {gathered.table.title} (ours / the paper's)"
-    for name in gathered.row_names():
-        cells = [gathered.shown(name, column) for column in few]
-        paper = ["" if cell.paper is None else f" / {cell.paper:.2f}" for cell in cells]
-        ours = [number(cell.ours, column) or "–" for cell, column in zip(cells, few, strict=True)]
+    columns = [column for column in gathered.table.columns if column.metric == "dice"]
+    names = gathered.row_names()
+    columns = [c for c in columns if any(gathered.shown(name, c).ours.runs for name in names)] or columns
+    few = len(columns) <= _SHOWN
+    shown = Shown("", *(f"{c.task}{f' {c.part}' if c.part else ''} {label(c)}" for c in columns), box=None)
+    shown.title = f"Table {gathered.table.number}: {gathered.table.title}{' (ours / the paper)' * few}"
+    for name in names:
+        cells = [gathered.shown(name, column) for column in columns]
+        paper = [f" / {cell.paper:.2f}" if few and cell.paper is not None else "" for cell in cells]
+        ours = [number(cell.ours, column) or "–" for cell, column in zip(cells, columns, strict=True)]
         shown.add_row(name, *(mine + theirs for mine, theirs in zip(ours, paper, strict=True)))
     return shown

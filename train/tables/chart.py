@@ -36,7 +36,7 @@ def _curves(gathered: Gathered) -> Figure:
         columns = [column for column in gathered.table.columns if column.task == task]
         for row, colour in zip(gathered.table.rows, _LINES, strict=False):
             cells = [gathered.cells[row.name, column] for column in columns]
-            fractions = [column.fraction for column in columns]
+            fractions = [column.share for column in columns]
             ours = [100 * cell.ours.mean for cell in cells]
             paper = [math.nan if cell.paper is None else cell.paper for cell in cells]
             axes.plot(fractions, paper, "--", color=colour, linewidth=1, marker=".", markersize=4, alpha=0.7)
@@ -49,7 +49,7 @@ def _curves(gathered: Gathered) -> Figure:
         axes.set_ylabel(METRICS["dice"])
         axes.set_ylim(0, 100)
         if all(math.isnan(gathered.cells[row.name, c].ours.mean) for row in gathered.table.rows for c in columns):
-            axes.text(0.5, 0.5, "not run here", transform=axes.transAxes, ha="center", color=THRESHOLD)
+            axes.text(0.5, 0.93, "not run here", transform=axes.transAxes, ha="center", color=THRESHOLD)
     axes.plot([], [], "--", color=THRESHOLD, linewidth=1, marker=".", label="dashed: the paper")
     figure.axes[0].legend(*axes.get_legend_handles_labels(), fontsize=7.5, loc="lower right")
     return figure

@@ -39,8 +39,13 @@ class Column:
 
     task: str
     metric: Literal["dice", "hd95_mm", "sensitivity", "specificity"] = "dice"
-    fraction: float = 1.0
+    fraction: float | None = None  # None: all, in a table without fractions
     part: str = ""  # of several classes, which
+
+    @property
+    def share(self) -> float:
+        """Share of the training annotations that is used."""
+        return 1.0 if self.fraction is None else self.fraction
 
     @property
     def percent(self) -> bool:
@@ -211,6 +216,7 @@ TABLES: dict[str, Table] = {
             notes=(
                 "Fraction 0 is zero-shot; the paper's numbers there for networks that were shown no mask are those of "
                 "a decoder that was never trained, and are not reproduced. Its numbers at fraction 1 are of Table I.",
+                "Fraction 0 is scored on all cases, the others on the test cases of each fold.",
             ),
         ),
         Table(

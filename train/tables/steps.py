@@ -63,7 +63,7 @@ def reason_not_to_run(row: Row, column: Column, task: Task, target: Target) -> s
         return row.missing
     if task.missing or target.problem:
         return task.missing or target.problem
-    if row.finetuned and column.fraction == 0 and row.proxy != "layers":
+    if row.finetuned and column.share == 0 and row.proxy != "layers":
         return "a network that was shown no mask, neither artificial nor real, finds none"
     return ""
 
@@ -76,7 +76,7 @@ def scores_of(row: Row, column: Column, task: Task, target: Target, scale: Scale
     SettingsError
         If a network of this row cannot be described in this release's settings.
     """
-    zero_shot = not row.finetuned or column.fraction == 0
+    zero_shot = not row.finetuned or column.share == 0
     repeated = "seeds" if zero_shot else task.repeated
     numbers = range(seeds) if repeated == "seeds" else scale.folds
     return {
@@ -146,7 +146,7 @@ def _finetuned(
             "learning_rate": scale.finetune_rate,
         },
         "fold": fold,
-        "fraction": column.fraction,
+        "fraction": column.share,
     }
     if network is None:
         values["network"] = {"width": scale.width}
@@ -157,7 +157,7 @@ def _finetuned(
     folds = Step("folds", target.finetuned_as, {"cases": target.cases, "task": target.finetuned_as})
     begun = f"{task.name}-scratch" if network is None else network.name
     augmented = "" if row.augment is None else f"-augment-{row.augment}"
-    name = f"{begun}{augmented}-fraction{column.fraction:g}-fold{fold}"
+    name = f"{begun}{augmented}-fraction{column.share:g}-fold{fold}"
     return Step("finetune", name, {**where, "settings": settings}, (folds,) if network is None else (folds, network))
 
 

@@ -92,7 +92,7 @@ def _thresholds_differ(gathered: Gathered, column: Column) -> bool:
 
 def label(column: Column) -> str:
     """Return the heading of a column within its task."""
-    fraction = "" if column.fraction == 1 else f" at {column.fraction:g}"
+    fraction = "" if column.fraction is None else f" at {column.fraction:g}"
     return f"{METRICS[column.metric]}{fraction}"
 
 
@@ -134,7 +134,8 @@ def _where(some: list[Column], columns: tuple[Column, ...]) -> str:
     for task in dict.fromkeys(column.task for column in some):
         mine = [column for column in some if column.task == task]
         all_of_task = len(mine) == sum(column.task == task for column in columns)
-        words.append(task if all_of_task else f"{task} {', '.join(label(column) for column in mine)}")
+        which = ", ".join(label(c) if c.fraction is None else f"{c.fraction:g}" for c in mine)
+        words.append(task if all_of_task else f"{task} {'at ' * (mine[0].fraction is not None)}{which}")
     return f", on {' and '.join(words)}"
 
 
@@ -163,7 +164,7 @@ def numbers_csv(gathered: Gathered) -> str:
             pairs = gathered.compared(name, column)
             writer.writerow([
                 name, column.task, column.part, column.metric, "percent" if column.percent else "mm",
-                f"{column.fraction:g}", *numbers, found.runs, found.cases, _csv(factor * cell.threshold.mean),
+                f"{column.share:g}", *numbers, found.runs, found.cases, _csv(factor * cell.threshold.mean),
                 _csv(factor * pairs.difference), _csv(pairs.p), pairs.count,
                 _csv(cell.paper), _csv(cell.paper_over_runs), cell.reason,
             ])  # fmt: skip
@@ -177,7 +178,7 @@ def cases_csv(gathered: Gathered) -> str:
     writer.writerow(["row", "task", "part", "metric", "fraction", "run", "case", "network", "threshold"])
     for (row, column), cell in gathered.cells.items():
         for score in cell.scores:
-            where = [row, column.task, column.part, column.metric, f"{column.fraction:g}"]
+            where = [row, column.task, column.part, column.metric, f"{column.share:g}"]
             writer.writerow([*where, score.run, score.case, _csv(score.network), _csv(score.threshold)])
     return text.getvalue()
 
