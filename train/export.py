@@ -17,6 +17,7 @@ from scans.errors import CheckpointError
 from train.checkpoint import Record, load_checkpoint, restore_network, save_checkpoint, write_atomically
 from train.evaluation_file import read_evaluation
 from train.markdown import Markdown, clean
+from train.proxies import check_finds_layers
 from train.settings import Network, SettingsError, recorded
 from train.shareable import shareable
 from train.terms import terms_of, unclear
@@ -106,6 +107,7 @@ def export(
     if licence and not _LICENCE.fullmatch(licence):
         raise SettingsError(f"--licence {licence!a}: give an SPDX identifier, e.g. CC-BY-4.0")
     loaded = load_checkpoint(checkpoint)
+    check_finds_layers(loaded.record.stage, loaded.record.settings, str(checkpoint))
     name = _checked(name) if name else _default_name(loaded.record)
     scored = [read_evaluation(folder, loaded.record) for folder in evaluations]
     record = shareable(loaded.record, anonymous=anonymous)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from scans.errors import CheckpointError, ScanError
 from scans.normalisation import Statistics, normalise
@@ -16,9 +17,10 @@ from scans.preparation import Prepared, from_frame, prepare_modalities
 from scans.region import Region
 from scans.volume import Volume
 from train import hardware
-from train.checkpoint import Record, load_checkpoint, restore_network
+from train.checkpoint import Record, built_as, load_checkpoint, restore_network
+from train.proxies import check_finds_layers, for_scans
 from train.settings import Network, recorded
-from train.unet import UNet, split_layers
+from train.unet import split_layers
 
 _MIRRORINGS = tuple(axes for count in range(4) for axes in combinations((2, 3, 4), count))  # of z, y, x; 8 of them
 
@@ -35,7 +37,7 @@ class Model:
         Normalisation that all scans of a modality share; None where each scan has its own.
     """
 
-    network: UNet
+    network: nn.Module
     record: Record
     regions: tuple[Region, ...]
     channel_statistics: tuple[Statistics | None, ...]
@@ -96,9 +98,11 @@ def load_model(path: Path, device: str = "auto", precision: str = "auto") -> Mod
     """
     checkpoint = load_checkpoint(path)
     record = checkpoint.record
+    check_finds_layers(record.stage, record.settings, str(path), as_unet=False)
     settings = recorded(Network, record.network, str(path))
-    network = UNet(settings)
+    network = built_as(record, path)(settings)
     restore_network(network, checkpoint.network, path)
+    network = for_scans(network, record.validation, str(path))
     machine = hardware.choose(device, precision)
     machine.place(network)
     network.eval()

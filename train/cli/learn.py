@@ -42,6 +42,13 @@ if TYPE_CHECKING:
 def pretrain(
     corpus: CorpusOption,
     out_folder: RunOption,
+    proxy: Annotated[
+        str | None,
+        typer.Option(
+            help="What is learnt: layers (default), or the task of another paper: genesis, patch_location, jigsaw, "
+            "rotation, implicit_field."
+        ),
+    ] = None,
     steps: StepsOption = None,
     width: WidthOption = None,
     batch: BatchOption = None,
@@ -83,6 +90,7 @@ def pretrain(
 
     loss = parse_weights(loss_weights, Loss())
     values = given(
+        proxy=proxy,
         network=given(width=width, norm=norm, mask_bias=mask_bias),
         loss={**loss.model_dump(), **given(form=loss_form)},
         schedule={
@@ -113,7 +121,9 @@ def pretrain(
             report=shown,
             say=say,
         )
-    _finish(outcome, out_folder, "train evaluate --checkpoint {best} --dataset NAME --out out")
+    finds_tumours = settings.proxy in ("layers", "implicit_field")
+    following = "train evaluate --checkpoint {best}" if finds_tumours else "train finetune --init {best}"
+    _finish(outcome, out_folder, f"{following} --dataset NAME --out out")
 
 
 @app.command()
