@@ -543,10 +543,13 @@ def test_classification_is_scored_by_cross_entropy_and_right_answers():
 def test_a_step_of_a_proxy_that_is_not_finite_can_be_replayed(corpus_path, tmp_path, monkeypatch):
     out = tmp_path / "run"
     pretrain(corpus_path, out, chosen("rotation"))
-    poisoned = monkeypatch.context()
-    with poisoned as patch, pytest.raises(SettingsError, match="not finite at step 3"):
-        patch.setattr("train.proxies.classifier.functional.cross_entropy", lambda output, wanted: output.sum() * np.nan)
-        pretrain(corpus_path, out, chosen("rotation", schedule=schedule(steps=4)), resume=True)
+    more = chosen("rotation", schedule=schedule(steps=4))
+    with monkeypatch.context() as poisoned:
+        poisoned.setattr(
+            "train.proxies.classifier.functional.cross_entropy", lambda output, wanted: output.sum() * np.nan
+        )
+        with pytest.raises(SettingsError, match="not finite at step 3"):
+            pretrain(corpus_path, out, more, resume=True)
     (found,) = replay(out, "cpu")
     assert [sample["proxy"] for sample in found.samples] == ["rotation"] * 2
     assert found.attempts[0].finite

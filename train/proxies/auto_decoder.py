@@ -77,7 +77,7 @@ class AutoDecoder(nn.Module):
             latent = torch.zeros(1, settings.latent, device=scan.device, requires_grad=True)
             optimiser = torch.optim.Adam([latent], lr=settings.restore_rate)
             for _ in range(settings.restore_steps):
-                chosen = torch.from_numpy((draws.uniforms(settings.points) * len(places)).astype(np.int64))
+                chosen = torch.from_numpy((draws.uniforms(settings.restore_points) * len(places)).astype(np.int64))
                 told = self.decode(latent, places[chosen][None])[0]
                 loss = (told - truth[chosen]).abs().mean() + settings.prior * latent.square().mean()
                 optimiser.zero_grad()
