@@ -4,6 +4,7 @@ from itertools import combinations, permutations, product
 import numpy as np
 import pytest
 import torch
+from conftest import REGION, make_store
 from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
@@ -13,6 +14,8 @@ from typer.testing import CliRunner
 
 from scans.errors import CheckpointError
 from synth.corpus import Corpus
+from synth.generate import generate, make_manifest
+from synth.sources import SourceStore
 from train.adapt import adapt
 from train.checkpoint import load_checkpoint
 from train.cli import app
@@ -447,6 +450,20 @@ def test_a_resumed_proxy_equals_one_that_was_not_interrupted(corpus_path, runs, 
     assert all(torch.equal(parts.optimiser[key], whole.optimiser[key]) for key in whole.optimiser)
 
 
+@pytest.mark.parametrize("name", ["genesis", "jigsaw", "implicit_field"])
+def test_a_proxy_sees_all_modalities_of_aligned_corpora(corpus_path, tmp_path, name):
+    other = make_store(tmp_path / "other.zarr", 3, region=REGION.model_copy(update={"modality": "other"}))
+    manifest = make_manifest(SourceStore(other), samples=22, seed=7, shard_size=8)
+    assert not generate(manifest, other, tmp_path / "two.zarr", workers=0).failed
+    pretrain([corpus_path, tmp_path / "two.zarr"], tmp_path / "run", chosen(name))
+    saved = load_checkpoint(tmp_path / "run" / "last.safetensors")
+    assert [channel["region"]["modality"] for channel in saved.record.channels] == ["noise", "other"]
+    if name == "implicit_field":
+        assert saved.network["field.2.weight"].shape == (2, 16)
+    else:
+        assert saved.network["encoder.levels.0.0.weight"].shape[1] == 2
+
+
 def test_a_run_is_not_continued_with_another_proxy(corpus_path, runs):
     with pytest.raises(CheckpointError, match=r"trained with .*= None, not|trained with proxy"):
         pretrain(corpus_path, runs / "rotation", chosen("genesis"), resume=True)
@@ -489,6 +506,7 @@ def test_fine_tuning_takes_the_encoder_of_a_proxy(runs, heads, tmp_path, name):
     before, after = load_checkpoint(init), load_checkpoint(tmp_path / "run" / "last.safetensors")
     weights = [key for key in after.network if key.startswith("encoder.") and key.endswith("weight")]
     assert weights
+    assert after.record.data["proxy"] == name
     assert all(torch.allclose(after.network[key], before.network[key], atol=1e-6) for key in weights)
     assert load_model(tmp_path / "run" / "last.safetensors", "cpu").network.settings.width == 2
 
@@ -517,7 +535,7 @@ def test_an_implicit_field_is_evaluated_with_the_threshold_its_validation_chose(
     assert "auto-decoder" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     with pytest.raises(CheckpointError, match="no UNet"):
         export(path, tmp_path / "shared")
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match="is of another network"):
         finetune(path, heads, "heads", tmp_path / "run", Finetune(network={"width": 2}, schedule=schedule(steps=1)))
 
 

@@ -174,12 +174,15 @@ def pretrain(
     # Weights are drawn on the CPU whatever the device, so that a seed means the same network everywhere.
     torch.manual_seed(schedule.seed)
     network = UNet(settings.network) if proxy is None else proxy.network(settings.network, len(corpus.sources))
+    described = describe(corpus, split)
+    if proxy is not None:
+        described["data"]["proxy"] = settings.proxy  # what is fine-tuned from it keeps the data
     record = Record(
         stage="pretrain",
         step=0,
         settings=told(settings),
         network=settings.network.model_dump(mode="json"),
-        **describe(corpus, split),
+        **described,
         threshold=threshold,
     )
     with joined(machine) as (machine, ranks):

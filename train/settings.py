@@ -2,7 +2,7 @@
 
 ``Zhang`` is Zhang et al., "Self-supervised Tumor Segmentation through Layer Decomposition", 2021;
 ``method`` is ``docs/method.md``; ``Genesis`` is Zhou et al., "Models Genesis", 2019; ``measured`` is
-``train/README.md``; ``Taleb`` is Taleb et al., "3D Self-Supervised Methods for Medical Imaging", 2020.
+``train/README.md``.
 """
 
 from typing import Literal, TypeVar
@@ -78,11 +78,11 @@ class Genesis(Strict):
 class Jigsaw(Strict):
     """3D jigsaw."""
 
-    permutations: int = Field(100, ge=2, le=702)  # Taleb's number is not printed; 100 as usual in two dimensions
+    permutations: int = Field(100, ge=2, le=702)  # ours
 
 
 class ImplicitField(Strict):
-    """3D implicit field; sizes are ours, Naval Marimont and Tarroni fit 2D and 3D ones of several."""
+    """3D implicit field; all numbers are ours."""
 
     latent: int = Field(128, ge=1, le=4096)
     width: int = Field(256, ge=1, le=4096)
@@ -96,6 +96,7 @@ class ImplicitField(Strict):
 
 
 LAYERS = "layers"  # the name of layer decomposition among the proxies
+FINDS_MASK = (LAYERS, "implicit_field")  # the others learn an encoder alone
 
 
 class Pretrain(Strict):

@@ -32,7 +32,7 @@ from train.cli.application import (
     say,
 )
 from train.progress import Steps
-from train.settings import Adapt, Finetune, Loss, Pretrain, Schedule, parse_weights, validated
+from train.settings import FINDS_MASK, Adapt, Finetune, Loss, Pretrain, Schedule, parse_weights, validated
 
 if TYPE_CHECKING:
     from train.loop import Outcome
@@ -121,7 +121,7 @@ def pretrain(
             report=shown,
             say=say,
         )
-    finds_tumours = settings.proxy in ("layers", "implicit_field")
+    finds_tumours = settings.proxy in FINDS_MASK
     following = "train evaluate --checkpoint {best}" if finds_tumours else "train finetune --init {best}"
     _finish(outcome, out_folder, f"{following} --dataset NAME --out out")
 

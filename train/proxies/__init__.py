@@ -20,7 +20,7 @@ from train.proxies.patch_location import PatchLocation
 from train.proxies.rotation import Rotation
 from train.proxies.task import Pairs, Proxy, ProxyTask
 from train.ranks import ALONE, Ranks
-from train.settings import LAYERS, Loss, Network, Pretrain, SettingsError, recorded
+from train.settings import FINDS_MASK, LAYERS, Loss, Network, Pretrain, SettingsError, recorded
 from train.split import Split
 from train.unet import UNet
 
@@ -127,7 +127,7 @@ def check_finds_layers(stage: str, settings: Mapping[str, Any], where: str, *, a
     name = settings.get("proxy", LAYERS) if stage == "pretrain" else LAYERS
     if name == LAYERS:
         return
-    if name != "implicit_field":
+    if name not in FINDS_MASK:
         raise CheckpointError(
             f"{where}: was pretrained with --proxy {name}, which learns no mask; "
             f"fine-tune it first with train finetune --init {where}"

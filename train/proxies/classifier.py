@@ -43,7 +43,6 @@ class Classifier(nn.Module):
 class Classification:
     """What proxy tasks with classes have in common; the answer wanted is the number of a class, int64."""
 
-    finds_layers = False
     pieces = 1
     classes: int
 

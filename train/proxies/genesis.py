@@ -158,8 +158,6 @@ class Genesis:
     settings : train.settings.Genesis
     """
 
-    finds_layers = False
-
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 

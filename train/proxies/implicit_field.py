@@ -30,8 +30,6 @@ class ImplicitField:
     settings : train.settings.ImplicitField
     """
 
-    finds_layers = True
-
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 

@@ -1,6 +1,6 @@
 """What the proxy tasks share: examples made of normal volumes, for ``train.loop``."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,7 +12,7 @@ from torch import nn
 from synth.corpus import Corpus
 from train.corpora import Corpora
 from train.feed import ahead
-from train.hardware import PLAIN, Hardware
+from train.hardware import Hardware
 from train.order import positions
 from train.proxies.draws import Draws
 from train.proxies.normals import Normals, Scan
@@ -49,8 +49,6 @@ class Pairs:
 
 class Proxy(Protocol):
     """A proxy task: a question about a normal volume whose answer is known without annotations."""
-
-    finds_layers: bool  # whether a network trained on it finds a mask
 
     def side(self, size: int) -> int:
         """Return the side in voxels of what the encoder is shown, for cubes of `size`; refuse what is too small."""
@@ -151,7 +149,7 @@ class ProxyTask:
         parts = [numbers[first : first + size] for first in range(0, len(numbers), size)]
         return self._read([partial(self._validation, number) for number in part] for part in parts)
 
-    def _read(self, wanted: "Iterator[list[Callable[[], Example]]] | Any") -> Iterator[Pairs]:
+    def _read(self, wanted: Iterable[list[Callable[[], Example]]]) -> Iterator[Pairs]:
         for examples in ahead(wanted, self.settings.schedule.loader_threads):
             shown, answers = (torch.from_numpy(np.stack(part)) for part in zip(*examples, strict=True))
             yield Pairs(shown, answers)
@@ -162,6 +160,3 @@ def _answered(network: nn.Module, machine: Hardware, batch: Pairs) -> tuple[torc
     with torch.no_grad(), machine.autocast():
         output = network(batch.composite)
     return output.float(), batch
-
-
-__all__ = ["PLAIN", "Pairs", "Proxy", "ProxyTask"]
