@@ -98,7 +98,7 @@ lint: setup ## ruff and mypy
 
 BENCHED = $(if $(filter file,$(origin SOURCES)),out/bench.zarr,$(SOURCES))
 
-bench: demo-data ## Measure synthesis by stage, and reading, on the demo's scans or SOURCES=...; OUT=folder keeps the tables
+bench: demo-data ## Measure synthesis, reading, feeding and training steps, on the demo's scans or SOURCES=...; OUT=folder keeps the tables
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]' || echo "make bench: tensorstore and zarrs do not install here and are left out"
 ifeq ($(origin SOURCES),file)
 	$(BIN)/synth prepare --catalog catalogs/demo.yaml --dataset demo-mni152 --dataset demo-papaya --out $(BENCHED) --size 128
@@ -106,6 +106,12 @@ endif
 	$(if $(OUT),mkdir -p $(OUT))
 	$(BIN)/python -m benchmarks.synthesis --sources $(BENCHED) $(if $(OUT),--out $(OUT)/synthesis.md)
 	$(BIN)/python -m benchmarks.reading --sources $(BENCHED) $(if $(OUT),--out $(OUT)/reading.md)
+	$(BIN)/python -m benchmarks.feeding --sources $(BENCHED) $(if $(OUT),--out $(OUT)/feeding.md)
+	$(BIN)/synth prepare --catalog catalogs/demo.yaml --dataset demo-mni152 --dataset demo-papaya --out out/bench-48.zarr --size 48
+	$(BIN)/python -m benchmarks.training --sources out/bench-48.zarr --width 8 $(if $(OUT),--out $(OUT)/training-demo.md)
+	@if $(BIN)/python -c 'import torch, sys; sys.exit(not torch.cuda.is_available())'; then \
+	  $(BIN)/python -m benchmarks.training --sources $(BENCHED) --width 32 $(if $(OUT),--out $(OUT)/training.md); \
+	else echo "make bench: no GPU here, so the full network is not measured"; fi
 
 clean: ## Remove the environment, the demo and caches (not out/ or runs/)
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

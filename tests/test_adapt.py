@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,10 +7,11 @@ from real_scans import write_case, write_catalog
 from tiny_corpus import TinyCorpus
 
 from scans.errors import CheckpointError
-from train.adapt import Adaptation, adapt
+from train import hardware
+from train.adapt import Adaptation, adapt, mixed_loss, sure_voxels
 from train.cases import RealScan
 from train.checkpoint import load_checkpoint
-from train.losses import composition_loss, decomposition_loss
+from train.losses import composition_loss, decomposition_loss, pseudo_label_loss
 from train.pretrain import pretrain
 from train.settings import Adapt, Pretrain, Schedule
 from train.split import split_by_source
@@ -65,6 +68,33 @@ def test_a_pretrained_network_is_continued_on_real_scans(corpus_path, tmp_path):
     assert record.threshold == before.threshold
 
 
+def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(corpus_path, tmp_path):
+    for seed in range(3):
+        write_case(tmp_path / "data", f"case{seed}", seed=seed, spacing_mm=(4.0, 4.0, 4.0))
+    catalog = write_catalog(tmp_path / "catalog.yaml", tmp_path / "data")
+    catalog.write_text(catalog.read_text(encoding="utf-8").replace("brain", "test"), encoding="utf-8")
+    schedule = Schedule(steps=1, checkpoint_every=1, device="cpu")
+    first = tmp_path / "first" / "last.safetensors"
+    pretrain(corpus_path, tmp_path / "first", Pretrain(network={"width": 2}, schedule=schedule, validation_samples=1))
+
+    def run(out, steps, resume=False):
+        settings = Adapt(
+            schedule=Schedule(steps=steps, checkpoint_every=1, device="cpu"),
+            validation_samples=1,
+            self_training=1.0,
+            confidence=0.51,
+            recombine=True,
+        )
+        adapt(first, corpus_path, catalog, "heads", tmp_path / out, settings, resume=resume)
+        return load_checkpoint(tmp_path / out / "last.safetensors")
+
+    whole = run("whole", 4)
+    run("parts", 2)
+    parts = run("parts", 4, resume=True)
+    assert all(torch.equal(whole.network[name], parts.network[name]) for name in whole.network)
+    assert all(torch.equal(whole.optimiser[name], parts.optimiser[name]) for name in whole.optimiser)
+
+
 def test_what_pretraining_held_out_stays_held_out(corpus_path, tmp_path):
     write_case(tmp_path / "data", "case0", spacing_mm=(4.0, 4.0, 4.0))
     catalog = write_catalog(tmp_path / "catalog.yaml", tmp_path / "data")
@@ -85,3 +115,55 @@ def test_a_checkpoint_of_another_size_is_refused(corpus_path, tmp_path):
     init = save_bright(tmp_path / "best.safetensors", size=16)
     with pytest.raises(CheckpointError, match="16 voxels"):
         adapt(init, corpus_path, tmp_path / "c.yaml", "heads", tmp_path / "run", Adapt())
+
+
+def test_self_training_learns_from_sure_voxels_alone():
+    torch.manual_seed(0)
+    logits = torch.randn(2, 1, 4, 4, 4, requires_grad=True)
+    sure = torch.randint(0, 3, (2, 1, 4, 4, 4)).to(torch.uint8)
+    loss = pseudo_label_loss(logits, sure)
+    loss.backward()
+    expected = []
+    for each, labels in zip(logits.detach(), sure, strict=True):
+        probability, known = torch.sigmoid(each[labels != 2]), labels[labels != 2].float()
+        entropy = -(known * probability.log() + (1 - known) * (1 - probability).log()).mean()
+        overlap = (2 * (probability * known).sum() + 1) / (probability.sum() + known.sum() + 1)
+        expected.append(entropy + 1 - overlap)
+    assert float(loss.detach()) == pytest.approx(float(sum(expected) / 2), rel=1e-5)
+    assert not logits.grad[sure == 2].any()
+    assert logits.grad[sure != 2].all()
+
+
+def test_what_counts_as_sure_and_a_scan_without_a_sure_tumour_teaches_nothing():
+    from tiny_checkpoint import bright_network
+
+    machine = hardware.choose("cpu", "fp32")
+    noise = np.random.default_rng(0).normal(0, 0.1, (1, 16, 16, 16)).astype(np.float32)
+    with_tumour = noise.copy()
+    with_tumour[0, 4:10, 4:10, 4:10] = 8
+    scans = [RealScan("with", with_tumour, None), RealScan("without", noise, None)]
+    network = bright_network()
+    found, nothing = sure_voxels(network, machine, scans, 0.9)
+    with torch.no_grad():
+        probability = split_layers(network(torch.from_numpy(with_tumour)[None])).logits.sigmoid()[0, 0].numpy()
+    np.testing.assert_array_equal(found == 1, probability >= 0.9)
+    np.testing.assert_array_equal(found == 0, probability <= 0.1)
+    assert (found == 1).sum() >= 8
+    assert (nothing == 2).all()
+    # Such a scan adds nothing to the loss, nor to its gradient.
+    logits = torch.randn(1, 1, 16, 16, 16, requires_grad=True)
+    loss = pseudo_label_loss(logits, torch.from_numpy(nothing)[None, None])
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(0.0, abs=1e-6)
+    assert not logits.grad.any()
+
+
+def test_self_training_joins_the_other_losses_by_its_weight():
+    adaptation = task()
+    settings = adaptation.settings.model_copy(update={"self_training": 0.5})
+    batch = next(iter(adaptation.batches(range(1))))
+    sure = torch.randint(0, 3, batch.real.shape).to(torch.uint8)
+    output = torch.randn(4, 3, 16, 16, 16)
+    without = mixed_loss(output, batch, settings)
+    terms = mixed_loss(output, replace(batch, sure=sure), settings)
+    assert float(terms["total"]) == pytest.approx(float(without["total"] + 0.5 * terms["self_training"]), rel=1e-5)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scan_files import brain, mask, save
 from typer.testing import CliRunner
 
-from scans.errors import StoreError
+from scans.errors import StoreError, UserError
 from synth.cli import app
 from synth.corpus import Corpus, Recombine
 from synth.sources import SourceStore
@@ -229,3 +229,32 @@ def test_masks_that_differ_are_refused_as_they_are_read(folder, flair, t1):
     corpora.each = (corpora.first, Corpus(make(folder, "T1", "seed.zarr", seed=9)))
     with pytest.raises(StoreError, match="the mask of sample 0 differs"):
         corpora[0]
+
+
+def test_a_network_of_both_is_pretrained_continued_and_adapted(folder, flair, t1, tmp_path):
+    from train.adapt import adapt
+    from train.checkpoint import load_checkpoint
+    from train.pretrain import pretrain
+    from train.settings import Adapt, Pretrain, Schedule
+
+    pair = [flair, t1]
+
+    def run(out, steps, paths=pair, **more):
+        schedule = Schedule(steps=steps, checkpoint_every=2, device="cpu", precision="fp32", loader_threads=1)
+        values = Pretrain(network={"width": 2}, schedule=schedule, validation_samples=2, recombine=True)
+        return pretrain(paths, out, values, **more)
+
+    run(tmp_path / "whole", 4)
+    run(tmp_path / "parts", 2)
+    run(tmp_path / "parts", 4, resume=True)
+    whole, parts = (load_checkpoint(tmp_path / name / "last.safetensors") for name in ("whole", "parts"))
+    assert all((whole.network[name] == parts.network[name]).all() for name in whole.network)
+    assert whole.record.network["in_channels"] == 2
+    assert [channel["region"]["modality"] for channel in whole.record.channels] == ["FLAIR", "T1"]
+    with pytest.raises(UserError, match="trained on other data"):
+        run(tmp_path / "parts", 6, paths=pair[::-1], resume=True)
+    values = Adapt(schedule=Schedule(steps=2, checkpoint_every=2, device="cpu", precision="fp32"), validation_samples=2)
+    last, catalog = tmp_path / "whole" / "last.safetensors", folder / "catalog.yaml"
+    assert adapt(last, pair, catalog, "mine", tmp_path / "adapted", values).step == 2
+    with pytest.raises(UserError, match="other modalities"):
+        adapt(last, pair[0], catalog, "mine", tmp_path / "other", values)

@@ -6,10 +6,15 @@ from conftest import REGION, make_store
 from synth.corpus import Corpus, Recombine
 from synth.generate import generate, make_manifest
 from synth.sources import SourceStore
+from train import hardware
 from train.batch import collate
 from train.crops import CropFeed
 from train.feed import Feed, ahead
-from train.settings import SettingsError
+from train.finite import Watch
+from train.pretrain import Decomposition
+from train.settings import Pretrain, Schedule, SettingsError
+from train.split import split_by_source
+from train.unet import UNet
 
 CPU = torch.device("cpu")
 NAMES = ("composite", "normal", "texture", "mask", "alpha")
@@ -87,3 +92,28 @@ def test_a_gpu_gets_the_very_bits(corpus_path, crops):
     wanted = np.random.default_rng(0).integers(0, len(corpus), (40, 2)).tolist()
     for numbers, batch in zip(wanted, feed.batches(wanted), strict=True):
         assert same(batch.to(CPU), collate([corpus[n] for n in numbers]))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_step_waits_for_nothing_on_a_gpu(corpus_path):
+    corpus, machine = Corpus(corpus_path), hardware.choose("cuda")
+    settings = Pretrain(network={"width": 2}, schedule=Schedule(batch=2), recombine=True)
+    task = Decomposition(corpus, split_by_source(corpus, (), 0, 2), settings, machine)
+    network = machine.place(UNet(settings.network))
+    optimiser = torch.optim.Adam(network.parameters(), fused=True)
+    watch = Watch(network, optimiser, machine.device)
+    for step, batch in enumerate(task.batches(range(12)), 1):
+        # The first steps make room: normals are sent, and algorithms are chosen.
+        torch.cuda.set_sync_debug_mode("error" if step > 6 else "default")
+        try:
+            with machine.autocast():
+                output = network(batch.composite)
+            loss = task.loss(output.float(), batch)["total"]
+            optimiser.zero_grad()
+            loss.backward()
+            watch.look(step, loss)
+            optimiser.step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert watch.first() == 0

@@ -7,7 +7,6 @@ and other programs; it is never read back.
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import nn
 
-from scans.durable import sync, write_bytes
+from scans.durable import write_bytes
 from scans.errors import CheckpointError
 from scans.region import one_line
 from train.checkpoint_checks import check_details, check_network, check_weights
@@ -27,7 +26,6 @@ from train.settings import Network
 
 FORMAT = "layered-tumors-checkpoint"
 VERSION = 2
-LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
 _KEY = "record"
 _NETWORK = "network."
 _OPTIMISER = "optimiser."
@@ -118,47 +116,6 @@ def save_checkpoint(
     write_atomically(path, to_bytes(plain, metadata={_KEY: text}))
     readable = json.dumps(asdict(record), allow_nan=False, indent=2) + "\n"
     write_atomically(path.with_suffix(".json"), readable.encode())
-
-
-def save_last(folder: Path, record: Record, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """Write ``last.safetensors`` of a run; the one before becomes ``previous.safetensors``.
-
-    Raises
-    ------
-    CheckpointError
-        If it cannot be written; what was there is still there.
-    """
-    incoming, last = folder / "incoming.safetensors", folder / LAST
-    save_checkpoint(incoming, record, network, optimiser)
-    for old, new in ((last, folder / PREVIOUS), (incoming, last)):
-        for suffix in (".safetensors", ".json"):
-            if old.with_suffix(suffix).exists():
-                old.with_suffix(suffix).replace(new.with_suffix(suffix))
-    sync(folder)
-
-
-def load_last(folder: Path, told: Callable[[str], None] = lambda line: None) -> tuple[Path, Checkpoint] | None:
-    """Read the last good checkpoint of a run and say so if it is not the very last; None if there never was one.
-
-    Raises
-    ------
-    CheckpointError
-        If there are checkpoints and none can be read.
-    """
-    there = [path for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
-    problems = []
-    for path in there:
-        try:
-            saved = load_checkpoint(path)
-        except CheckpointError as error:
-            problems.append(error)
-            continue
-        if problems:
-            told(f"{problems[0]}; going on from {path.name}, step {saved.record.step}")
-        return path, saved
-    if problems:
-        raise problems[0]
-    return None
 
 
 def load_checkpoint(path: Path, *, finite: bool = True) -> Checkpoint:

@@ -5,7 +5,6 @@ and the step: a training that was killed and resumed ends with the weights of on
 CPU with the same number of threads.
 """
 
-import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -21,19 +20,11 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from scans.errors import CheckpointError
-from train.checkpoint import (
-    Checkpoint,
-    Record,
-    load_last,
-    plain,
-    restore_network,
-    restore_optimiser,
-    save_checkpoint,
-    save_last,
-)
+from train.checkpoint import Record, plain, restore_network, restore_optimiser, save_checkpoint
 from train.finite import FOLDER, Watch, keep_batch, keep_network
 from train.hardware import Hardware
 from train.ranks import ALONE, Ranks
+from train.resume import check_resumable, load_last, plateau_state, restore_plateau, save_last
 from train.run_folder import RunFolder
 from train.settings import Schedule, SettingsError
 
@@ -176,12 +167,12 @@ def train(
     with writes as run, Interruption() as interruption:
         if resume and (found := load_last(folder, say)) is not None:
             path, saved = found
-            _check_resumable(path, saved, record, together)
+            check_resumable(path, saved, record, together)
             restore_network(network, saved.network, path)
             restore_optimiser(optimiser, network, saved.optimiser)
             start, best, rate = saved.record.step, saved.record.progress["best"], saved.record.progress["rate"]
             record = replace(record, validation=saved.record.validation)
-            _restore_plateau(plateau, saved.record.progress)
+            restore_plateau(plateau, saved.record.progress)
         if run is not None:
             run.start({"stage": record.stage, **record.settings, "hardware": str(hardware)}, start)
             run.write(start, {"started_on": str(hardware), "split": record.data.get("split")})
@@ -189,7 +180,7 @@ def train(
             network.compile()
         trained = ranks.wrap(network)
         watch = Watch(network, optimiser, hardware.device)
-        clock, logged, step = time.monotonic(), start, start
+        clock, logged, step, stopped = time.monotonic(), start, start, 0
 
         for step, batch in enumerate(task.batches(range(start, schedule.steps)), start + 1):
             network.train()
@@ -207,7 +198,8 @@ def train(
             validates |= step % schedule.checkpoint_every == 0
             logs = validates or step % schedule.log_every == 0
             if logs or ranks.count == 1:
-                ends |= ranks.most(interruption.number) != 0
+                stopped = ranks.most(interruption.number)
+                ends |= stopped != 0
             # To read a number waits for a GPU, hence not at every step.
             if (logs or ends or hardware.device.type == "cpu") and (bad := watch.first()):
                 _keep(task, folder, record, network, optimiser, bad, ranks)
@@ -241,15 +233,15 @@ def train(
                 clock, logged = time.monotonic(), step
             if run is not None and (validates or ends):
                 _check_network(network, step)
-                state = {"best": best, "rate": rate, "samples_per_step": together, **_plateau_state(plateau)}
+                state = {"best": best, "rate": rate, "samples_per_step": together, **plateau_state(plateau)}
                 now = replace(record, step=step, progress=state)
                 _saved(partial(save_last, folder, now, network, optimiser), ends, say)
                 if ends:
-                    run.end(step, interruption.number if step < schedule.steps else 0)
+                    run.end(step, stopped if step < schedule.steps else 0)
                 run.report(now=ends)
             if ends:
                 break
-    return Outcome(step, best, interruption.number if step < schedule.steps else 0)
+    return Outcome(step, best, stopped if step < schedule.steps else 0)
 
 
 def _saved(save: Callable[[], None], must: bool, say: Callable[[str], None]) -> bool:
@@ -295,55 +287,4 @@ def _diverged(folder: Path, step: int) -> SettingsError:
         f"the loss or its gradient is not finite at step {step}; the batch and the weights before it are in "
         f"{folder / FOLDER}: look at them with train replay {folder}; then go on with --resume and --precision fp32, "
         "or start again in another --out with a lower --learning-rate"
-    )
-
-
-def _check_resumable(path: Path, saved: Checkpoint, record: Record, together: int) -> None:
-    """Stop at a checkpoint that was made with other settings or on other data."""
-    if saved.record.stage != record.stage:
-        raise CheckpointError(f"{path}: is of train {saved.record.stage}, not of train {record.stage}")
-    if saved.record.data != record.data:
-        raise CheckpointError(f"{path}: was trained on other data; choose another --out")
-    before, now = _compared(saved.record.settings), _compared(record.settings)
-    # Two processes with 2 samples each see what one with 4 would.
-    before["schedule.batch"] = saved.record.progress.get("samples_per_step", before["schedule.batch"])
-    now["schedule.batch"] = together
-    for name in sorted(set(before) | set(now)):
-        if before.get(name) != now.get(name):
-            raise CheckpointError(
-                f"{path}: was trained with {name} = {before.get(name)}, not {now.get(name)}; "
-                "give the same settings, or choose another --out"
-            )
-
-
-def _compared(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten settings, without those that may change between two parts of one training."""
-    names = ("steps", "device", "precision", "compile", "loader_threads", "log_every")
-    free = {f"schedule.{name}" for name in names}
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _compared(value, f"{prefix}{name}.")
-        elif prefix + name not in free:
-            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return flat
-
-
-def _plateau_state(plateau: ReduceLROnPlateau) -> dict[str, Any]:
-    state = plateau.state_dict()
-    return {
-        "plateau_best": plain(state["best"]),
-        "plateau_waited": int(state["num_bad_epochs"]),
-        "plateau_seen": int(state["last_epoch"]),
-    }
-
-
-def _restore_plateau(plateau: ReduceLROnPlateau, progress: dict[str, Any]) -> None:
-    best = progress["plateau_best"]
-    plateau.load_state_dict(
-        {
-            "best": math.inf if best is None else best,
-            "num_bad_epochs": progress["plateau_waited"],
-            "last_epoch": progress["plateau_seen"],
-        }
     )

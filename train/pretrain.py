@@ -14,7 +14,7 @@ from synth.corpus import Corpus, Recombine, Tumour
 from train import hardware, loop
 from train.baseline import Threshold, choose_threshold
 from train.batch import Batch
-from train.checkpoint import Record, load_last
+from train.checkpoint import Record
 from train.corpora import Corpora, Recombined, open_corpus
 from train.crops import CropFeed
 from train.feed import Feed
@@ -23,6 +23,7 @@ from train.order import Endless, positions
 from train.proxies import proxy_of, proxy_task, told
 from train.ranks import ALONE, Ranks, joined
 from train.real_validation import RealValidation, find_real_cases
+from train.resume import load_last
 from train.run_folder import check_run_folder
 from train.settings import Pretrain, SettingsError
 from train.split import Split, split_by_source

@@ -13,6 +13,8 @@ MEANINGS = {
     "l3": "layers put together, L3",
     "cross_entropy": "mask, cross-entropy",
     "real_l3": "real scans put together, L3",
+    "self_training": "real scans, what is sure",
+    "gradient_norm": "Norm of the gradient",
     "samples_per_second": "samples a second",
 }
 

@@ -16,8 +16,9 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from scans.errors import CheckpointError, UserError
-from train.checkpoint import LAST, PREVIOUS, write_atomically
+from train.checkpoint import write_atomically
 from train.events import Events
+from train.resume import LAST, PREVIOUS
 from train.run_log import AppendedFile, Say, line, read_log, warn
 
 REPORT_SECONDS = 600.0  # between two reports of a training: each takes seconds
