@@ -7,6 +7,7 @@ and other programs; it is never read back.
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any

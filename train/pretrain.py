@@ -20,7 +20,7 @@ from train.crops import CropFeed
 from train.feed import Feed
 from train.losses import decomposition_loss
 from train.order import Endless, positions
-from train.proxies import proxy_of, proxy_task, told
+from train.proxies import check_same_proxy, proxy_of, proxy_task, told
 from train.ranks import ALONE, Ranks, joined
 from train.real_validation import RealValidation, find_real_cases
 from train.resume import load_last
@@ -171,6 +171,7 @@ def pretrain(
         )
         threshold = asdict(rule)
     else:
+        check_same_proxy(interrupted[1].record.settings, settings, interrupted[0])
         threshold = interrupted[1].record.threshold or {}
     # Weights are drawn on the CPU whatever the device, so that a seed means the same network everywhere.
     torch.manual_seed(schedule.seed)

@@ -91,7 +91,7 @@ class ImplicitField(Strict):
     points: int = Field(16_384, ge=1, le=2**22)  # of a scan, each step
     prior: float = Field(1e-3, ge=0)  # weight of the latents' mean square
     restore_steps: int = Field(200, ge=1, le=100_000)  # that fit a latent to a scan
-    restore_points: int = Field(4096, ge=1, le=2**22)  # of the scan, each of them
+    restore_points: int = Field(2048, ge=1, le=2**22)  # of the scan, each of them
     restore_rate: float = Field(1e-2, gt=0)
 
 

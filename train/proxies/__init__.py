@@ -5,6 +5,7 @@ Each is a module: what is shown, what must be answered, the loss. ``train pretra
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -24,7 +25,16 @@ from train.settings import FINDS_MASK, LAYERS, Loss, Network, Pretrain, Settings
 from train.split import Split
 from train.unet import UNet
 
-__all__ = ["PROXIES", "Pairs", "Proxy", "check_finds_layers", "network_builder", "proxy_of", "proxy_task"]
+__all__ = [
+    "PROXIES",
+    "Pairs",
+    "Proxy",
+    "check_finds_layers",
+    "check_same_proxy",
+    "network_builder",
+    "proxy_of",
+    "proxy_task",
+]
 
 PROXIES: dict[str, Callable[[Pretrain, int], Proxy]] = {  # each is made of settings and the side of a corpus's cubes
     "genesis": lambda settings, size: Genesis(settings.genesis),
@@ -87,6 +97,19 @@ def recorded_proxy(stage: str, settings: dict[str, Any], size: int, where: str) 
         return proxy_of(recorded(Pretrain, settings, where), size)
     except SettingsError as error:
         raise CheckpointError(f"{where}: its record is damaged ({error})") from error
+
+
+def check_same_proxy(before: Mapping[str, Any], now: Pretrain, where: Path) -> None:
+    """Refuse to go on from a checkpoint with the proxy task of another.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    if (name := before.get("proxy", LAYERS)) != now.proxy:
+        raise CheckpointError(
+            f"{where}: was trained with --proxy {name}, not {now.proxy}; give the same, or choose another --out"
+        )
 
 
 def network_builder(proxy: Proxy | None, data: Mapping[str, Any], where: str) -> Callable[[Network], nn.Module]:
