@@ -77,7 +77,8 @@ class ImplicitFieldTask(ProxyTask):
         from train.pictures import Views
 
         assert isinstance(network, AutoDecoder)
-        losses, far, masks, shown = [], [], [], []
+        losses, far, masks = [], [], []
+        shown: list[tuple[str, np.ndarray, np.ndarray]] = []
         for number in self.split.validation:
             sample = self.corpus[int(number)]
             composite, normal = (_channels(volume, machine) for volume in (sample.composite, sample.normal))
