@@ -19,9 +19,11 @@ SOURCES    ?= out/sources.zarr
 CORPUS     ?= out/corpus.zarr
 RUN        ?= runs/first
 STEPS      ?=
+GPUS       ?= 1
 CHECKPOINT ?= $(RUN)/best.safetensors
 SCAN       ?=
 OPTIONS    ?=
+TASK       ?=
 FOLD       ?= 0
 FRACTION   ?= 1.0
 EVALUATION ?=
@@ -29,15 +31,15 @@ ONNX       ?=
 OUT        ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-data synth pretrain adapt finetune segment evaluate export test lint bench clean
+.PHONY: help setup demo demo-data synth pretrain adapt finetune segment evaluate report replay export test lint bench clean
 
 help: ## List the targets and the variables
 	@echo "Targets:"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 	@echo "Variables (now):"
 	@echo "  CATALOG=$(CATALOG) DATASET=$(DATASET) REGION=$(REGION) SIZE=$(SIZE) N=$(N) SEED=$(SEED) CLUSTER=$(CLUSTER)"
-	@echo "  SOURCES=$(SOURCES) CORPUS=$(CORPUS) RUN=$(RUN) STEPS=$(STEPS) CHECKPOINT=$(CHECKPOINT)"
-	@echo "  FOLD=$(FOLD) FRACTION=$(FRACTION) OUT=$(OUT) SET=$(SET) WORKERS=$(WORKERS) DRY_RUN=$(DRY_RUN)"
+	@echo "  SOURCES=$(SOURCES) CORPUS=$(CORPUS) RUN=$(RUN) STEPS=$(STEPS) GPUS=$(GPUS) CHECKPOINT=$(CHECKPOINT)"
+	@echo "  TASK=$(TASK) FOLD=$(FOLD) FRACTION=$(FRACTION) OUT=$(OUT) SET=$(SET) WORKERS=$(WORKERS) DRY_RUN=$(DRY_RUN)"
 	@echo "  LAYOUT=$(LAYOUT) RECOMBINE=$(RECOMBINE) SCAN=$(SCAN) OPTIONS=$(OPTIONS) EVALUATION=$(EVALUATION) ONNX=$(ONNX)"
 
 $(BIN)/.ready: pyproject.toml constraints.txt
@@ -70,20 +72,28 @@ else
 	$(GENERATE)
 endif
 
-pretrain: setup ## Train the network to undo the blend: CORPUS (folder or URL), RUN, STEPS, SEED; RECOMBINE=1 never repeats a sample
-	$(BIN)/train pretrain --corpus $(CORPUS) --out $(RUN) --seed $(SEED) $(if $(STEPS),--steps $(STEPS)) $(if $(filter-out 0,$(RECOMBINE)),--recombine)
+TRAIN = $(if $(filter-out 0 1,$(GPUS)),$(BIN)/torchrun --standalone --nproc-per-node $(GPUS) -m train.cli,$(BIN)/train)
+
+pretrain: setup ## Train the network to undo the blend: CORPUS (folder or URL), RUN, STEPS, SEED, GPUS; RECOMBINE=1 never repeats a sample
+	$(TRAIN) pretrain --corpus $(CORPUS) --out $(RUN) --seed $(SEED) $(if $(STEPS),--steps $(STEPS)) $(if $(filter-out 0,$(RECOMBINE)),--recombine)
 
 adapt: setup ## Let real, unlabelled scans join: CHECKPOINT, CORPUS, DATASET, OUT
 	$(BIN)/train adapt --checkpoint $(CHECKPOINT) --corpus $(CORPUS) --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) --out $(or $(OUT),runs/adapted) $(if $(STEPS),--steps $(STEPS))
 
-finetune: setup ## Train on labelled scans from a pretrained encoder: CHECKPOINT (or scratch), DATASET, FOLD, FRACTION, OUT
-	$(BIN)/train finetune --init $(CHECKPOINT) --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) --fold $(FOLD) --fraction $(FRACTION) --out $(or $(OUT),runs/finetuned) $(if $(STEPS),--steps $(STEPS))
+finetune: setup ## Train on labelled scans from a pretrained encoder: CHECKPOINT (or scratch), TASK or DATASET, FOLD, FRACTION, OUT
+	$(BIN)/train finetune --init $(CHECKPOINT) --catalog $(CATALOG) $(if $(TASK),--task $(TASK),$(addprefix --dataset ,$(DATASET))) --fold $(FOLD) --fraction $(FRACTION) --out $(or $(OUT),runs/finetuned) $(if $(STEPS),--steps $(STEPS))
 
 segment: setup ## Segment scans: CHECKPOINT, SCAN="a.nii.gz b.nrrd folder", OUT, OPTIONS="--flips --clean largest"
 	$(BIN)/train segment --checkpoint $(CHECKPOINT) $(SCAN) --out $(or $(OUT),out/segmented) $(OPTIONS)
 
 evaluate: setup ## Score a checkpoint on a labelled dataset and write report.html: CHECKPOINT, DATASET, OUT
 	$(BIN)/train evaluate --checkpoint $(CHECKPOINT) --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) --out $(or $(OUT),out/evaluation)
+
+report: setup ## Make report.html of a training, also while it runs: RUN
+	$(BIN)/train report $(RUN)
+
+replay: setup ## Do the step again that ended a training whose loss was not finite, and say what went wrong: RUN
+	$(BIN)/train replay $(RUN)
 
 export: setup ## A network as a folder to hand on, with its card: CHECKPOINT, OUT, EVALUATION=out/evaluation; ONNX=1 adds ONNX
 	$(BIN)/train export --checkpoint $(CHECKPOINT) --out $(or $(OUT),out/export) $(addprefix --evaluation ,$(EVALUATION)) $(if $(filter-out 0,$(ONNX)),--onnx --onnx-raw)

@@ -1,4 +1,4 @@
-"""The catalog: regions and datasets by name.
+"""The catalog: regions, datasets and tasks by name.
 
 Catalogs are YAML; one may include others by path, relative to itself.
 """
@@ -8,23 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from scans.cases import Case, Scan, find_cases, read_case
 from scans.dataset import Dataset
 from scans.errors import CatalogError
 from scans.region import Region, Strict, one_line
+from scans.task import FoldRule, Task
 
-__all__ = ["FRAME", "Case", "Catalog", "Dataset", "Scan", "find_cases", "load_catalog", "read_case"]
+__all__ = ["FRAME", "Case", "Catalog", "Dataset", "Scan", "Task", "find_cases", "load_catalog", "read_case"]
 
+_KINDS = ("regions", "datasets", "tasks")
 FRAME = ("orientation", "field_of_view", "roi")  # what regions of one scan's modalities share
 
 
 class Catalog(Strict):
-    """Regions and datasets by name."""
+    """Regions, datasets and tasks by name."""
 
     regions: dict[str, Region]
     datasets: dict[str, Dataset]
+    tasks: dict[str, Task] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _regions_exist(self) -> "Catalog":
@@ -35,6 +38,22 @@ class Catalog(Strict):
                     raise ValueError(f"dataset {name}: no region {region}; there are {_names(self.regions)}")
             if len(regions) > 1:
                 self._check_channels(name, dataset, [self.regions[region] for region in regions])
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_fit(self) -> "Catalog":
+        for name, task in self.tasks.items():
+            if name in self.datasets:
+                raise ValueError(f"task {name}: a dataset has this name; rename one")
+            dataset = self.datasets.get(task.dataset)
+            if dataset is None:
+                raise ValueError(f"task {name}: no dataset {task.dataset}; there are {_names(self.datasets)}")
+            if dataset.layout.label is None:
+                raise ValueError(f"task {name}: the layout of dataset {task.dataset} gives no pattern for label")
+            for modality in task.modalities:
+                if modality not in dataset.modalities or task.modalities.count(modality) > 1:
+                    there = ", ".join(dataset.modalities)
+                    raise ValueError(f"task {name}: names {modality}; dataset {task.dataset} has once each {there}")
         return self
 
     def _check_channels(self, name: str, dataset: Dataset, regions: list[Region]) -> None:
@@ -64,6 +83,28 @@ class Catalog(Strict):
         if name not in self.regions:
             raise CatalogError(f"no region {name} in the catalog; there are {_names(self.regions)}")
         return self.regions[name]
+
+    def task(self, name: str) -> Task:
+        """Return a task by name.
+
+        A dataset's name stands for the task to find whatever its label file marks, in all its modalities, with three
+        folds over its cases.
+
+        Raises
+        ------
+        CatalogError
+            If there is neither; it says which there are.
+        """
+        if name in self.tasks:
+            return self.tasks[name]
+        if name not in self.datasets:
+            raise CatalogError(
+                f"no task {name} in the catalog; there are the tasks {_names(self.tasks)} and the datasets "
+                f"{_names(self.datasets)}"
+            )
+        dataset = self.datasets[name]
+        whole: dict[str, tuple[int, ...] | None] = {"tumour": dataset.label_values}
+        return Task(dataset=name, modalities=dataset.modalities, classes=whole, folds=FoldRule(parts=3))
 
     def in_modalities(self, name: str, modalities: Sequence[str] = ()) -> tuple[Dataset, list[Region]]:
         """Return a dataset with some of its modalities, in the order given, and the region of each.
@@ -140,7 +181,7 @@ def load_catalog(path: str | Path) -> Catalog:
     CatalogError
         If a file is missing or not as it must be, or two define the same name.
     """
-    merged: dict[str, dict[str, Any]] = {"regions": {}, "datasets": {}}
+    merged: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}
     _merge(Path(path), merged, set())
     for name, region in merged["regions"].items():
         if isinstance(region, dict):
@@ -172,14 +213,14 @@ def _merge(path: Path, merged: dict[str, dict[str, Any]], done: set[Path]) -> No
         raise CatalogError(f"{path}: no catalog can be read there; give one with --catalog") from error
     except yaml.YAMLError as error:
         raise CatalogError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict) or not set(content) <= {"include", "regions", "datasets"}:
-        raise CatalogError(f"{path}: a catalog holds include, regions and datasets, nothing else")
+    if not isinstance(content, dict) or not set(content) <= {"include", *_KINDS}:
+        raise CatalogError(f"{path}: a catalog holds include, regions, datasets and tasks, nothing else")
     include = content.get("include") or []
     if not isinstance(include, list) or not all(isinstance(entry, str) for entry in include):
         raise CatalogError(f"{path}: include must be a list of paths")
     for entry in include:
         _merge(path.parent / entry, merged, done)
-    for kind in ("regions", "datasets"):
+    for kind in _KINDS:
         entries = content.get(kind) or {}
         if not isinstance(entries, dict):
             raise CatalogError(f"{path}: {kind} must map names to settings")

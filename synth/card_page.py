@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from scans.markdown import bullets, clean, plain, table
 from scans.region import Synthesis
+from scans.terms import Terms, terms_of
 from synth import caveats
 from synth.manifest import VERSION, Block
-from synth.markdown import bullets, clean, plain, table
-from synth.terms import Terms, common_licence, terms_of, united
+from synth.terms import common_licence, united
 
 if TYPE_CHECKING:
     from synth.corpus import Corpus

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scans.markdown import clean
 from scans.region import Synthesis
-from synth.markdown import clean
 
 if TYPE_CHECKING:
     from synth.corpus import Corpus

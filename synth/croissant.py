@@ -12,10 +12,11 @@ from urllib.parse import quote
 
 import numpy as np
 
+from scans.markdown import clean
+from scans.terms import Terms, terms_of
 from synth import caveats
 from synth.card import generations_of
-from synth.markdown import clean
-from synth.terms import Terms, common_licence, terms_of, united
+from synth.terms import common_licence, united
 
 if TYPE_CHECKING:
     import mlcroissant as mlc

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scans.errors import StoreError, UserError
+from scans.terms import terms_of
 from synth.arrays import metadata, source_arrays
 from synth.bag import CORPUS, Item, item_of, write_bag
 from synth.manifest import Manifest
@@ -17,7 +18,6 @@ from synth.receipt import CARD, SOURCES, Receipt, content_hash, is_file_list, is
 from synth.sealed import MOST_BYTES, check_seal, parse
 from synth.shards import source_sums, sources_receipt
 from synth.store import Store, open_store
-from synth.terms import terms_of
 from synth.verify import read_manifest
 
 _PART = 2**24  # bytes of a file in memory at once
@@ -117,7 +117,7 @@ def complete(where: str | Path) -> tuple[Store, Manifest, dict[int, Receipt]]:
 
 def _forbidden(manifest: Manifest) -> list[dict[str, str]]:
     """Return the sources whose terms do not let data derived from them be passed on, as a corpus's card says it too."""
-    kept = [terms for terms in terms_of(manifest.sources) if not terms.derived or "ND" in terms.conditions]
+    kept = [terms for terms in terms_of(manifest.sources) if not terms.passes_on]
     return [manifest.sources[position] for position in sorted(p for terms in kept for p in terms.sources)]
 
 

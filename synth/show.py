@@ -8,8 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from scans.durable import write_bytes
+from scans.markdown import clean
 from synth.corpus import Corpus
-from synth.markdown import clean
 
 _COLUMNS = ("composite", "normal", "tumour texture", "composite, mask contour")
 _PLANES = ("axial", "coronal", "sagittal")

@@ -1,59 +1,9 @@
 """Terms: what may be done with a corpus. What one of its sources forbids, the corpus forbids."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from synth.markdown import clean
-
-_CREATIVE_COMMONS = [f"CC-BY{extra}-{version}" for version in ("2.0", "3.0", "4.0")
-                     for extra in ("", "-SA", "-NC", "-NC-SA", "-ND", "-NC-ND")]  # fmt: skip
-_PERMISSIVE = ["CC0-1.0", "Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause"]
-_KNOWN = {name.upper(): name for name in _CREATIVE_COMMONS + _PERMISSIVE}  # SPDX identifiers
-_SHORT = {"CC0": "CC0-1.0", "APACHE 2.0": "Apache-2.0"}
-_CONDITIONS = re.compile(r"\bCC[ -]?BY((?:[ -](?:NC|SA|ND))*)(?:[ -](\d\.\d))?", re.IGNORECASE)
-_NOT_COMMERCIAL = re.compile(r"\b(?:non|not|no)[ -]?commercial", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What the scans of one dataset come with, as one line of clean text each.
-
-    Attributes
-    ----------
-    dataset, licence, terms, citation : str
-    derived : bool
-        Whether data made from the scans may be passed on, as the catalog says.
-    sources : tuple of int
-        Positions of these scans in the corpus's list of sources.
-    """
-
-    dataset: str
-    licence: str
-    terms: str
-    citation: str
-    derived: bool
-    sources: tuple[int, ...]
-
-    @property
-    def spdx(self) -> str | None:
-        """SPDX identifier of the licence, None if it is none that is known here."""
-        return _SHORT.get(self.licence.upper()) or _KNOWN.get(re.sub(r"[ _]", "-", self.licence.upper()))
-
-    @property
-    def conditions(self) -> set[str]:
-        """What a Creative Commons licence named anywhere in the licence asks for, of ``NC``, ``ND`` and ``SA``."""
-        found = {
-            part for extra, _ in _CONDITIONS.findall(self.licence) for part in re.findall(r"[A-Z]{2}", extra.upper())
-        }
-        return found | ({"NC"} if _NOT_COMMERCIAL.search(f"{self.licence} {self.terms}") else set())
-
-    @property
-    def share_alike(self) -> set[str]:
-        """Licences that what is made from the scans must be passed on under."""
-        matches = [match for match in _CONDITIONS.finditer(self.licence) if "SA" in match[1].upper()]
-        return {re.sub(r"[ -]+", "-", match[0].upper()) for match in matches}
+from scans.terms import Terms
 
 
 @dataclass(frozen=True)
@@ -65,31 +15,10 @@ class Answer:
     because: tuple[str, ...] = ()
 
 
-def terms_of(sources: Iterable[dict[str, Any]]) -> list[Terms]:
-    """Return the terms of the sources: one entry for all scans of a dataset under the same terms.
-
-    Parameters
-    ----------
-    sources : iterable of dict
-        As ``Corpus.sources``.
-
-    Returns
-    -------
-    list of Terms
-        In the order of the first scan of each.
-    """
-    found: dict[tuple[str, str, str, str, bool], list[int]] = {}
-    for position, source in enumerate(sources):
-        dataset, licence, terms, citation = (clean(source[key]) for key in ("dataset", "licence", "terms", "citation"))
-        derived = source["redistribute_derived"] is True
-        found.setdefault((dataset, licence, terms, citation, derived), []).append(position)
-    return [Terms(*key, tuple(positions)) for key, positions in found.items()]
-
-
 def common_licence(terms: list[Terms]) -> str | None:
     """Return the SPDX identifier of the licence that the whole corpus may be passed on under, or None."""
     licences = {entry.spdx for entry in terms}
-    if len(licences) != 1 or not all(entry.derived and "ND" not in entry.conditions for entry in terms):
+    if len(licences) != 1 or not all(entry.passes_on for entry in terms):
         return None
     return licences.pop()
 
@@ -144,7 +73,7 @@ def _credit(terms: list[Terms]) -> Answer:
 
 def _kept(terms: list[Terms]) -> tuple[str, ...]:
     """Name the datasets that nothing made from may be passed on."""
-    return _names(entry for entry in terms if not entry.derived or "ND" in entry.conditions)
+    return _names(entry for entry in terms if not entry.passes_on)
 
 
 def _conflict(terms: list[Terms]) -> tuple[str, ...]:

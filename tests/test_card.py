@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from retold_corpus import RetoldCorpus, with_sources
 
+from scans.markdown import bullets, clean, plain, table
 from scans.region import Synthesis, override
+from scans.terms import terms_of
 from synth.card import card_files, generations_of
 from synth.card_page import readme
 from synth.corpus import Corpus
 from synth.distributions import distributions, distributions_png
-from synth.markdown import bullets, clean, plain, table
 from synth.show import montage_png
-from synth.terms import common_licence, terms_of, united
+from synth.terms import common_licence, united
 
 HOSTILE = [
     "<script>alert(1)</script>", "a | b | c", "two\nlines\n\n# heading", "![x](http://evil/x.png)", "[x](javascript:1)",

@@ -3,6 +3,8 @@ import pickle
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save as to_bytes
 from safetensors.torch import save_file
 
 from scans.errors import CheckpointError
@@ -117,3 +119,14 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["last.safetensors"]
+
+
+def test_a_checkpoint_of_one_modality_from_before_there_were_several_is_read(tmp_path):
+    path = tmp_path / "last.safetensors"
+    save_checkpoint(path, RECORD, network())
+    with safe_open(path, framework="pt") as file:
+        old = json.loads(file.metadata()["record"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    (channel,) = old.pop("channels")
+    path.write_bytes(to_bytes(tensors, metadata={"record": json.dumps({**old, **channel, "version": 1})}))
+    assert load_checkpoint(path).record == RECORD

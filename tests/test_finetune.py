@@ -3,52 +3,26 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from modality_pairs import channel, save_looking_at, write_pair, write_pairs_catalog
 from real_scans import write_case, write_catalog
 from tiny_checkpoint import save_bright
 from typer.testing import CliRunner
 
-from scans.errors import CatalogError, CheckpointError
+from scans.errors import CatalogError, CheckpointError, UserError
+from train.augment import Change
 from train.cases import RealScan
 from train.channels import FIRST_CONVOLUTION, carry_encoder
 from train.checkpoint import load_checkpoint
 from train.cli import app
-from train.finetune import Supervised, batch_of, finetune, split_cases
-from train.settings import Finetune, Network, Schedule, SettingsError
+from train.finetune import finetune
+from train.settings import Finetune, Network, Schedule
+from train.supervised import Supervised, batch_of
 from train.unet import UNet
-
-NAMES = [f"case{i:02}" for i in range(30)]
-
-
-@given(st.integers(3, 30), st.integers(2, 3), st.integers(0, 2**31))
-def test_every_case_is_tested_once_and_never_trained_on_in_its_fold(count, folds, seed):
-    parts = [split_cases(NAMES[:count], folds, fold, 1.0, seed) for fold in range(folds)]
-    assert sorted(name for part in parts for name in part.test) == NAMES[:count]
-    for part in parts:
-        assert sorted(part.training + part.validation + part.test) == NAMES[:count]
-        assert part.training
-
-
-@given(st.integers(0, 2**31), st.floats(0.05, 1), st.floats(0.05, 1))
-def test_fractions_are_nested_and_keep_the_test_fold(seed, a, b):
-    small, large = (split_cases(NAMES, 3, 1, fraction, seed) for fraction in sorted((a, b)))
-    assert set(small.training) <= set(large.training)
-    assert set(small.validation) <= set(large.validation)
-    assert small.test == large.test
-
-
-def test_a_fold_that_is_not_there_is_refused():
-    with pytest.raises(SettingsError, match="--fold 3"):
-        split_cases(NAMES, 3, 3, 1.0, 0)
-    with pytest.raises(SettingsError, match="only 2 usable cases"):
-        split_cases(NAMES[:2], 3, 0, 1.0, 0)
 
 
 def test_scan_and_mask_are_mirrored_together():
     volume = np.random.default_rng(0).normal(size=(4, 4, 4)).astype(np.float32)
-    batch = batch_of([RealScan("a", volume[None], volume > 0)] * 2, [(0, 2), ()])
+    batch = batch_of([RealScan("a", volume[None], volume > 0)] * 2, [Change(mirrored=(0, 2)), Change()])
     assert torch.equal(batch.composite > 0, batch.mask > 0)
     np.testing.assert_array_equal(batch.composite[0, 0].numpy(), volume[::-1, :, ::-1])
     np.testing.assert_array_equal(batch.composite[1, 0].numpy(), volume)
@@ -56,14 +30,15 @@ def test_scan_and_mask_are_mirrored_together():
 
 def test_every_modality_is_mirrored_alike():
     volumes = np.random.default_rng(0).normal(size=(2, 4, 4, 4)).astype(np.float32)
-    batch = batch_of([RealScan("a", volumes, volumes[0] > 0)], [(1, 2)])
+    batch = batch_of([RealScan("a", volumes, volumes[0] > 0)], [Change(mirrored=(1, 2))])
     np.testing.assert_array_equal(batch.composite[0].numpy(), volumes[:, :, ::-1, ::-1])
     assert torch.equal(batch.composite[:, :1] > 0, batch.mask > 0)
 
 
-def test_mirrors_depend_on_the_step_alone():
+@pytest.mark.parametrize("augment", ["mirror", "nnunet"])
+def test_changes_depend_on_the_step_alone(augment):
     volume = np.random.default_rng(0).normal(size=(4, 4, 4)).astype(np.float32)
-    task = Supervised([RealScan("a", volume[None], volume > 0)], [], Finetune())
+    task = Supervised([RealScan("a", volume[None], volume > 0)], [], Finetune(augment=augment))
     first, again = list(task.batches(range(6))), list(task.batches(range(3, 6)))
     assert all(torch.equal(a.composite, b.composite) for a, b in zip(first[3:], again, strict=True))
     assert len({tuple(batch.composite.flatten().tolist()) for batch in first}) > 2
@@ -90,6 +65,9 @@ def test_encoder_comes_from_pretraining_and_the_record_says_what_was_seen(heads,
     assert after.record.stage == "finetune"
     assert sorted(data["training"] + data["validation"] + data["test"]) == ["case0", "case1", "case2"]
     assert data["corpus"] == before.record.data["corpus"]
+    (real,) = data["datasets"]
+    assert real["scans"] == [*data["training"], *data["validation"]]
+    assert (real["dataset"], real["licence"], real["redistribute_derived"]) == ("heads", "CC0", True)
     assert after.record.threshold == before.record.threshold
 
 
@@ -226,3 +204,46 @@ def test_modalities_are_given_on_the_command_line(pairs, tmp_path):
     )
     assert said.exit_code == 0, said.output
     assert modalities_of(load_checkpoint(tmp_path / "run" / "last.safetensors").record) == ["T1", "FLAIR"]
+
+
+def test_an_augmented_training_that_was_stopped_ends_as_one_that_was_not(heads, tmp_path):
+    schedule = Schedule(steps=4, batch=1, checkpoint_every=2, device="cpu", precision="fp32")
+    settings = Finetune(network={"width": 1}, schedule=schedule)
+    finetune(None, heads, "heads", tmp_path / "whole", settings, size=24)
+    half = settings.model_copy(update={"schedule": schedule.model_copy(update={"steps": 2})})
+    finetune(None, heads, "heads", tmp_path / "parts", half, size=24)
+    finetune(None, heads, "heads", tmp_path / "parts", settings, size=24, resume=True)
+    whole, parts = (load_checkpoint(tmp_path / run / "last.safetensors").network for run in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_recipe_says_what_is_done_and_nothing_else():
+    volume = np.random.default_rng(0).normal(size=(4, 4, 4)).astype(np.float32)
+    scans = [RealScan("a", volume[None], volume > 0)]
+    recipes = [recipe for step in range(40) for recipe in Supervised(scans, [], Finetune()).recipe(step)]
+    assert json.loads(json.dumps(recipes)) == recipes
+    assert all(recipe["scan"] == "a" for recipe in recipes)
+    assert any("angles" in recipe for recipe in recipes)
+    assert any("gamma" in look for recipe in recipes for look in recipe.get("appearance", ()))
+    assert all(("noise_key" in r) == any("noise" in look for look in r.get("appearance", ())) for r in recipes)
+    assert Supervised(scans, [], Finetune(augment="none")).recipe(0) == [{"scan": "a"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ([], "either --task or --dataset"),
+        (["--task", "T", "--dataset", "heads"], "either --task or --dataset"),
+        (["--task", "T", "--folds", "5"], "its own number of folds"),
+        (["--task", "T"], "no task T in the catalog"),
+        (["--dataset", "heads", "--folds", "none.json"], "no fold file can be read"),
+        (["--dataset", "heads", "--augment", "much"], "augment"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_in_a_sentence(heads, tmp_path, given, sentence):
+    command = ["finetune", "--init", "scratch", "--catalog", str(heads), "--out", str(tmp_path / "run"), *given]
+    said = CliRunner().invoke(app, [*command, "--size", "16", "--width", "1", "--device", "cpu"])
+    assert said.exit_code != 0
+    assert isinstance(said.exception, UserError)
+    assert sentence in str(said.exception)
+    assert not (tmp_path / "run" / "last.safetensors").exists()

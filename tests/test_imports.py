@@ -24,7 +24,7 @@ def imported_after(code, *blocked):
         "import sys\n"
         "class Guard:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name.split('.')[0] in {blocked!r}: raise ImportError('blocked: ' + name)\n"
+        f"        if name.split('.')[0] in {blocked!r}: raise ImportError('blocked: ' + name, name=name)\n"
         "sys.meta_path.insert(0, Guard())\n"
     )
     result = subprocess.run(
@@ -59,9 +59,45 @@ def test_the_corpus_reader_needs_numpy_and_the_codecs_of_zarr_alone():
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("module", ["train.pretrain", "train.cli"])
-def test_pretraining_needs_no_dask_numba_or_simpleitk(module):
-    imported_after(f"import {module}", "dask", "distributed", "numba", "SimpleITK", "opensimplex", "nibabel")
+HEAVY = (
+    "SimpleITK", "nibabel", "monai", "tensorboard", "dask", "distributed", "numba", "mlcroissant", "opensimplex",
+    "s3fs",
+)  # fmt: skip
+ONNX = ("onnx", "onnxruntime", "onnxscript")  # torch itself asks whether they are there, once it trains
+DRAWING = ("matplotlib", "jinja2", "PIL", "contourpy")
+
+
+def test_the_command_line_imports_no_torch():
+    imported_after("import train.cli", "torch", "safetensors", "numpy", "scipy", *HEAVY, *ONNX, *DRAWING)
+
+
+def test_what_a_training_imports_is_torch_and_little_else():
+    imported_after("import train.pretrain", "scipy", "zarr", "typer", "rich", "pandas", *DRAWING, *HEAVY, *ONNX)
+    reading = ("SimpleITK", "nibabel", "scipy")  # of scans, which adaptation and fine-tuning begin with
+    imported_after("import train.adapt, train.finetune", *DRAWING, *(name for name in HEAVY if name not in reading))
+
+
+@pytest.mark.parametrize("missing", [(), DRAWING])
+def test_pretraining_needs_nothing_heavy_from_end_to_end(corpus_path, tmp_path, missing):
+    code = (
+        "from pathlib import Path; from train.pretrain import pretrain; from train.settings import Pretrain\n"
+        "schedule = {'steps': 2, 'checkpoint_every': 1, 'device': 'cpu'}\n"
+        "settings = Pretrain(network={'width': 2}, schedule=schedule, validation_samples=2)\n"
+        f"with open({str(tmp_path / 'said')!r}, 'w') as said:\n"
+        f"    outcome = pretrain({str(corpus_path)!r}, Path({str(tmp_path / 'run')!r}), settings,\n"
+        "        catalog=Path('data_catalog.yaml'), say=lambda line: print(line, file=said))\n"
+        "assert outcome.step == 2\n"
+    )
+    imported_after(code, *HEAVY, *missing)
+    said = (tmp_path / "said").read_text(encoding="utf-8").splitlines()
+    assert sum(line.startswith("no real cases are shown: SimpleITK is not installed") for line in said) == 1
+    assert sum(line.startswith("no curves for TensorBoard") for line in said) == 1
+    for sentence in ("no pictures: matplotlib is", "no report.html: "):
+        assert sum(line.startswith(sentence) for line in said) == bool(missing)
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"best.safetensors", "last.safetensors", "log.jsonl"} <= left
+    assert ("report.html" in left) == (not missing)
+    assert bool(list((tmp_path / "run" / "pictures").iterdir())) == (not missing)
 
 
 def test_lower_modules_of_synth_know_no_files_and_no_cluster():

@@ -208,7 +208,7 @@ def test_a_wrong_number_of_modalities_names_those_that_are_wanted(tmp_path, brig
 
 def test_a_checkpoint_whose_record_and_network_disagree_is_refused(tmp_path):
     path = save_bright(tmp_path / "best.safetensors", channels=[{"region": REGION, "statistics": None}] * 2)
-    with pytest.raises(CheckpointError, match="describes 2 modalities, but its network takes 1"):
+    with pytest.raises(CheckpointError, match="1 input channels for 2 modalities"):
         load_model(path)
 
 

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -34,6 +35,78 @@ def test_hd95_equals_the_definition_in_mm(seed, spacing):
     a = ball(16, rng.uniform(5, 10, 3), 3.5)
     b = ball(16, rng.uniform(4, 11, 3), rng.uniform(2, 6))
     assert hausdorff95(a, b, spacing) == pytest.approx(slow_hausdorff95(a, b, spacing), rel=1e-4)
+
+
+@st.composite
+def masks(draw, shape):
+    """Empty, full, one voxel, scattered voxels, a ball, a slab on the border."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**31)))
+    kind = draw(st.sampled_from(["empty", "full", "voxel", "scattered", "ball", "slab"]))
+    mask = np.zeros(shape, bool)
+    if kind == "full":
+        mask[:] = True
+    elif kind == "voxel":
+        mask[tuple(rng.integers(0, side) for side in shape)] = True
+    elif kind == "scattered":
+        mask = rng.random(shape) < rng.uniform(0.01, 0.6)
+    elif kind == "ball":
+        grid = np.indices(shape)
+        centre = [rng.uniform(2, side - 2) for side in shape]
+        mask = sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True)) < rng.uniform(2, 5) ** 2
+    elif kind == "slab":
+        mask[: rng.integers(1, shape[0])] = True
+    return mask
+
+
+def itk_scores(mask, truth, spacing):
+    """Dice, sensitivity, specificity and HD95 by SimpleITK, which shares no code with MONAI."""
+
+    def image(array):
+        found = sitk.GetImageFromArray(array.astype(np.uint8))
+        found.SetSpacing(spacing[::-1])
+        return found
+
+    def overlap(a, b):
+        measures = sitk.LabelOverlapMeasuresImageFilter()
+        measures.Execute(image(a), image(b))  # source, target
+        return measures
+
+    def surface(array):
+        padded = np.pad(array, 1)
+        inner = sitk.GetArrayFromImage(sitk.BinaryErode(image(padded), (1, 1, 1), sitk.sitkCross))
+        return padded & (inner == 0)
+
+    def directed(of, to):
+        distance = sitk.SignedMaurerDistanceMap(image(to), squaredDistance=False, useImageSpacing=True)
+        return np.percentile(np.abs(sitk.GetArrayFromImage(distance))[of], 95)
+
+    pa, pb = surface(mask), surface(truth)
+    return (
+        overlap(mask, truth).GetDiceCoefficient(),
+        1 - overlap(mask, truth).GetFalseNegativeError(),
+        1 - overlap(~mask, ~truth).GetFalseNegativeError(),
+        max(directed(pa, pb), directed(pb, pa)),
+    )
+
+
+@settings(max_examples=60)
+@given(st.data(), st.tuples(*[st.sampled_from([0.7, 1.0, 3.0])] * 3))
+def test_every_score_equals_a_second_librarys(data, spacing):
+    shape = (9, 12, 10)
+    mask, truth = data.draw(masks(shape)), data.draw(masks(shape))
+    found = score(mask, truth, spacing)
+    if not mask.any() or not truth.any():  # where libraries raise, or give NaN or infinity
+        both = not mask.any() and not truth.any()
+        diagonal = np.linalg.norm(np.multiply(shape, spacing))
+        assert (found.dice, found.hd95_mm) == (1, 0) if both else (0, pytest.approx(diagonal))
+        return
+    expected = itk_scores(mask, truth, spacing)
+    assert (found.dice, found.sensitivity) == pytest.approx(expected[:2])
+    if truth.all():
+        assert math.isnan(found.specificity)
+    else:
+        assert found.specificity == pytest.approx(expected[2])
+    assert found.hd95_mm == pytest.approx(expected[3], rel=1e-4, abs=1e-4)
 
 
 def test_hd95_counts_the_surface_on_the_images_border():

@@ -1,5 +1,6 @@
 """`train export`: a folder that stands alone, says what it is, and tells nothing of the machine it was made on."""
 
+import fcntl
 import getpass
 import hashlib
 import json
@@ -21,6 +22,7 @@ from test_imports import imported_after
 from tiny_checkpoint import REGION, bright_network, save_bright
 from typer.testing import CliRunner
 
+from scans.dataset import Dataset
 from scans.errors import CheckpointError, UserError
 from scans.volume import read_mask
 from train.checkpoint import Record, load_checkpoint, save_checkpoint
@@ -31,6 +33,7 @@ from train.finetune import finetune
 from train.pretrain import pretrain
 from train.segment import segment
 from train.settings import Finetune, Network, Pretrain, Schedule, SettingsError
+from train.terms import with_dataset
 from train.unet import UNet
 
 FREE = {
@@ -167,6 +170,31 @@ def test_an_export_that_fails_leaves_what_was_there(checkpoint, tmp_path, monkey
         assert (tmp_path / "shared").exists() == replacing
 
 
+def test_what_a_killed_export_left_is_swept_by_the_next_one(checkpoint, tmp_path):
+    code = (
+        "import os, sys, train.export as e; from pathlib import Path\n"
+        "e.write_atomically = lambda *_: os.kill(os.getpid(), 9)\n"
+        f"e.export(Path({str(checkpoint)!r}), Path({str(tmp_path / 'shared')!r}))"
+    )
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, cwd=Path(__file__).parent.parent, check=False).returncode == -9
+    (left,) = tmp_path.glob(".shared.*.tmp")
+    assert (left / "layered-tumors-brain.safetensors").exists()
+    alive = tmp_path / f".shared.{'0' * 32}.tmp"
+    mine = tmp_path / ".shared.notes.tmp"
+    for folder in (alive, mine):
+        folder.mkdir()
+        (folder / ".lock").touch()
+    with (alive / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        export(checkpoint, tmp_path / "shared")
+        assert not left.exists()
+        assert alive.exists()
+    assert sorted(path.name for path in (tmp_path / "shared").iterdir())[0] == "README.md"
+    export(checkpoint, tmp_path / "shared")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [mine.name, "run", "shared"]
+
+
 def test_the_card_says_what_it_is_and_where_it_comes_from(tmp_path):
     settings = Pretrain(schedule=Schedule(seed=11, batch=3), recombine=True).model_dump(mode="json")
     path = save_bright(
@@ -237,7 +265,13 @@ def test_hostile_names_are_shown_and_not_obeyed(tmp_path):
 
 def test_data_that_is_none_still_gives_a_card(tmp_path):
     for number, odd in enumerate(
-        [{}, {"sources": "all", "held_out": 3, "training": {}}, {"sources": [1, {}], "corpus": 5}]
+        [
+            {},
+            {"sources": "all", "held_out": 3, "training": {}},
+            {"sources": [1, {}], "corpus": 5},
+            {"datasets": 3, "scans": ["a"]},
+            {"datasets": [1, {}, {"scans": 5, "stage": [], "licence": 3}]},
+        ]
     ):
         path = save_bright(tmp_path / "best.safetensors", data=odd, threshold=None)
         export(path, tmp_path / f"shared{number}", anonymous=bool(number))
@@ -274,7 +308,18 @@ def test_scores_stand_beside_the_threshold_row(heads, tmp_path):
 def test_scores_of_another_checkpoint_or_none_are_refused(heads, tmp_path):
     path = save_bright(tmp_path / "best.safetensors")
     evaluate(path, heads, "heads", tmp_path / "scored")
+    scores = tmp_path / "scored" / "scores.json"
     other = save_bright(tmp_path / "other.safetensors", step=9)
+    network = bright_network()
+    with torch.no_grad():
+        network.head.bias += 1
+    save_checkpoint(tmp_path / "shifted.safetensors", load_checkpoint(path).record, network)
+    with pytest.raises(CheckpointError, match="scores of another checkpoint"):
+        export(tmp_path / "shifted.safetensors", tmp_path / "shared", evaluations=[tmp_path / "scored"])
+    told = json.loads(scores.read_text(encoding="utf-8"))
+    del told["checkpoint"]["sha256"]  # as scores once were: then the record alone is compared
+    scores.write_text(json.dumps(told), encoding="utf-8")
+    export(path, tmp_path / "old", evaluations=[tmp_path / "scored"])
     with pytest.raises(CheckpointError, match="scores of another checkpoint"):
         export(other, tmp_path / "shared", evaluations=[tmp_path / "scored"])
     with pytest.raises(CheckpointError, match="no scores here"):
@@ -306,7 +351,7 @@ def test_a_pretrained_and_a_fine_tuned_network_tell_nothing_of_this_machine(corp
     _, body = card_of(tmp_path / "shared" / "tuned")
     assert "fine-tuned on" in body
     assert "mean nothing" in body
-    assert "is not recorded: heads (2 scans)" in body
+    assert "| heads | 2 | CC0 | none | yes | nobody |" in body
     assert not re.search(r"patient\d", body)  # names of cases stand in the record alone
 
 
@@ -353,6 +398,39 @@ def test_each_stage_says_what_it_saw(tmp_path, stage):
     assert ("It then went on with 2 real scans of clinic, without" in body) == (stage == "adapt")
     assert ("shown no annotation" in body) == (stage == "pretrain")
     assert bool(exported.unclear) == (stage == "adapt")
+
+
+def real(name="clinic", stage="adapt", scans=("c1", "c2"), **changed):
+    told = {"licence": "house rules", "terms": "research only", "citation": "C", "redistribute_derived": False}
+    return {"dataset": name, "stage": stage, **told, "scans": list(scans), **changed}
+
+
+def test_real_scans_of_every_stage_come_with_their_terms(tmp_path):
+    datasets = [real(), real("ward", "finetune", ["w1"], redistribute_derived=True)]
+    known = data(FREE, dataset="ward", scans=["c1", "c2"], training=["w1"], test=["w2"], datasets=datasets)
+    path = save_bright(tmp_path / "best.safetensors", stage="finetune", data=known)
+    exported = export(path, tmp_path / "shared", anonymous=True)
+    (said,) = exported.unclear
+    assert said.endswith("do not let data derived from them be passed on: clinic (2 scans, licence: house rules).")
+    _, body = card_of(tmp_path / "shared")
+    assert "went on with 2 real scans of clinic, without their annotations. It was then fine-tuned on 1 anno" in body
+    assert "| clinic | 2 | house rules | research only | **no** | C |" in body
+    assert "| ward | 1 | house rules | research only | yes | C |" in body
+    assert not any(re.search(rb"\b[cw][12]\b", content) for content in contents(exported.folder).values())
+    assert export(path, tmp_path / "named").named == 5
+
+
+@pytest.mark.parametrize("before", [{}, data(FREE, scans=["c1"], dataset="old"), {"datasets": [real()]}])
+def test_a_stage_adds_its_dataset_to_those_before_it(before):
+    ward = Dataset(
+        role="tumour", region="brain", modality="FLAIR", licence="house rules", terms="research only", citation="C",
+        redistribute_derived=False, obtain="", root={"path": "."}, layout={"image": "{case}.nii"},
+    )  # fmt: skip
+    after = with_dataset(before, "clinic", ward, "adapt", ["c2", "c3"])
+    assert after[-1]["dataset"] == "clinic"
+    assert after[:-1] == ([{"dataset": "old", "scans": ["c1"]}] if "scans" in before else [])
+    assert after[-1] == real(scans=["c1", "c2", "c3"] if "datasets" in before else ["c2", "c3"])
+    assert with_dataset({"datasets": after}, "clinic", ward, "adapt", ["c2"]) == after
 
 
 def test_several_modalities_are_told_in_their_order(tmp_path):

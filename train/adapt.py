@@ -22,6 +22,7 @@ from train.batch import Batch
 from train.cases import RealScan, dataset_cases, prepare_cases
 from train.channels import recorded_channels
 from train.checkpoint import Record, load_checkpoint, restore_network
+from train.checkpoint_checks import check_one_mask
 from train.corpora import Corpora, open_corpus
 from train.losses import composition_loss, decomposition_loss, pseudo_label_loss
 from train.order import Endless, positions
@@ -31,6 +32,7 @@ from train.ranks import ALONE, Ranks, joined
 from train.run_folder import check_run_folder
 from train.settings import Adapt, Network, Pretrain, recorded
 from train.split import Split, split_by_source
+from train.terms import with_dataset
 from train.unet import Layers, UNet, split_layers
 
 if TYPE_CHECKING:
@@ -97,7 +99,11 @@ class Adaptation:
         self.synthetic_count = batch - self.real_count
         inner = settings.schedule.model_copy(update={"batch": max(1, self.synthetic_count)})
         part = Pretrain(
-            loss=settings.loss, schedule=inner, standardise=settings.standardise, recombine=settings.recombine
+            loss=settings.loss,
+            schedule=inner,
+            standardise=settings.standardise,
+            vary=settings.vary,
+            recombine=settings.recombine,
         )
         self.synthetic = Decomposition(corpus, split, part, machine, ranks)
         self.order = Endless(np.zeros(len(scans), int), settings.schedule.seed + _REAL)
@@ -210,6 +216,7 @@ def adapt(
             f"{checkpoint}: was trained on cubes of {start.record.size} voxels with other modalities or statistics "
             f"than {corpus.where}; adapt with the corpus it was pretrained on"
         )
+    check_one_mask(start.record.network, checkpoint)
     known = recorded_channels(start.record, str(checkpoint))
     regions, statistics = [channel.region for channel in known], [channel.statistics for channel in known]
     dataset, cases = dataset_cases(catalog, dataset_name, regions)
@@ -224,7 +231,13 @@ def adapt(
     network = UNet(recorded(Network, start.record.network, str(checkpoint)))
     restore_network(network, start.network, checkpoint)
     described = describe(corpus, split)
-    data = {**described.pop("data"), "dataset": dataset_name, "scans": [scan.name for scan in scans]}
+    names = [scan.name for scan in scans]
+    data = {
+        **described.pop("data"),
+        "dataset": dataset_name,
+        "scans": names,
+        "datasets": with_dataset(start.record.data, dataset_name, dataset, "adapt", names),
+    }
     record = Record(
         stage="adapt",
         step=0,

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import ndimage
 
 from synth.corpus import Sample
 from train.metrics import dice
@@ -62,6 +61,8 @@ def smooth(
     intensity: np.ndarray, roi: np.ndarray, sigma_mm: float, spacing_mm: tuple[float, float, float]
 ) -> np.ndarray:
     """Gaussian mean over ROI voxels alone, float32; 0 outside the ROI."""
+    from scipy import ndimage  # 0.1 s, which a training that is resumed does not need
+
     sigma = [sigma_mm / s for s in spacing_mm]
     total = ndimage.gaussian_filter(np.where(roi, intensity, 0).astype(np.float32), sigma)
     weight = ndimage.gaussian_filter(roi.astype(np.float32), sigma)
@@ -70,6 +71,8 @@ def smooth(
 
 def largest_component(mask: np.ndarray) -> np.ndarray:
     """Keep the largest face-connected component; the first in scan order among equals."""
+    from scipy import ndimage
+
     labels, count = ndimage.label(mask)
     if count <= 1:
         return mask

@@ -4,11 +4,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from scans.markdown import Markdown, clean, plain, table
+from scans.terms import Terms
 from train.checkpoint import Record
 from train.evaluation_file import Evaluation, Mean
-from train.markdown import Markdown, clean, plain, table
 from train.onnx_graph import Channel
-from train.terms import Terms, real_cases, sources_of
+from train.terms import real_datasets, scans_of, sources_of
 
 HEADINGS = (
     ("dice", "Dice"),
@@ -17,6 +18,7 @@ HEADINGS = (
     ("hd95_mm", "HD95 (mm)"),
 )  # in the order of train.metrics.METRICS
 _MOST_SCANS = 500  # rows of a table
+_ANSWERS = {True: Markdown("yes"), False: Markdown("**no**"), None: Markdown("not recorded")}
 _REFERENCE_SIZE = 128  # what FieldOfView.spacing_mm is stated for
 
 
@@ -106,17 +108,16 @@ def data(record: Record) -> Markdown:
             ("held out", _listed(known.get("held_out")) or "no scan"),
             ("how samples were parted", known.get("split", "")),
         ]
-    if "dataset" in known:
-        rows.append(("real scans: dataset", known["dataset"]))
+    for each in real_datasets(known):
+        annotated = each.get("stage", record.stage) == "finetune"
+        use = "annotated, trained on or steered by" if annotated else "without their annotations"
+        rows.append((f"real scans of {clean(each.get('dataset', ''))}", f"{len(scans_of(each))}, {use}"))
     if record.stage == "finetune":
         kept = known.get("test")
         rows += [
-            ("annotated scans trained on or steered by", len(real_cases(known))),
             ("annotated scans kept for evaluation", len(kept) if isinstance(kept, list) else "not recorded"),
             ("began from", known.get("init") or "random weights"),
         ]
-    elif real_cases(known):
-        rows.append(("real scans without annotations", len(real_cases(known))))
     return table(("data", ""), rows) if rows else Markdown("The record says nothing of the data.")
 
 
@@ -125,8 +126,15 @@ def terms(entries: Sequence[Terms]) -> Markdown:
     heads = ("dataset", "scans", "licence", "terms", "may derived data be passed on?", "citation")
     unknown = "not recorded"
     rows = [
-        (e.dataset, e.scans, e.licence or unknown, e.terms or unknown, Markdown(e.said), e.citation or unknown)
-        for e in entries
+        (
+            entry.dataset,
+            len(entry.sources),
+            entry.licence or unknown,
+            entry.terms or unknown,
+            _ANSWERS[entry.passes_on],
+            entry.citation or unknown,
+        )
+        for entry in entries
     ]
     return table(heads, rows) if rows else Markdown("The record names no scans.")
 

@@ -11,6 +11,7 @@ from scans.errors import CatalogError, ScanError, UserError
 from scans.normalisation import Statistics, normalise
 from scans.preparation import prepare_modalities, to_frame
 from scans.region import Region
+from scans.volume import read_mask
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class RealScan:
     intensity : ndarray of float32, shape (C, size, size, size)
         Of C modalities; 0 outside the ROI.
     mask : ndarray of bool, shape (size, size, size), or None
-        The annotated tumour, where it is asked for.
+        The annotated tumour, where it is asked for; of K > 1 classes (K, size, size, size).
     """
 
     name: str
@@ -84,6 +85,7 @@ def prepare_cases(
     statistics: Sequence[Statistics | None],
     *,
     annotated: bool,
+    classes: Sequence[tuple[int, ...] | None] = (),
     told: Callable[[str], None] = lambda line: None,
 ) -> list[RealScan]:
     """Read and prepare cases into memory; a case that cannot be used is told of and left out.
@@ -99,6 +101,8 @@ def prepare_cases(
         One a modality: shared by all scans, or None where each has its own.
     annotated : bool
         Whether each case must have a label file.
+    classes : sequence of tuple of int, or None
+        Values of the label file, a class each, None for any but 0; empty: one class, as the dataset says.
     told : callable
         Told in a sentence of each case that is left out.
 
@@ -114,7 +118,7 @@ def prepare_cases(
     prepared = []
     for case in cases:
         try:
-            prepared.append(_prepared(case, dataset, regions, size, statistics, annotated))
+            prepared.append(_prepared(case, dataset, regions, size, statistics, annotated, classes))
         except UserError as error:
             told(f"left out {case.name}: {error}")
     if not prepared:
@@ -129,15 +133,18 @@ def _prepared(
     size: int,
     statistics: Sequence[Statistics | None],
     annotated: bool,
+    classes: Sequence[tuple[int, ...] | None],
 ) -> RealScan:
     scan = read_case(case, dataset, regions[0])
     if annotated and scan.label is None:
         raise ScanError(f"{case.image}: has no label file; the catalog's layout says where one must be")
     channels = prepare_modalities(scan.volumes, scan.roi, regions, size, statistics, where=str(case.image))
     mask = None
-    if annotated and scan.label is not None:
-        share = to_frame(scan.label.with_array(scan.label.array.astype(np.float32)), channels[0].frame)
-        mask = share >= 0.5
+    if annotated and scan.label is not None and case.label is not None:
+        labels = [read_mask(case.label, values, kind="label mask") for values in classes] or [scan.label]
+        shares = [to_frame(label.with_array(label.array.astype(np.float32)), channels[0].frame) for label in labels]
+        mask = np.stack(shares) >= 0.5
+        mask = mask if len(mask) > 1 else mask[0]
     layers = []
     for prepared in channels:
         assert prepared.statistics is not None  # `window` regions come with a checkpoint's statistics

@@ -5,6 +5,7 @@ weights and record cannot come from two different moments. ``NAME.json`` beside 
 and other programs; it is never read back.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -100,6 +101,15 @@ class Checkpoint:
     record: Record
     network: dict[str, torch.Tensor]
     optimiser: dict[str, torch.Tensor]
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of all that decides what the network finds, as hexadecimal digits."""
+        decides = {"network": self.record.network, "channels": self.record.channels, "size": self.record.size}
+        digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
+        for name, tensor in sorted(self.network.items()):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
 
 def save_checkpoint(

@@ -84,6 +84,18 @@ def check_network(
     check_weights(expected, tensors, path, finite=finite)
 
 
+def check_one_mask(network: dict[str, Any], path: Path) -> None:
+    """Stop at a network that was fine-tuned to several classes, where one mask is expected.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    classes = recorded(Network, network, str(path)).classes
+    if classes > 1:
+        raise CheckpointError(f"{path}: finds {classes} classes, and this command takes networks with one mask")
+
+
 def check_weights(
     expected: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], path: Path, *, finite: bool = True
 ) -> None:

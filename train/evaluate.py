@@ -113,6 +113,7 @@ def evaluate(
 
     model = load_model(checkpoint, device, precision)
     dataset, cases = dataset_cases(catalog, dataset_name, model.regions)
+    dataset = _as_trained(dataset, model, dataset_name)
     cases, selection = _select(cases, model, dataset_name, all_cases)
     try:
         (out / "masks").mkdir(parents=True, exist_ok=True)
@@ -131,6 +132,16 @@ def evaluate(
     write_atomically(out / "scores.json", (json.dumps(scores_json(evaluation), indent=2) + "\n").encode())
     write_report(evaluation, out / "report.html")
     return evaluation
+
+
+def _as_trained(dataset: Dataset, model: Model, dataset_name: str) -> Dataset:
+    """Return the dataset with the label values that a network was fine-tuned on as its tumour."""
+    data = model.record.data
+    classes = data.get("classes")
+    if model.record.stage != "finetune" or data.get("dataset") != dataset_name or not classes:
+        return dataset
+    (values,) = classes.values()  # a model has one mask
+    return dataset.model_copy(update={"label_values": None if values is None else tuple(values)})
 
 
 def _select(cases: list[Case], model: Model, dataset_name: str, all_cases: bool) -> tuple[list[Case], str]:
@@ -221,6 +232,7 @@ def scores_json(evaluation: Evaluation) -> dict[str, Any]:
         "verdict": evaluation.verdict(),
         "checkpoint": {
             "path": str(evaluation.model.path),
+            "sha256": evaluation.model.sha256(),
             "stage": record.stage,
             "step": record.step,
             "network": record.network,

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from scans.errors import CheckpointError
 from scans.region import one_line
-from train.checkpoint import Record
+from train.checkpoint import Checkpoint
 from train.metrics import METRICS
 
 _MOST_BYTES = 100_000_000
@@ -20,9 +20,10 @@ class Mean(BaseModel):
     cases: int
 
 
-class Checkpoint(BaseModel):
-    """What was evaluated."""
+class Scored(BaseModel):
+    """What was evaluated; scores from before hashes were kept have none."""
 
+    sha256: str | None = None
     stage: str
     step: int
     network: dict[str, object]
@@ -37,7 +38,7 @@ class Evaluation(BaseModel):
     dataset: str
     cases_scored: str
     verdict: str
-    checkpoint: Checkpoint
+    checkpoint: Scored
     mean: dict[str, dict[str, Mean | int]]
 
     def rows(self) -> list[tuple[str, list[Mean], int]]:
@@ -53,13 +54,13 @@ class Evaluation(BaseModel):
 _NONE = Mean(mean=None, std=None, cases=0)
 
 
-def read_evaluation(folder: Path, record: Record) -> Evaluation:
+def read_evaluation(folder: Path, exported: Checkpoint) -> Evaluation:
     """Read the scores in a folder that ``train evaluate`` wrote.
 
     Raises
     ------
     CheckpointError
-        If there are none, they are damaged, or they are of another checkpoint than the one with `record`.
+        If there are none, they are damaged, or they are of another checkpoint than the one to be exported.
     """
     path = folder / "scores.json"
     try:
@@ -70,9 +71,13 @@ def read_evaluation(folder: Path, record: Record) -> Evaluation:
         raise CheckpointError(f"{path}: no scores of train evaluate ({one_line(error)})") from error
     except OSError as error:
         raise CheckpointError(f"{path}: no scores here; make them with train evaluate --out {folder}") from error
-    scored = evaluation.checkpoint
-    same = (scored.stage, scored.step, scored.corpus) == (record.stage, record.step, record.data.get("corpus"))
-    if not same or scored.network != record.network:
+    scored, record = evaluation.checkpoint, exported.record
+    if scored.sha256 is not None:
+        same = scored.sha256 == exported.sha256()
+    else:
+        same = (scored.stage, scored.step, scored.corpus) == (record.stage, record.step, record.data.get("corpus"))
+        same = same and scored.network == record.network
+    if not same:
         raise CheckpointError(
             f"{path}: scores of another checkpoint ({scored.stage!a}, step {scored.step}); "
             f"evaluate the one that is exported ({record.stage!a}, step {record.step})"

@@ -5,6 +5,7 @@ people, a model card, ONNX where asked for, and checksums. The same checkpoint g
 """
 
 import contextlib
+import fcntl
 import re
 import shutil
 import uuid
@@ -14,16 +15,18 @@ from pathlib import Path
 
 from scans.durable import sha256, sync
 from scans.errors import CheckpointError
+from scans.markdown import Markdown, clean
 from train.checkpoint import Record, load_checkpoint, restore_network, save_checkpoint, write_atomically
+from train.checkpoint_checks import check_one_mask
 from train.evaluation_file import read_evaluation
-from train.markdown import Markdown, clean
 from train.proxies import check_finds_layers
 from train.settings import Network, SettingsError, recorded
 from train.shareable import shareable
-from train.terms import terms_of, unclear
+from train.terms import real_datasets, scans_of, sources_of, trained_on, unclear
 from train.unet import UNet
 
 SUMS = "SHA256SUMS"
+_LOCK = ".lock"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,59}")
 
@@ -108,13 +111,15 @@ def export(
         raise SettingsError(f"--licence {licence!a}: give an SPDX identifier, e.g. CC-BY-4.0")
     loaded = load_checkpoint(checkpoint)
     check_finds_layers(loaded.record.stage, loaded.record.settings, str(checkpoint))
+    check_one_mask(loaded.record.network, checkpoint)
     name = _checked(name) if name else _default_name(loaded.record)
-    scored = [read_evaluation(folder, loaded.record) for folder in evaluations]
+    scored = [read_evaluation(folder, loaded) for folder in evaluations]
     record = shareable(loaded.record, anonymous=anonymous)
     network = UNet(recorded(Network, record.network, str(checkpoint)))
     restore_network(network, loaded.network, checkpoint)
 
     _check_target(out)
+    _sweep(out)
     with _staged(out) as folder:
         save_checkpoint(folder / f"{name}.safetensors", record, network)
         graphs = []
@@ -124,7 +129,7 @@ def export(
                 write_atomically(folder / file, graph.content)
                 graphs.append(Graph(Markdown(file), raw, graph.difference))
         write_atomically(folder / "README.md", model_card(record, name, scored, graphs, licence).encode())
-        files = sorted(path.name for path in folder.iterdir())
+        files = sorted(path.name for path in folder.iterdir() if path.name != _LOCK)
         sums = "".join(f"{sha256(folder / file)}  {file}\n" for file in files)
         write_atomically(folder / SUMS, sums.encode())
         new = not _holds(out, sums)
@@ -139,7 +144,7 @@ def export(
         out / f"{name}.safetensors",
         (*files, SUMS),
         {str(graph.file): graph.difference for graph in graphs},
-        tuple(unclear(terms_of(record.data))),
+        tuple(unclear(trained_on(record.data))),
         0 if anonymous else _named(record),
         new,
     )
@@ -157,8 +162,10 @@ def _default_name(record: Record) -> str:
 
 
 def _named(record: Record) -> int:
-    lists = [record.data.get(key) for key in ("sources", "scans", "training", "validation", "test")]
-    return sum(len(names) for names in lists if isinstance(names, list))
+    lists = [record.data.get(key) for key in ("scans", "training", "validation", "test")]
+    cases = {str(name) for names in lists if isinstance(names, list) for name in names}
+    cases |= {name for each in real_datasets(record.data) for name in scans_of(each)}
+    return len(sources_of(record.data)) + len(cases)
 
 
 def _check_target(out: Path) -> None:
@@ -200,13 +207,38 @@ def _staged(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise CheckpointError(f"--out {out}: cannot be made ({error.strerror}); choose another folder") from error
     try:
-        yield folder
+        # The lock goes with this process, however it ends: who gets it later may sweep the folder.
+        with (folder / _LOCK).open("w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _sweep(out: Path) -> None:
+    """Remove what exports to `out` left beside it that were killed."""
+    left = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{32}}\.(tmp|old)")
+    with contextlib.suppress(OSError):  # it is only for tidiness
+        for path in out.parent.iterdir():
+            found = left.fullmatch(path.name)
+            # While nothing is at `out`, what was there before may have to be put back.
+            if found and (out.exists() if found[1] == "old" else _abandoned(path)):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _abandoned(folder: Path) -> bool:
+    """Whether the process that was writing a folder is gone."""
+    try:
+        with (folder / _LOCK).open("r+", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # it is held, or about to be there, or gone because the folder is whole
+        return False
+    return True
+
+
 def _put(folder: Path, out: Path) -> None:
     """Rename a whole folder to its name; what was there goes once the new one is in its place."""
+    (folder / _LOCK).unlink()
     sync(folder)
     before = out.parent / f".{out.name}.{uuid.uuid4().hex}.old"
     replaced = out.exists()

@@ -1,7 +1,5 @@
 """Apply a trained network to a scan: into network space, through the network, back to the scan's own grid."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -17,7 +15,8 @@ from scans.preparation import Prepared, from_frame, prepare_modalities
 from scans.region import Region
 from scans.volume import Volume
 from train import hardware
-from train.checkpoint import Record, built_as, load_checkpoint, restore_network
+from train.checkpoint import Checkpoint, Record, built_as, load_checkpoint, restore_network
+from train.checkpoint_checks import check_one_mask
 from train.proxies import check_finds_layers, for_scans
 from train.settings import Network, recorded
 from train.unet import split_layers
@@ -56,12 +55,7 @@ class Model:
 
     def sha256(self) -> str:
         """Return the SHA-256 of all that decides what the network finds, as hexadecimal digits."""
-        decides = {"network": self.record.network, "channels": self.record.channels, "size": self.record.size}
-        digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
-        for name, tensor in sorted(self.network.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return Checkpoint(self.record, self.network.state_dict(), {}).sha256()
 
 
 @dataclass(frozen=True)
@@ -99,8 +93,8 @@ def load_model(path: Path, device: str = "auto", precision: str = "auto") -> Mod
     checkpoint = load_checkpoint(path)
     record = checkpoint.record
     check_finds_layers(record.stage, record.settings, str(path), as_unet=False)
-    settings = recorded(Network, record.network, str(path))
-    network = built_as(record, path)(settings)
+    check_one_mask(record.network, path)
+    network = built_as(record, path)(recorded(Network, record.network, str(path)))
     restore_network(network, checkpoint.network, path)
     network = for_scans(network, record.validation, str(path))
     machine = hardware.choose(device, precision)
@@ -112,11 +106,6 @@ def load_model(path: Path, device: str = "auto", precision: str = "auto") -> Mod
         statistics = tuple(None if one is None else Statistics(**one) for one in shared)
     except (TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: its normalisation does not fit this release ({error})") from error
-    if len(regions) != settings.in_channels:
-        raise CheckpointError(
-            f"{path}: describes {len(regions)} modalities, but its network takes {settings.in_channels}; "
-            "the checkpoint is damaged"
-        )
     return Model(network, record, regions, statistics, machine, path)
 
 

@@ -5,6 +5,7 @@ and the step: a training that was killed and resumed ends with the weights of on
 CPU with the same number of threads.
 """
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -94,10 +95,17 @@ class Outcome:
 
 
 class Interruption:
-    """Catches SIGINT and SIGTERM so that the loop can stop between two steps; a second one ends at once."""
+    """Catches SIGINT and SIGTERM so that the loop can stop between two steps; a later one ends at once.
+
+    One within `PATIENCE` seconds of the first does not: torchrun passes on what a job queue has sent to every process
+    already.
+    """
+
+    PATIENCE = 2.0
 
     def __init__(self) -> None:
         self.number = 0
+        self._since = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
@@ -110,8 +118,11 @@ class Interruption:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.number = number
-        signal.signal(number, signal.SIG_DFL)
+        if not self.number:
+            self.number, self._since = number, time.monotonic()
+        elif time.monotonic() - self._since > self.PATIENCE:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
 
 def train(

@@ -55,10 +55,16 @@ def layer_loss(predicted: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor,
 
 
 def dice_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Soft Dice loss (Eq. 8), per sample, averaged over the batch: a small tumour counts as much as a large one."""
+    """Soft Dice loss (Eq. 8), averaged over samples and classes: a small tumour counts as much as a large one.
+
+    Parameters
+    ----------
+    logits, mask : Tensor, shape (N, K, z, y, x)
+        Of K classes.
+    """
     probability = logits.float().sigmoid()
     truth = mask.float()
-    spatial = tuple(range(1, probability.ndim))
+    spatial = tuple(range(2, probability.ndim))
     overlap = (probability * truth).sum(spatial)
     volumes = probability.sum(spatial) + truth.sum(spatial)
     return (1.0 - (2.0 * overlap + SMOOTH_VOXELS) / (volumes + SMOOTH_VOXELS)).mean()

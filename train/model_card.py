@@ -13,12 +13,12 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from scans.markdown import Markdown, clean, plain
 from train import card_tables as tables
 from train.checkpoint import Record
 from train.evaluation_file import Evaluation
-from train.markdown import Markdown, clean, plain
 from train.onnx_graph import Channel, channels_of
-from train.terms import real_cases, sources_of, terms_of, unclear
+from train.terms import real_datasets, scans_of, sources_of, trained_on, unclear
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def model_card(
         keep_trailing_newline=True,
         finalize=plain,  # Markdown of our own passes
     )
-    channels, terms = channels_of(record), terms_of(record.data)
+    channels, terms = channels_of(record), trained_on(record.data)
     first = channels[0].region
     return environment.get_template("model_card.md").render(
         front=Markdown(_front(record, channels, name, evaluations, graphs, licence)),
@@ -148,18 +148,20 @@ def _slug(text: str) -> str:
 
 def _learned(record: Record) -> str:
     """Say what a network has learned from."""
-    data, count = record.data, len(real_cases(record.data))
-    corpus = data.get("corpus")
+    data, sentences = record.data, []
     samples = f"{data['corpus_samples']:,} " if isinstance(data.get("corpus_samples"), int) else ""
-    first = f"It learned from {samples}artificial tumours in {len(sources_of(data))} healthy scans." if corpus else ""
-    if record.stage == "finetune":
-        own = f"It was then fine-tuned on {count} annotated scans of {data.get('dataset')}" if corpus else (
-            f"It was trained on {count} annotated scans of {data.get('dataset')} alone"
-        )  # fmt: skip
-        return f"{first} {own}."
-    if record.stage == "adapt":
-        return f"{first} It then went on with {count} real scans of {data.get('dataset')}, without their annotations."
-    return f"{first} It was shown no annotation of a real tumour."
+    if data.get("corpus"):
+        sentences.append(f"It learned from {samples}artificial tumours in {len(sources_of(data))} healthy scans.")
+    for each in real_datasets(data):
+        name, count = each.get("dataset", ""), len(scans_of(each))
+        if each.get("stage", record.stage) == "adapt":
+            sentences.append(f"It then went on with {count} real scans of {name}, without their annotations.")
+        else:
+            how = "was then fine-tuned" if sentences else "was trained from scratch"
+            sentences.append(f"It {how} on {count} annotated scans of {name}.")
+    if record.stage == "pretrain":
+        sentences.append("It was shown no annotation of a real tumour.")
+    return " ".join(sentences)
 
 
 def _limits(record: Record, evaluations: Sequence[Evaluation]) -> list[str]:

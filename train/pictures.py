@@ -1,16 +1,20 @@
-"""Pictures of layers: one per validation, three planes per case for the report."""
+"""Pictures of layers: one per validation, three planes per case for the report.
+
+Matplotlib takes half a second to import, and a training can do without it: it is imported where something is drawn.
+"""
 
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from train.checkpoint import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TRUTH, PREDICTION, THRESHOLD = "#f0a202", "#25c5f5", "#d86cf0"  # distinct for colour-blind readers, on grey
 PLANES = ("axial", "coronal", "sagittal")  # fixed z, y, x
@@ -63,6 +67,9 @@ def validation_picture(samples: Sequence[Views], path: Path) -> np.ndarray:
     ndarray of uint8, shape (height, width, 3)
         The picture written to `path`.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     titles = ("input", "predicted normal", "predicted tumour", "predicted mask", "truth")
     figure = Figure(figsize=(2.0 * len(titles), 2.1 * len(samples)), dpi=80, layout="constrained")
     axes = figure.subplots(len(samples), len(titles), squeeze=False)
@@ -87,6 +94,9 @@ def validation_picture(samples: Sequence[Views], path: Path) -> np.ndarray:
 
 def case_picture(views: Views) -> bytes:
     """Draw three planes of scan, predicted normal, predicted tumour and contours; return a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     window, _, tumour_window = _windows(views)
     columns = [("scan", views.scan, window)]
     if views.normal is not None and views.texture is not None:
@@ -134,7 +144,7 @@ def _on_black(volume: np.ndarray, scan: np.ndarray, window: Window) -> np.ndarra
     return np.where((scan == 0) | (volume == 0), window[0], volume)
 
 
-def _show(axis: Axes, plane: np.ndarray, window: tuple[float, float], aspect: float) -> None:
+def _show(axis: "Axes", plane: np.ndarray, window: tuple[float, float], aspect: float) -> None:
     axis.imshow(plane, cmap="gray", vmin=window[0], vmax=window[1], aspect=aspect, interpolation="nearest")
     axis.set_xticks([])
     axis.set_yticks([])

@@ -25,10 +25,11 @@ from train.ranks import ALONE, Ranks, joined
 from train.real_validation import RealValidation, find_real_cases
 from train.resume import load_last
 from train.run_folder import check_run_folder
-from train.settings import Pretrain, SettingsError
+from train.settings import Pretrain, SettingsError, with_modalities
 from train.split import Split, split_by_source
 from train.unet import POOLINGS, UNet, split_layers
 from train.validation import SyntheticValidation
+from train.variation import varied
 
 if TYPE_CHECKING:
     from train.cases import RealScan
@@ -80,17 +81,22 @@ class Decomposition:
         read = corpus.read if self.stream is None else self.stream.read
         return Feed(read, corpus.size, len(corpus.channels), schedule.batch, threads, machine.device)
 
+    def positions(self, step: int) -> range:
+        """Return the places of this process's samples in the stream of the training."""
+        return positions(self.settings.schedule.batch, step, self.ranks.rank, self.ranks.count)
+
     def numbers(self, step: int) -> list[int]:
         """Return the samples of this process at a step: numbers of the corpus, or of the recombined stream."""
-        drawn = positions(self.settings.schedule.batch, step, self.ranks.rank, self.ranks.count)
+        drawn = self.positions(step)
         if self.stream is not None:
             return list(drawn)
         return [int(self.split.training[self.order[position]]) for position in drawn]
 
     def batches(self, steps: range) -> Iterator[Batch]:
         """Yield the batch of each step; on a CPU its memory is written over when the next one is asked for."""
-        batches = self.feed.batches(map(self.numbers, steps))
-        return (batch.standardised() for batch in batches) if self.settings.standardise else batches
+        for step, batch in zip(steps, self.feed.batches(map(self.numbers, steps)), strict=True):
+            seen = batch.standardised() if self.settings.standardise else batch
+            yield varied(seen, self.settings.schedule.seed, self.positions(step)) if self.settings.vary else seen
 
     def recipe(self, step: int) -> list[dict[str, Any]]:
         """Return every random choice behind each sample of a step."""
@@ -155,8 +161,7 @@ def pretrain(
     check_run_folder(out, resume)
     corpus = open_corpus(corpus_path, cache)
     check_size(corpus.size)
-    network_settings = settings.network.model_copy(update={"in_channels": len(corpus.channels)})
-    settings = settings.model_copy(update={"network": network_settings})
+    settings = settings.model_copy(update={"network": with_modalities(settings.network, len(corpus.channels))})
     schedule = settings.schedule
     split = split_by_source(corpus, settings.validation_sources, schedule.seed, settings.validation_samples)
     say(f"{len(split.training)} training and {len(split.validation)} validation samples: {split.note}")

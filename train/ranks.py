@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import torch
 from torch import distributed, nn
@@ -101,7 +102,8 @@ def joined(machine: Hardware) -> Iterator[tuple[Hardware, Ranks]]:
     own = torch.device("cuda", local) if gpu else machine.device
     if gpu:
         torch.cuda.set_device(own)
-    distributed.init_process_group("nccl" if gpu else "gloo", device_id=own if gpu else None)
+    patience = timedelta(hours=2)  # the others wait while the first validates
+    distributed.init_process_group("nccl" if gpu else "gloo", timeout=patience, device_id=own if gpu else None)
     try:
         yield replace(machine, device=own), Ranks(distributed.get_rank(), count, own)
     finally:

@@ -162,7 +162,7 @@ def _loss(record: Record) -> Callable[[torch.Tensor, Any], Terms]:
 
         settings = recorded(Adapt, record.settings, "nonfinite")
         return lambda output, batch: mixed_loss(output, batch, settings)
-    from train.finetune import supervised_loss
+    from train.supervised import supervised_loss
 
     return supervised_loss
 
@@ -187,7 +187,7 @@ def _batch(tensors: dict[str, torch.Tensor], stage: str) -> Any:
 
         inner = {n.removeprefix("synthetic."): t for n, t in tensors.items() if n.startswith("synthetic.")}
         return Mixed(Batch(**inner) if inner else None, tensors["real"], tensors.get("sure"))
-    from train.finetune import Annotated
+    from train.supervised import Annotated
 
     return Annotated(**tensors)
 

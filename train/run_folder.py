@@ -68,7 +68,7 @@ class RunFolder:
         self.path = path
         self.best = path / "best.safetensors"
         self.pictures = path / "pictures"
-        self._say = say
+        self._say = _once(say)
         try:
             self.pictures.mkdir(parents=True, exist_ok=True)
             self._lock: IO[str] = open(path / ".lock", "w", encoding="utf-8")  # noqa: SIM115
@@ -115,13 +115,17 @@ class RunFolder:
         self._events.picture(step, image, name)
 
     def draw(self, step: int, views: "dict[str, list[Views]]") -> None:
-        """Draw pictures into ``pictures/NAME-STEP.png`` and show them in TensorBoard; a full disk is told of."""
-        # Matplotlib takes half a second to import; a training that never gets here does not pay.
+        """Draw pictures into ``pictures/NAME-STEP.png`` and show them in TensorBoard.
+
+        Without matplotlib, or with a full disk, it is told why there are none.
+        """
         from train.pictures import validation_picture
 
         for name, rows in views.items():
             try:
                 self.picture(step, validation_picture(rows, self.pictures / f"{name}-{step:07d}.png"), name)
+            except ImportError as error:
+                self._say(f"no pictures: {error.name} is not installed; pip install 'layered-tumors[train]'")
             except CheckpointError as error:
                 self._say(str(error))
 
@@ -155,6 +159,18 @@ class RunFolder:
         if self._events is not None:
             self._events.close()
         self._lock.close()
+
+
+def _once(say: Say) -> Say:
+    """Return a `say` that tells each sentence once: what is missing, say, at the first validation and not at each."""
+    told: set[str] = set()
+
+    def new(line: str) -> None:
+        if line not in told:
+            told.add(line)
+            say(line)
+
+    return new
 
 
 def _ending(error: BaseException) -> dict[str, str]:

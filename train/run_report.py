@@ -15,6 +15,7 @@ from train.progress import duration
 from train.run_history import Entry, Run, is_number, number, read_run
 from train.run_settings import tabulated
 from train.settings import Network
+from train.terms import real_datasets, scans_of
 
 STAGES = {
     "pretrain": ("Pretraining", "artificial tumours in healthy scans, nothing annotated by hand"),
@@ -196,6 +197,10 @@ def data(run: Run) -> dict[str, Any]:
     for source in known.get("sources") or ():
         terms = tuple(str(source.get(key) or "") for key in ("dataset", "licence", "terms", "citation"))
         groups.setdefault(terms, []).append(str(source.get("name")))
+    real = [
+        ([str(each.get(key) or "") for key in ("dataset", "licence", "terms", "citation")], len(scans_of(each)))
+        for each in real_datasets(known)
+    ]
     split = known.get("split") or next((e["split"] for e in run.entries if e.get("split")), None)
     return {
         "corpus": known.get("corpus"),
@@ -204,6 +209,7 @@ def data(run: Run) -> dict[str, Any]:
         "split": split,
         "dataset": known.get("dataset"),
         "cases": {name: known[name] for name in ("scans", "training", "validation", "test") if known.get(name)},
+        "real": real,
         "groups": [
             {"terms": terms, "names": [(name, name in held_out) for name in names]} for terms, names in groups.items()
         ],

@@ -24,7 +24,8 @@ class Network(Strict):
 
     width: int = Field(32, ge=1, le=256)  # Genesis: 32 channels after the first convolution, about 19 M parameters
     norm: Literal["batch", "instance"] = "batch"  # Zhang, Sec. IV-C; method, settled 8
-    in_channels: int = Field(1, ge=1)
+    in_channels: int = Field(1, ge=1, le=64)  # modalities; a record of more is damaged or means harm
+    classes: int = Field(1, ge=1, le=64)  # masks; more than one in fine-tuning alone
     mask_bias: float = -2.0  # initial logit of the mask, measured: starts it sooner; 0: as torch would
 
 
@@ -112,6 +113,7 @@ class Pretrain(Strict):
     validation_sources: tuple[str, ...] = ()  # empty: a tenth of the sources, at least one, drawn by the seed
     validation_samples: int = Field(32, ge=1)
     standardise: bool = False  # each composite by its own mean and deviation, as a real scan is
+    vary: bool = False  # each sample mirrored, its contrast and brightness changed, noise added; see train.variation
     recombine: bool = False  # endless new samples of the corpus's tumours and sources, instead of its own again
 
 
@@ -127,6 +129,7 @@ class Adapt(Strict):
     validation_sources: tuple[str, ...] = ()
     validation_samples: int = Field(32, ge=1)
     standardise: bool = False
+    vary: bool = False
     recombine: bool = False
 
 
@@ -135,10 +138,10 @@ class Finetune(Strict):
 
     network: Network = Network()  # of a network from scratch; a checkpoint brings its own
     schedule: Schedule = Schedule(steps=5_000, learning_rate=1e-4)  # Zhang, Sec. IV-C
-    folds: int = Field(3, ge=2)  # Zhang, Sec. IV-B: 3-fold cross-validation
+    folds: int = Field(3, ge=2)  # of a dataset's cases, Zhang, Sec. IV-B; a task of the catalog says its own
     fold: int = Field(0, ge=0)
     fraction: float = Field(1.0, gt=0, le=1)  # of the training folds, Zhang, Table III
-    mirror: bool = True  # flips along each axis, each with probability 0.5
+    augment: Literal["nnunet", "mirror", "none"] = "nnunet"  # method: nnU-Net's; see train.augment
 
 
 def validated(model: type[S], values: object, where: str) -> S:
@@ -164,6 +167,18 @@ def parse_weights(text: str | None, base: Loss) -> Loss:
             raise SettingsError(f"--loss-weights {item!r}: write name=number with a name of {', '.join(values)}")
         values[name] = value
     return validated(Loss, values, "--loss-weights")
+
+
+def with_modalities(network: Network, count: int, classes: int = 1) -> Network:
+    """Return a network's settings for another number of input modalities, and of classes.
+
+    Raises
+    ------
+    SettingsError
+        If there are too many.
+    """
+    values = {**network.model_dump(), "in_channels": count, "classes": classes}
+    return validated(Network, values, f"{count} modalities, {classes} classes")
 
 
 def recorded(model: type[S], values: object, where: str) -> S:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from train.checkpoint import Record
-from train.terms import sources_of
+from train.terms import real_datasets, scans_of, sources_of
 
 _NAMES = ("held_out", "scans", "training", "validation", "test")  # lists of them in a record's data
 _FOLDER = re.compile(r"[/~]|[A-Za-z]:[\\/]|\\\\|(?!https?:|doi:)[a-z][a-z0-9+]*:/")
@@ -39,10 +39,14 @@ def _numbered(record: Record) -> Record:
     data, sources = dict(record.data), sources_of(record.data)
     lists = {key: data[key] for key in _NAMES if isinstance(data.get(key), list)}
     scans = dict.fromkeys(str(source.get("name")) for source in sources)
-    cases = sorted({str(name) for names in lists.values() for name in names} - set(scans))
+    datasets = real_datasets(data) if "datasets" in data else []
+    real = [*lists.values(), *map(scans_of, datasets)]
+    cases = sorted({str(name) for names in real for name in names} - set(scans))
     numbers = {name: f"scan {number}" for number, name in enumerate(scans, 1)}
     numbers |= {name: f"case {number}" for number, name in enumerate(cases, 1)}
     data |= {key: [numbers[str(name)] for name in names] for key, names in lists.items()}
+    if "datasets" in data:
+        data["datasets"] = [{**each, "scans": [numbers[name] for name in scans_of(each)]} for each in datasets]
     if sources:
         data["sources"] = [{**source, "name": numbers[str(source.get("name"))]} for source in sources]
     if isinstance(data.get("split"), str):  # a sentence that names held-out sources, one of which may begin another

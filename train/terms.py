@@ -4,49 +4,17 @@ Weights are not the scans, and whether they count as data derived from them is f
 What it can do is name every dataset whose terms do not let derived data be passed on, and those it knows no terms of.
 """
 
-import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-from train.markdown import clean
+from scans.dataset import Dataset
+from scans.terms import Terms, terms_of
 
-_NO_DERIVATIVES = re.compile(r"\bCC[ -]?BY(?:[ -](?:NC|SA))*[ -]ND\b", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What the scans of one dataset come with, each as one line of clean text.
-
-    Attributes
-    ----------
-    dataset, licence, terms, citation : str
-        Empty where the record does not say.
-    derived : bool or None
-        Whether data made from the scans may be passed on; None where the record does not say.
-    scans : int
-    """
-
-    dataset: str
-    licence: str
-    terms: str
-    citation: str
-    derived: bool | None
-    scans: int
-
-    @property
-    def said(self) -> str:
-        """Answer whether derived data may be passed on."""
-        return {True: "yes", False: "**no**", None: "not recorded"}[self.derived]
+_TERMS = ("licence", "terms", "citation", "redistribute_derived")
 
 
-def sources_of(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the sources of the corpus that a record's data names; what is no source is left out."""
-    sources = data.get("sources")
-    return [source for source in sources if isinstance(source, dict)] if isinstance(sources, list) else []
-
-
-def terms_of(data: dict[str, Any]) -> list[Terms]:
-    """Return the terms of everything trained on: an entry for all scans of a dataset under the same terms.
+def trained_on(data: dict[str, Any]) -> list[Terms]:
+    """Return the terms of everything trained on, an entry for all scans of a dataset under the same terms.
 
     Parameters
     ----------
@@ -58,22 +26,61 @@ def terms_of(data: dict[str, Any]) -> list[Terms]:
     list of Terms
         The corpus's sources in their order, then the real scans of adaptation or fine-tuning.
     """
-    found: dict[tuple[str, str, str, str, bool | None], int] = {}
-    for source in sources_of(data):
-        dataset, licence, terms, citation = (
-            clean(source.get(key) or "") for key in ("dataset", "licence", "terms", "citation")
-        )
-        allowed = source.get("redistribute_derived")
-        derived = allowed if isinstance(allowed, bool) else None
-        if _NO_DERIVATIVES.search(f"{licence} {terms}"):
-            derived = False
-        key = (dataset, licence, terms, citation, derived)
-        found[key] = found.get(key, 0) + 1
-    entries = [Terms(*key, count) for key, count in found.items()]
-    if real := real_cases(data):
-        # A record names the dataset of real scans alone; its terms stand in the catalog.
-        entries.append(Terms(clean(data.get("dataset", "")), "", "", "", None, len(real)))
-    return entries
+    real = [each for each in real_datasets(data) for _ in scans_of(each)]
+    return terms_of([*sources_of(data), *real])
+
+
+def sources_of(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the sources of the corpus that a record's data names; what is no source is left out."""
+    sources = data.get("sources")
+    return [source for source in sources if isinstance(source, dict)] if isinstance(sources, list) else []
+
+
+def with_dataset(
+    data: dict[str, Any], name: str, dataset: Dataset, stage: str, scans: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return what a record says of datasets of real scans once a stage has trained on one more.
+
+    Parameters
+    ----------
+    data : dict
+        Of the record of the network it began from; empty for none.
+    name : str
+    dataset : Dataset
+    stage : str
+        ``adapt`` or ``finetune``.
+    scans : sequence of str
+        Names of those trained on or steered by.
+
+    Returns
+    -------
+    list of dict
+        One for each stage and dataset, in their order: ``dataset``, ``stage``, ``licence``, ``terms``, ``citation``,
+        ``redistribute_derived`` and ``scans``.
+    """
+    entry = {"dataset": name, "stage": stage, **{key: getattr(dataset, key) for key in _TERMS}}
+    before = real_datasets(data)
+    again = [each for each in before if {**each, "scans": None} == {**entry, "scans": None}]
+    names = [name for each in again for name in scans_of(each)]
+    return [*(each for each in before if each not in again), {**entry, "scans": list(dict.fromkeys([*names, *scans]))}]
+
+
+def real_datasets(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what a record says of each dataset of real scans, as `with_dataset` does.
+
+    A record from before their terms were kept knows no more than the newest dataset's name and the scans.
+    """
+    kept = data.get("datasets")
+    if isinstance(kept, list):
+        return [each for each in kept if isinstance(each, dict)]
+    real = real_cases(data)
+    return [{"dataset": data.get("dataset", ""), "scans": real}] if real else []
+
+
+def scans_of(dataset: dict[str, Any]) -> list[str]:
+    """Return the names of the scans in an entry of `real_datasets`."""
+    names = dataset.get("scans")
+    return list(map(str, names)) if isinstance(names, list) else []
 
 
 def real_cases(data: dict[str, Any]) -> list[str]:
@@ -85,10 +92,12 @@ def real_cases(data: dict[str, Any]) -> list[str]:
 def unclear(terms: list[Terms]) -> list[str]:
     """Say in a sentence each what stands in the way of passing the weights on; empty if nothing is known to."""
     sentences = []
-    if forbidding := [entry for entry in terms if entry.derived is False]:
-        named = "; ".join(f"{e.dataset} ({e.scans} scans, licence: {e.licence or 'not recorded'})" for e in forbidding)
+    if forbidding := [entry for entry in terms if entry.passes_on is False]:
+        named = "; ".join(
+            f"{e.dataset} ({len(e.sources)} scans, licence: {e.licence or 'not recorded'})" for e in forbidding
+        )
         sentences.append(f"The terms of these scans do not let data derived from them be passed on: {named}.")
-    if unknown := [entry for entry in terms if entry.derived is None]:
-        named = "; ".join(f"{e.dataset or 'a dataset without a name'} ({e.scans} scans)" for e in unknown)
+    if unknown := [entry for entry in terms if entry.passes_on is None]:
+        named = "; ".join(f"{e.dataset or 'a dataset without a name'} ({len(e.sources)} scans)" for e in unknown)
         sentences.append(f"Whether data derived from these scans may be passed on is not recorded: {named}.")
     return sentences

@@ -15,7 +15,7 @@ class Layers(NamedTuple):
     """What the network found in a batch.
 
     ``normal`` and ``texture``, (N, C, z, y, x), are in the intensity units of the C input modalities; ``logits``,
-    (N, 1, z, y, x), belong to the one mask.
+    (N, K, z, y, x), belong to the masks of K classes, one unless fine-tuned to several.
     """
 
     normal: torch.Tensor
@@ -23,10 +23,10 @@ class Layers(NamedTuple):
     logits: torch.Tensor
 
 
-def split_layers(output: torch.Tensor) -> Layers:
-    """Name the channels of a network's output, shape (N, 2 C + 1, z, y, x), as float32."""
-    modalities = output.shape[1] // 2
-    normal, texture, logits = output.float().split([modalities, modalities, 1], dim=1)
+def split_layers(output: torch.Tensor, classes: int = 1) -> Layers:
+    """Name the channels of a network's output, shape (N, 2 C + classes, z, y, x), as float32."""
+    modalities = (output.shape[1] - classes) // 2
+    normal, texture, logits = output.float().split([modalities, modalities, classes], dim=1)
     return Layers(normal, texture, logits)
 
 
@@ -35,7 +35,8 @@ class UNet(nn.Module):
 
     Level ``i`` has two 3³ convolutions with ``width * 2**i`` and ``width * 2**(i + 1)`` channels, each
     followed by a norm and a ReLU; 2³ max-pooling between levels, 2³ transposed convolutions on the way up,
-    skip connections, and one 1³ convolution to the layers: normal and texture of each modality, and the mask.
+    skip connections, and one 1³ convolution to the layers: normal and texture of each modality, and the mask of
+    each class.
 
     Parameters
     ----------
@@ -50,13 +51,13 @@ class UNet(nn.Module):
         second = [2 * channels for channels in first]
         self.encoder = Encoder(settings.in_channels, first, second, settings.norm)
         self.decoder = Decoder(second, settings.norm)
-        self.head = nn.Conv3d(second[0], 2 * settings.in_channels + 1, kernel_size=1)
+        self.head = nn.Conv3d(second[0], 2 * settings.in_channels + settings.classes, kernel_size=1)
         assert self.head.bias is not None
         with torch.no_grad():
-            self.head.bias[-1] = settings.mask_bias
+            self.head.bias[-settings.classes :] = settings.mask_bias
 
     def forward(self, scan: torch.Tensor) -> torch.Tensor:
-        """Map scans of shape (N, C, z, y, x) to layers of shape (N, 2 C + 1, z, y, x)."""
+        """Map scans of shape (N, C, z, y, x) to layers of shape (N, 2 C + K, z, y, x), K masks among them."""
         output: torch.Tensor = self.head(self.decoder(self.encoder(scan)))
         return output
 

@@ -3,10 +3,10 @@
 import os
 
 from scans.terminal import out, run
-from train.cli import learn, look, share, use
+from train.cli import learn, look, plan, share, use
 from train.cli.application import app
 
-__all__ = ["app", "learn", "look", "main", "share", "use"]
+__all__ = ["app", "learn", "look", "main", "plan", "share", "use"]
 
 
 def main() -> None:

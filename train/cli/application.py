@@ -27,6 +27,7 @@ CacheOption = Annotated[Path | None, typer.Option(help="Folder that keeps what i
 RecombineOption = Annotated[
     bool, typer.Option(help="Never the same sample twice: tumours and sources of the corpus in new pairs and places.")
 ]
+VaryOption = Annotated[bool, typer.Option(help="Mirror each sample, change its contrast and brightness, add noise.")]
 DatasetOption = Annotated[str, typer.Option("--dataset", help="A dataset of the catalog.")]
 RunOption = Annotated[Path, typer.Option("--out", help="Run folder, e.g. runs/first.")]
 StepsOption = Annotated[int | None, typer.Option(help="Steps in all (pretrain 100000, adapt 2000, finetune 5000).")]

@@ -25,6 +25,7 @@ from train.cli.application import (
     SeedOption,
     SourcesOption,
     StepsOption,
+    VaryOption,
     WeightsOption,
     WidthOption,
     app,
@@ -32,7 +33,17 @@ from train.cli.application import (
     say,
 )
 from train.progress import Steps
-from train.settings import FINDS_MASK, Adapt, Finetune, Loss, Pretrain, Schedule, parse_weights, validated
+from train.settings import (
+    FINDS_MASK,
+    Adapt,
+    Finetune,
+    Loss,
+    Pretrain,
+    Schedule,
+    SettingsError,
+    parse_weights,
+    validated,
+)
 
 if TYPE_CHECKING:
     from train.loop import Outcome
@@ -70,6 +81,7 @@ def pretrain(
     norm: NormOption = None,
     mask_bias: Annotated[float | None, typer.Option(help="Initial bias of the mask's logit.")] = None,
     standardise: Annotated[bool, typer.Option(help="Normalise each composite by itself, as a real scan is.")] = False,
+    vary: VaryOption = False,
     recombine: RecombineOption = False,
     cache: CacheOption = None,
     catalog: CatalogOption = DEFAULT_CATALOG,
@@ -106,6 +118,7 @@ def pretrain(
         validation_sources=validation_sources,
         validation_samples=validation_samples,
         standardise=standardise,
+        vary=vary,
         recombine=recombine,
     )
     settings = validated(Pretrain, values, "train pretrain")
@@ -147,6 +160,7 @@ def adapt(
     loss_weights: WeightsOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
+    vary: VaryOption = False,
     recombine: RecombineOption = False,
     cache: CacheOption = None,
     validation_sources: SourcesOption = None,
@@ -164,6 +178,7 @@ def adapt(
         real_share=real_share,
         self_training=self_training,
         confidence=confidence,
+        vary=vary,
         recombine=recombine,
         validation_sources=validation_sources,
     )
@@ -187,15 +202,22 @@ def adapt(
 @app.command()
 def finetune(
     init: Annotated[str, typer.Option(help="A pretrained checkpoint, or the word scratch.")],
-    dataset: DatasetOption,
     out_folder: RunOption,
+    task: Annotated[str | None, typer.Option(help="A task of the catalog: WTS, LTS, BTS.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="In place of a task: a dataset, to find whatever its labels mark.")
+    ] = None,
     catalog: CatalogOption = DEFAULT_CATALOG,
-    folds: Annotated[int | None, typer.Option(help="Parts the cases are split into (3).")] = None,
-    fold: Annotated[int | None, typer.Option(help="The part kept for evaluation (0).")] = None,
-    fraction: Annotated[float | None, typer.Option(help="Share of the training cases used (1).")] = None,
+    folds: Annotated[
+        str | None,
+        typer.Option(help="A file made by train folds; for a dataset also a number of parts (3)."),
+    ] = None,
+    fold: Annotated[int | None, typer.Option(help="Number of the fold, from 0 (0).")] = None,
+    fraction: Annotated[float | None, typer.Option(help="Share of the training patients used (1).")] = None,
+    augment: Annotated[str | None, typer.Option(help="nnunet (default), mirror or none.")] = None,
     modalities: Annotated[
         str | None,
-        typer.Option(help="Of the dataset, e.g. FLAIR,T1; else the checkpoint's, or from scratch all of them."),
+        typer.Option(help="Of a dataset, e.g. FLAIR,T1; else the checkpoint's, or from scratch all of them."),
     ] = None,
     steps: StepsOption = None,
     batch: BatchOption = None,
@@ -211,17 +233,25 @@ def finetune(
 ) -> None:
     """Train on annotated scans: encoder from pretraining, decoder from nothing.
 
-    Example: `train finetune --init runs/first/best.safetensors --dataset brats2018 --folds 3 --fold 0
-    --fraction 0.1 --out runs/tuned`. `train evaluate` then scores the cases of the fold left out.
+    Example: `train finetune --task WTS --folds folds/WTS.json --fold 0 --fraction 0.1
+    --init runs/first/best.safetensors --out runs/tuned`. `train evaluate` then scores the cases of the test set.
+    Folds do not depend on --seed.
     """
+    from scans.catalog import load_catalog
     from train.finetune import finetune as run
 
+    if (task is None) == (dataset is None):
+        raise SettingsError("give either --task or --dataset")
+    number = int(folds) if folds is not None and folds.isdecimal() else None
+    if number is not None and task is not None:
+        raise SettingsError(f"--folds {folds}: a task says its own number of folds; give a file, or leave it out")
     values = given(
         network=given(width=width, norm=norm),
         schedule=_schedule(Finetune().schedule, steps, batch, seed, learning_rate, checkpoint_every, precision, device),
-        folds=folds,
+        folds=number,
         fold=fold,
         fraction=fraction,
+        augment=augment,
     )
     settings = validated(Finetune, values, "train finetune")
     start = None if init == "scratch" else Path(init)
@@ -229,16 +259,18 @@ def finetune(
         outcome = run(
             start,
             catalog,
-            dataset,
+            task or dataset or "",
             out_folder,
             settings,
             size=size,
             modalities=[name.strip() for name in modalities.split(",")] if modalities else (),
+            folds_file=None if folds is None or number is not None else Path(folds),
             resume=resume,
             report=shown,
             say=say,
         )
-    _finish(outcome, out_folder, f"train evaluate --checkpoint {{best}} --dataset {dataset} --out out")
+    scored = dataset or load_catalog(catalog).task(task or "").dataset
+    _finish(outcome, out_folder, f"train evaluate --checkpoint {{best}} --dataset {scored} --out out")
 
 
 def _schedule(

@@ -58,6 +58,7 @@ def proxy_of(settings: Pretrain, size: int) -> Proxy | None:
     for given, name in (
         (settings.recombine, "--recombine"),
         (settings.standardise, "--standardise"),
+        (settings.vary, "--vary"),
         (settings.loss != Loss(), "--loss-weights"),
     ):
         if given:
