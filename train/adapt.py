@@ -27,6 +27,7 @@ from train.corpora import Corpora, open_corpus
 from train.losses import composition_loss, decomposition_loss, pseudo_label_loss
 from train.order import Endless, positions
 from train.pretrain import Decomposition, describe
+from train.proxies import check_finds_layers
 from train.ranks import ALONE, Ranks, joined
 from train.run_folder import check_run_folder
 from train.settings import Adapt, Network, Pretrain, recorded
@@ -207,6 +208,7 @@ def adapt(
     """
     check_run_folder(out, resume)
     start = load_checkpoint(checkpoint)
+    check_finds_layers(start.record.stage, start.record.settings, str(checkpoint))
     corpus = open_corpus(corpus_path, cache)
     seen = [channel["statistics"] for channel in start.record.channels]
     if (start.record.size, seen) != (corpus.size, [channel["statistics"] for channel in corpus.channels]):

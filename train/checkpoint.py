@@ -8,6 +8,7 @@ and other programs; it is never read back.
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from scans.durable import write_bytes
 from scans.errors import CheckpointError
 from scans.region import one_line
 from train.checkpoint_checks import check_details, check_network, check_weights
+from train.proxies import network_builder, recorded_proxy
+from train.settings import Network
 
 FORMAT = "layered-tumors-checkpoint"
 VERSION = 2
@@ -153,8 +156,21 @@ def load_checkpoint(path: Path, *, finite: bool = True) -> Checkpoint:
     record = _record(path, text)
     network = {n.removeprefix(_NETWORK): t for n, t in tensors.items() if n.startswith(_NETWORK)}
     optimiser = {n.removeprefix(_OPTIMISER): t for n, t in tensors.items() if n.startswith(_OPTIMISER)}
-    check_network(record.network, len(record.channels), network, path, finite=finite)
+    build = built_as(record, path)
+    check_network(record.network, len(record.channels), network, path, finite=finite, build=build)
     return Checkpoint(record, network, optimiser)
+
+
+def built_as(record: Record, path: Path) -> Callable[[Network], nn.Module]:
+    """Return what makes of its settings the network that a checkpoint holds.
+
+    Raises
+    ------
+    CheckpointError
+        If it is of a proxy task that does not fit this release.
+    """
+    proxy = recorded_proxy(record.stage, record.settings, record.size, str(path))
+    return network_builder(proxy, record.data, str(path))
 
 
 def load_record(path: Path) -> Record:

@@ -4,12 +4,13 @@ A record is text and a network is numbers, so neither can do anything; but a rec
 or that a deviation is a word. Memory is taken for a network only once the file has been seen to hold all its weights.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import ConfigDict, Field, FiniteFloat
+from torch import nn
 
 from scans.errors import CheckpointError
 from scans.region import Strict
@@ -65,8 +66,9 @@ def check_network(
     path: Path,
     *,
     finite: bool = True,
+    build: Callable[[Network], nn.Module] = UNet,
 ) -> None:
-    """Check that a record's network has an input channel for each modality, and all its weights in `tensors`.
+    """Check that a record's network, as `build` makes it, has an input channel a modality and its weights in `tensors`.
 
     Raises
     ------
@@ -78,7 +80,7 @@ def check_network(
             f"{path}: its record is damaged ({settings.in_channels} input channels for {modalities} modalities)"
         )
     with torch.device("meta"):  # shapes, without memory
-        expected = UNet(settings).state_dict()
+        expected = build(settings).state_dict()
     check_weights(expected, tensors, path, finite=finite)
 
 

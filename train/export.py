@@ -19,6 +19,7 @@ from scans.markdown import Markdown, clean
 from train.checkpoint import Record, load_checkpoint, restore_network, save_checkpoint, write_atomically
 from train.checkpoint_checks import check_one_mask
 from train.evaluation_file import read_evaluation
+from train.proxies import check_finds_layers
 from train.settings import Network, SettingsError, recorded
 from train.shareable import shareable
 from train.terms import real_datasets, scans_of, sources_of, trained_on, unclear
@@ -109,6 +110,7 @@ def export(
     if licence and not _LICENCE.fullmatch(licence):
         raise SettingsError(f"--licence {licence!a}: give an SPDX identifier, e.g. CC-BY-4.0")
     loaded = load_checkpoint(checkpoint)
+    check_finds_layers(loaded.record.stage, loaded.record.settings, str(checkpoint))
     check_one_mask(loaded.record.network, checkpoint)
     name = _checked(name) if name else _default_name(loaded.record)
     scored = [read_evaluation(folder, loaded) for folder in evaluations]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from scans.errors import CheckpointError, ScanError
 from scans.normalisation import Statistics, normalise
@@ -14,10 +15,11 @@ from scans.preparation import Prepared, from_frame, prepare_modalities
 from scans.region import Region
 from scans.volume import Volume
 from train import hardware
-from train.checkpoint import Checkpoint, Record, load_checkpoint, restore_network
+from train.checkpoint import Checkpoint, Record, built_as, load_checkpoint, restore_network
 from train.checkpoint_checks import check_one_mask
+from train.proxies import check_finds_layers, for_scans
 from train.settings import Network, recorded
-from train.unet import UNet, split_layers
+from train.unet import split_layers
 
 _MIRRORINGS = tuple(axes for count in range(4) for axes in combinations((2, 3, 4), count))  # of z, y, x; 8 of them
 
@@ -34,7 +36,7 @@ class Model:
         Normalisation that all scans of a modality share; None where each scan has its own.
     """
 
-    network: UNet
+    network: nn.Module
     record: Record
     regions: tuple[Region, ...]
     channel_statistics: tuple[Statistics | None, ...]
@@ -90,9 +92,11 @@ def load_model(path: Path, device: str = "auto", precision: str = "auto") -> Mod
     """
     checkpoint = load_checkpoint(path)
     record = checkpoint.record
+    check_finds_layers(record.stage, record.settings, str(path), as_unet=False)
     check_one_mask(record.network, path)
-    network = UNet(recorded(Network, record.network, str(path)))
+    network = built_as(record, path)(recorded(Network, record.network, str(path)))
     restore_network(network, checkpoint.network, path)
+    network = for_scans(network, record.validation, str(path))
     machine = hardware.choose(device, precision)
     machine.place(network)
     network.eval()

@@ -1,4 +1,4 @@
-"""Pretraining: learn from artificial tumours to take a scan apart into its layers."""
+"""Pretraining: learn from artificial tumours to take a scan apart into its layers, or whatever a proxy task asks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -20,6 +20,7 @@ from train.crops import CropFeed
 from train.feed import Feed
 from train.losses import decomposition_loss
 from train.order import Endless, positions
+from train.proxies import check_same_proxy, proxy_of, proxy_task, told
 from train.ranks import ALONE, Ranks, joined
 from train.real_validation import RealValidation, find_real_cases
 from train.resume import load_last
@@ -131,7 +132,7 @@ def pretrain(
     report: loop.Report = lambda step, shown: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> loop.Outcome:
-    """Train a network on a corpus.
+    """Train a network on a corpus: on its layers, or on the proxy task of another paper.
 
     Parameters
     ----------
@@ -164,7 +165,8 @@ def pretrain(
     schedule = settings.schedule
     split = split_by_source(corpus, settings.validation_sources, schedule.seed, settings.validation_samples)
     say(f"{len(split.training)} training and {len(split.validation)} validation samples: {split.note}")
-    machine = hardware.of(schedule, corpus.size)
+    proxy = proxy_of(settings, corpus.size)
+    machine = hardware.of(schedule, corpus.size if proxy is None else proxy.side(corpus.size))
     interrupted = load_last(out) if resume else None
     if interrupted is None:
         rule = corpus_threshold(corpus, split)
@@ -174,21 +176,29 @@ def pretrain(
         )
         threshold = asdict(rule)
     else:
+        check_same_proxy(interrupted[1].record.settings, settings, interrupted[0])
         threshold = interrupted[1].record.threshold or {}
     # Weights are drawn on the CPU whatever the device, so that a seed means the same network everywhere.
     torch.manual_seed(schedule.seed)
-    network = UNet(settings.network)
+    network = UNet(settings.network) if proxy is None else proxy.network(settings.network, len(corpus.sources))
+    described = describe(corpus, split)
+    if proxy is not None:
+        described["data"]["proxy"] = settings.proxy  # what is fine-tuned from it keeps the data
     record = Record(
         stage="pretrain",
         step=0,
-        settings=settings.model_dump(mode="json"),
+        settings=told(settings),
         network=settings.network.model_dump(mode="json"),
-        **describe(corpus, split),
+        **described,
         threshold=threshold,
     )
     with joined(machine) as (machine, ranks):
-        real = shown_cases(corpus, catalog, real_cases, say) if ranks.first else []
-        task = Decomposition(corpus, split, settings, machine, ranks, real)
+        task: loop.Task
+        if proxy is None:
+            real = shown_cases(corpus, catalog, real_cases, say) if ranks.first else []
+            task = Decomposition(corpus, split, settings, machine, ranks, real)
+        else:
+            task = proxy_task(proxy, corpus, split, settings, ranks)
         return loop.train(
             task, network, record, schedule, machine, out, ranks=ranks, resume=resume, report=report, say=say
         )

@@ -17,10 +17,11 @@ from torch import nn
 from scans.errors import CheckpointError
 from train import hardware
 from train.batch import Batch
-from train.checkpoint import Record, load_checkpoint, restore_network
+from train.checkpoint import Record, built_as, load_checkpoint, restore_network
 from train.finite import FOLDER
+from train.proxies import Pairs, recorded_proxy
 from train.settings import Adapt, Network, Pretrain, recorded
-from train.unet import UNet, split_layers
+from train.unet import split_layers
 
 Terms = dict[str, torch.Tensor]
 
@@ -113,7 +114,7 @@ def replay(run: Path, device: str = "auto") -> list[Replayed]:
         kept, batch = _kept(path, checkpoint.record)
         attempts = []
         for precision in dict.fromkeys((machine.precision, "fp32")):
-            network = UNet(recorded(Network, checkpoint.record.network, str(folder)))
+            network = built_as(checkpoint.record, folder)(recorded(Network, checkpoint.record.network, str(folder)))
             restore_network(network, checkpoint.network, folder / "network.safetensors")
             attempts.append(_attempt(network, batch, checkpoint.record, replace(machine, precision=precision)))
         volumes = batch.composite
@@ -149,6 +150,8 @@ def _attempt(network: nn.Module, batch: Any, record: Record, machine: hardware.H
 
 def _loss(record: Record) -> Callable[[torch.Tensor, Any], Terms]:
     """Return the loss of a stage, a function of the network's output and the batch."""
+    if (proxy := recorded_proxy(record.stage, record.settings, record.size, "nonfinite")) is not None:
+        return lambda output, batch: proxy.terms(output, batch.wanted)
     if record.stage == "pretrain":
         from train.losses import decomposition_loss
 
@@ -175,6 +178,8 @@ def _kept(path: Path, record: Record) -> tuple[dict[str, Any], Any]:
 
 
 def _batch(tensors: dict[str, torch.Tensor], stage: str) -> Any:
+    if "wanted" in tensors:
+        return Pairs(**tensors)
     if stage == "pretrain":
         return Batch(**tensors)
     if stage == "adapt":

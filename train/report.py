@@ -5,10 +5,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from train.evaluate import Evaluation
 from train.metrics import METRICS, Scores, summarise
 from train.pages import NORMS, write_page
 from train.pictures import PREDICTION, THRESHOLD, TRUTH
+from train.unet import UNet
 
 HEADINGS = {
     "dice": "Dice",
@@ -49,11 +52,17 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
         "record": record,
         "modalities": [region.modality for region in evaluation.model.regions],
         "rule": record.threshold,
-        "norm": NORMS[evaluation.model.network.settings.norm],
+        "network_is": _described(evaluation.model.network),
         "sources": record.data.get("sources", []),
         "path": evaluation.model.path,
         "colours": {"truth": TRUTH, "prediction": PREDICTION, "threshold": THRESHOLD},
     }
+
+
+def _described(network: nn.Module) -> str:
+    if not isinstance(network, UNet):
+        return "an auto-decoder of healthy scans; what it cannot restore counts as tumour"
+    return f"3D UNet, width {network.settings.width}; {NORMS[network.settings.norm]}"
 
 
 def _numbers(scores: Scores | None) -> list[str]:

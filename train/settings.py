@@ -65,9 +65,48 @@ class Schedule(Strict):
     loader_threads: int = Field(2, ge=1, le=64)
 
 
+class Genesis(Strict):
+    """Models Genesis; probabilities, and numbers, of the authors' code."""
+
+    flip: float = Field(0.4, ge=0, le=1)  # of one more flip along a random axis, three at the most
+    shuffle: float = Field(0.5, ge=0, le=1)
+    windows: int = Field(10_000, ge=1, le=100_000)  # that are shuffled
+    nonlinear: float = Field(0.9, ge=0, le=1)
+    paint: float = Field(0.9, ge=0, le=1)
+    inner: float = Field(0.2, ge=0, le=1)  # of what is painted; the rest is painted outside of windows
+
+
+class Jigsaw(Strict):
+    """3D jigsaw."""
+
+    permutations: int = Field(100, ge=2, le=702)  # ours
+
+
+class ImplicitField(Strict):
+    """3D implicit field; all numbers are ours."""
+
+    latent: int = Field(128, ge=1, le=4096)
+    width: int = Field(256, ge=1, le=4096)
+    layers: int = Field(5, ge=1, le=32)
+    frequencies: int = Field(6, ge=0, le=16)  # octaves of the positional encoding, the first a period of a side
+    points: int = Field(16_384, ge=1, le=2**22)  # of a scan, each step
+    prior: float = Field(1e-3, ge=0)  # weight of the latents' mean square
+    restore_steps: int = Field(200, ge=1, le=100_000)  # that fit a latent to a scan
+    restore_points: int = Field(2048, ge=1, le=2**22)  # of the scan, each of them
+    restore_rate: float = Field(1e-2, gt=0)
+
+
+LAYERS = "layers"  # the name of layer decomposition among the proxies
+FINDS_MASK = (LAYERS, "implicit_field")  # the others learn an encoder alone
+
+
 class Pretrain(Strict):
     """``train pretrain``."""
 
+    proxy: Literal["layers", "genesis", "patch_location", "jigsaw", "rotation", "implicit_field"] = "layers"
+    genesis: Genesis = Genesis()
+    jigsaw: Jigsaw = Jigsaw()
+    implicit_field: ImplicitField = ImplicitField()
     network: Network = Network()
     loss: Loss = Loss()
     schedule: Schedule = Schedule()

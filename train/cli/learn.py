@@ -33,7 +33,17 @@ from train.cli.application import (
     say,
 )
 from train.progress import Steps
-from train.settings import Adapt, Finetune, Loss, Pretrain, Schedule, SettingsError, parse_weights, validated
+from train.settings import (
+    FINDS_MASK,
+    Adapt,
+    Finetune,
+    Loss,
+    Pretrain,
+    Schedule,
+    SettingsError,
+    parse_weights,
+    validated,
+)
 
 if TYPE_CHECKING:
     from train.loop import Outcome
@@ -43,6 +53,13 @@ if TYPE_CHECKING:
 def pretrain(
     corpus: CorpusOption,
     out_folder: RunOption,
+    proxy: Annotated[
+        str | None,
+        typer.Option(
+            help="What is learnt: layers (default), or the task of another paper: genesis, patch_location, jigsaw, "
+            "rotation, implicit_field."
+        ),
+    ] = None,
     steps: StepsOption = None,
     width: WidthOption = None,
     batch: BatchOption = None,
@@ -85,6 +102,7 @@ def pretrain(
 
     loss = parse_weights(loss_weights, Loss())
     values = given(
+        proxy=proxy,
         network=given(width=width, norm=norm, mask_bias=mask_bias),
         loss={**loss.model_dump(), **given(form=loss_form)},
         schedule={
@@ -116,7 +134,9 @@ def pretrain(
             report=shown,
             say=say,
         )
-    _finish(outcome, out_folder, "train evaluate --checkpoint {best} --dataset NAME --out out")
+    finds_tumours = settings.proxy in FINDS_MASK
+    following = "train evaluate --checkpoint {best}" if finds_tumours else "train finetune --init {best}"
+    _finish(outcome, out_folder, f"{following} --dataset NAME --out out")
 
 
 @app.command()

@@ -1,0 +1,44 @@
+"""3D relative patch location (Taleb et al. 2020): tell on which of 26 sides of the centre a patch lies."""
+
+import numpy as np
+
+from train.proxies.classifier import Classification, Classifier, check_norm
+from train.proxies.draws import Draws
+from train.proxies.normals import Scan
+from train.proxies.patches import CENTRE, COUNT, cut, patch_side
+from train.settings import Network
+
+
+class PatchLocation(Classification):
+    """The 27 cells of a scan but the one in the middle are equally likely.
+
+    Parameters
+    ----------
+    size : int
+        Voxels along a side of the scans.
+    """
+
+    pieces = 2
+    classes = COUNT - 1
+
+    def __init__(self, size: int) -> None:
+        self._side = patch_side(size)
+
+    def side(self, size: int) -> int:
+        """Return the side of a patch."""
+        return self._side
+
+    def network(self, settings: Network, sources: int) -> Classifier:
+        """Return a classifier with random weights."""
+        check_norm(settings, self._side)
+        return super().network(settings, sources)
+
+    def example(self, scan: Scan, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+        """Return the central patch and another, float32 (2, C, side, side, side), and which cell that is from.
+
+        Cells are counted without the central one, 0 to 25.
+        """
+        patches = cut(scan.voxels, draws)
+        label = draws.integer(0, self.classes - 1)
+        cell = label if label < CENTRE else label + 1
+        return patches[[CENTRE, cell]], np.array(label)
