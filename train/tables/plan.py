@@ -231,8 +231,8 @@ TABLES: dict[str, Table] = {
             "Ours",
             notes=(
                 "Scratch is trained on all annotations of its folds; the others see none.",
-                "The level above which 3D IF calls a residual a tumour is that with the best Dice on artificial tumours "
-                "in held-out normals.",
+                "The level above which 3D IF calls a residual a tumour has the best Dice on artificial tumours in "
+                "held-out normals.",
                 "The paper copies its numbers of 3D IF and ASC-Net from their own papers, on other data.",
             ),
         ),
