@@ -122,12 +122,13 @@ def export(
     _sweep(out)
     with _staged(out) as folder:
         save_checkpoint(folder / f"{name}.safetensors", record, network)
-        graphs = []
+        graphs, differences = [], {}
         for file, raw in ((f"{name}.onnx", False), (f"{name}-raw.onnx", True)):
             if onnx_raw if raw else onnx:
                 graph = to_onnx(network, record, raw=raw)
                 write_atomically(folder / file, graph.content)
-                graphs.append(Graph(Markdown(file), raw, graph.difference))
+                graphs.append(Graph(Markdown(file), raw))
+                differences[file] = graph.difference
         write_atomically(folder / "README.md", model_card(record, name, scored, graphs, licence).encode())
         files = sorted(path.name for path in folder.iterdir() if path.name != _LOCK)
         sums = "".join(f"{sha256(folder / file)}  {file}\n" for file in files)
@@ -143,7 +144,7 @@ def export(
         out,
         out / f"{name}.safetensors",
         (*files, SUMS),
-        {str(graph.file): graph.difference for graph in graphs},
+        differences,
         tuple(unclear(trained_on(record.data))),
         0 if anonymous else _named(record),
         new,

@@ -17,17 +17,21 @@ from scans.markdown import Markdown, clean, plain
 from train import card_tables as tables
 from train.checkpoint import Record
 from train.evaluation_file import Evaluation
+from train.onnx_check import TOLERANCE
 from train.onnx_graph import Channel, channels_of
 from train.terms import real_datasets, scans_of, sources_of, trained_on, unclear
 
 
 @dataclass(frozen=True)
 class Graph:
-    """An ONNX file beside the card: its name, whether it normalises, and how far it is from torch."""
+    """An ONNX file beside the card: its name, and whether it normalises.
+
+    How far it is from torch depends on the threads of whoever compares: the card says what was asked for, so that the
+    same checkpoint has the same card.
+    """
 
     file: Markdown
     raw: bool
-    difference: float
 
 
 def model_card(
@@ -80,6 +84,7 @@ def model_card(
         roi=tables.roi(channels[0]),
         inputs=tables.inputs(channels),
         graphs=graphs,
+        tolerance=TOLERANCE,
         validation=tables.validation(record),
         evaluations=evaluations,
         scores=tables.scores,
