@@ -24,6 +24,8 @@ CHECKPOINT ?= $(RUN)/best.safetensors
 SCAN       ?=
 OPTIONS    ?=
 TASK       ?=
+TABLE      ?= V
+SCALE      ?= full
 FOLD       ?= 0
 FRACTION   ?= 1.0
 EVALUATION ?=
@@ -31,7 +33,7 @@ ONNX       ?=
 OUT        ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-data synth pretrain adapt finetune segment evaluate report replay export test lint bench clean
+.PHONY: help setup demo demo-data synth pretrain adapt finetune segment evaluate report replay export table test lint bench clean
 
 help: ## List the targets and the variables
 	@echo "Targets:"
@@ -39,7 +41,7 @@ help: ## List the targets and the variables
 	@echo "Variables (now):"
 	@echo "  CATALOG=$(CATALOG) DATASET=$(DATASET) REGION=$(REGION) SIZE=$(SIZE) N=$(N) SEED=$(SEED) CLUSTER=$(CLUSTER)"
 	@echo "  SOURCES=$(SOURCES) CORPUS=$(CORPUS) RUN=$(RUN) STEPS=$(STEPS) GPUS=$(GPUS) CHECKPOINT=$(CHECKPOINT)"
-	@echo "  TASK=$(TASK) FOLD=$(FOLD) FRACTION=$(FRACTION) OUT=$(OUT) SET=$(SET) WORKERS=$(WORKERS) DRY_RUN=$(DRY_RUN)"
+	@echo "  TABLE=$(TABLE) SCALE=$(SCALE) TASK=$(TASK) FOLD=$(FOLD) FRACTION=$(FRACTION) OUT=$(OUT) SET=$(SET) WORKERS=$(WORKERS) DRY_RUN=$(DRY_RUN)"
 	@echo "  LAYOUT=$(LAYOUT) RECOMBINE=$(RECOMBINE) SCAN=$(SCAN) OPTIONS=$(OPTIONS) EVALUATION=$(EVALUATION) ONNX=$(ONNX)"
 
 $(BIN)/.ready: pyproject.toml constraints.txt
@@ -107,6 +109,9 @@ lint: setup ## ruff and mypy
 	$(BIN)/mypy
 
 BENCHED = $(if $(filter file,$(origin SOURCES)),out/bench.zarr,$(SOURCES))
+
+table: setup ## A table of the paper, I to VI, made and gathered: TABLE=V, SCALE=tiny, small or full, CATALOG, OUT
+	$(BIN)/train table $(TABLE) --scale $(SCALE) --catalog $(CATALOG) --out $(or $(OUT),out/tables-$(SCALE))
 
 bench: demo-data ## Measure synthesis, reading, feeding and training steps, on the demo's scans or SOURCES=...; OUT=folder keeps the tables
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]' || echo "make bench: tensorstore and zarrs do not install here and are left out"
