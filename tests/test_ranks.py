@@ -35,9 +35,8 @@ def losses(out):
     return {e["step"]: e["total"] for e in entries if "total" in e}, [e for e in entries if "validation_loss" in e]
 
 
-@pytest.mark.parametrize("recombine", [[], ["--recombine"]])
-def test_two_processes_have_the_losses_of_one_with_the_double_batch(corpus_path, tmp_path, recombine):
-    steps = ["--steps", "6", "--checkpoint-every", "2", *recombine]
+def test_two_processes_have_the_losses_of_one_with_the_double_batch(corpus_path, tmp_path):
+    steps = ["--steps", "6", "--checkpoint-every", "2"]
     run(corpus_path, tmp_path / "two", 2, "--batch", "1", *steps)
     run(corpus_path, tmp_path / "one", 1, "--batch", "2", *steps)
     (two, validated), (one, validated_by_one) = losses(tmp_path / "two"), losses(tmp_path / "one")
