@@ -101,7 +101,7 @@ export: setup ## A network as a folder to hand on, with its card: CHECKPOINT, OU
 	$(BIN)/train export --checkpoint $(CHECKPOINT) --out $(or $(OUT),out/export) $(addprefix --evaluation ,$(EVALUATION)) $(if $(filter-out 0,$(ONNX)),--onnx --onnx-raw)
 
 test: setup ## Run the tests, a file a core at a time
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,19 +88,27 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(corpus_path, tmp_pa
     assert steps == sorted(steps)
 
 
+@pytest.fixture(scope="module")
+def stages(corpus_path, tmp_path_factory):
+    """Return a training of 4 steps, and one of 6."""
+    folder = tmp_path_factory.mktemp("stages")
+    for steps in (4, 6):
+        run(corpus_path, folder / str(steps), steps=steps)
+    return folder / "4", folder / "6"
+
+
 @pytest.mark.parametrize("damage", ["truncated", "empty", "missing"])
-def test_a_damaged_checkpoint_is_told_and_the_one_before_it_continued(corpus_path, tmp_path, uninterrupted, damage):
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_continued(corpus_path, tmp_path, stages, damage):
     out, said = tmp_path / "run", []
-    run(corpus_path, out, steps=4)
+    shutil.copytree(stages[0], out)
     last = out / "last.safetensors"
     if damage == "missing":  # killed between the two renames
         last.unlink()
     else:
         last.write_bytes(last.read_bytes()[: -100 if damage == "truncated" else 0])
-    assert run(corpus_path, out, resume=True, steps=8, say=said.append).step == 8
+    assert run(corpus_path, out, resume=True, steps=6, say=said.append).step == 6
     assert any("previous.safetensors, step 2" in line for line in said) == (damage != "missing")
-    run(corpus_path, tmp_path / "whole", steps=8)
-    whole, resumed = (load_checkpoint(folder / "last.safetensors") for folder in (tmp_path / "whole", out))
+    whole, resumed = (load_checkpoint(folder / "last.safetensors") for folder in (stages[1], out))
     assert same(whole.network, resumed.network)
     assert same(whole.optimiser, resumed.optimiser)
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_append import append
 from test_gather import make_corpus, pick_store
-from test_pretrain import SMALL, run, same, start, wait_for_step
+from test_pretrain import SMALL, run, same
 
 from scans.errors import StoreError
 from scans.normalisation import Statistics
@@ -427,26 +427,12 @@ def test_a_roi_that_no_tumour_fits_is_told(corpus_path, voxels):
 # Pretraining on it.
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(corpus_path, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "whole"
-    process = start(corpus_path, out, "--recombine", "--steps", "8")
-    _, problems = process.communicate(timeout=120)
-    assert process.returncode == 0, problems
-    return out
-
-
-def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(corpus_path, tmp_path, uninterrupted):
-    out = tmp_path / "run"
-    process = start(corpus_path, out, "--recombine", "--steps", "8")
-    wait_for_step(process, out, 4)
-    process.kill()
-    process.communicate()
-    process = start(corpus_path, out, "--recombine", "--steps", "8", "--resume")
-    _, problems = process.communicate(timeout=120)
-    assert process.returncode == 0, problems
-    whole, resumed = (load_checkpoint(folder / "last.safetensors") for folder in (uninterrupted, out))
-    assert resumed.record.step == 8
+def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(corpus_path, tmp_path):
+    run(corpus_path, tmp_path / "whole", steps=6, recombine=True, vary=True)
+    run(corpus_path, tmp_path / "parts", steps=2, recombine=True, vary=True)
+    run(corpus_path, tmp_path / "parts", steps=6, recombine=True, vary=True, resume=True)
+    whole, resumed = (load_checkpoint(tmp_path / name / "last.safetensors") for name in ("whole", "parts"))
+    assert resumed.record.step == 6
     assert same(whole.network, resumed.network)
     assert same(whole.optimiser, resumed.optimiser)
     assert whole.record.progress == resumed.record.progress
