@@ -25,7 +25,7 @@ from train.checkpoint import Record, load_checkpoint, restore_network
 from train.checkpoint_checks import check_one_mask
 from train.corpora import Corpora, open_corpus
 from train.losses import composition_loss, decomposition_loss, pseudo_label_loss
-from train.order import Endless, positions
+from train.order import Endless
 from train.pretrain import Decomposition, describe
 from train.proxies import check_finds_layers
 from train.ranks import ALONE, Ranks, joined
@@ -110,8 +110,7 @@ class Adaptation:
 
     def chosen(self, step: int) -> list[int]:
         """Return which real scans this process takes at a step."""
-        taken = positions(self.real_count, step, self.ranks.rank, self.ranks.count)
-        return [self.order[position] for position in taken]
+        return [self.order[position] for position in self.ranks.share(self.real_count, step)]
 
     def batches(self, steps: range) -> Iterator[Mixed]:
         """Yield the batch of each step."""

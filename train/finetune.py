@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from scans.catalog import load_catalog
+from scans.catalog import Catalog, load_catalog
 from train import hardware, loop
 from train.cases import dataset_cases, prepare_cases
 from train.channels import Channel, carry_encoder, choose_channels, recorded_channels
@@ -61,7 +61,7 @@ def finetune(
     classes = list(wanted.classes.values())
     start = None if init is None else load_checkpoint(init)
     known = [] if start is None else recorded_channels(start.record, str(init))
-    channels = _channels(known, catalog, name, modalities)
+    channels = _channels(known, loaded, catalog, name, modalities)
     names = [channel.region.modality for channel in channels]
     before = [channel.region.modality for channel in known]
     if known and names != before:
@@ -130,9 +130,10 @@ def finetune(
     return replace(outcome, left_out=len(unlabelled) + len(seen) - len(scans))
 
 
-def _channels(known: Sequence[Channel], catalog: Path, name: str, modalities: Sequence[str]) -> list[Channel]:
+def _channels(
+    known: Sequence[Channel], loaded: Catalog, catalog: Path, name: str, modalities: Sequence[str]
+) -> list[Channel]:
     """Return the network's channels: those of a task, or as `choose_channels`; from scratch without statistics."""
-    loaded = load_catalog(catalog)
     wanted = loaded.task(name)
     if name in loaded.tasks:
         if modalities and tuple(modalities) != wanted.modalities:

@@ -19,7 +19,7 @@ from train.corpora import Corpora, Recombined, open_corpus
 from train.crops import CropFeed
 from train.feed import Feed
 from train.losses import decomposition_loss
-from train.order import Endless, positions
+from train.order import Endless
 from train.proxies import check_same_proxy, proxy_of, proxy_task, told
 from train.ranks import ALONE, Ranks, joined
 from train.real_validation import RealValidation, find_real_cases
@@ -83,7 +83,7 @@ class Decomposition:
 
     def positions(self, step: int) -> range:
         """Return the places of this process's samples in the stream of the training."""
-        return positions(self.settings.schedule.batch, step, self.ranks.rank, self.ranks.count)
+        return self.ranks.share(self.settings.schedule.batch, step)
 
     def numbers(self, step: int) -> list[int]:
         """Return the samples of this process at a step: numbers of the corpus, or of the recombined stream."""

@@ -14,6 +14,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from train.hardware import Hardware
+from train.order import positions
 
 _CPU = torch.device("cpu")
 
@@ -38,6 +39,10 @@ class Ranks:
     def first(self) -> bool:
         """Whether this process speaks for all."""
         return self.rank == 0
+
+    def share(self, batch: int, step: int) -> range:
+        """Return the positions in the stream of samples that this process takes at a step; see `train.order`."""
+        return positions(batch, step, self.rank, self.count)
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """Return a network whose gradients are averaged over all processes.

@@ -14,7 +14,7 @@ from train.augment import Change, changed, draw
 from train.cases import RealScan
 from train.losses import dice_loss
 from train.metrics import dice
-from train.order import Endless, positions
+from train.order import Endless
 from train.ranks import ALONE, Ranks
 from train.settings import Finetune
 from train.unet import split_layers
@@ -89,7 +89,7 @@ class Supervised:
         return [{"scan": self.training[self.order[p]].name, **_plain(self._change(p))} for p in chosen]
 
     def _chosen(self, step: int) -> range:
-        return positions(self.settings.schedule.batch, step, self.ranks.rank, self.ranks.count)
+        return self.ranks.share(self.settings.schedule.batch, step)
 
     def _change(self, position: int) -> Change:
         """Draw what is done to the scan at a position of the stream."""

@@ -13,7 +13,6 @@ from synth.corpus import Corpus
 from train.corpora import Corpora
 from train.feed import ahead
 from train.hardware import Hardware
-from train.order import positions
 from train.proxies.draws import Draws
 from train.proxies.normals import Normals, Scan
 from train.ranks import ALONE, Ranks
@@ -135,7 +134,7 @@ class ProxyTask:
         return {"validation": seen} if seen else {}
 
     def _places(self, step: int) -> range:
-        return positions(self.settings.schedule.batch, step, self.ranks.rank, self.ranks.count)
+        return self.ranks.share(self.settings.schedule.batch, step)
 
     def _training(self, place: int) -> Example:
         return self.proxy.example(self.normals.scan(self.normals.source_at(place)), self.normals.draws_at(place))
