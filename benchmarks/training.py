@@ -4,8 +4,8 @@
 
 The sides of the cube are those of the sources. Ways to train take turns round by round; a figure is the median over
 rounds. FLOP are counted by torch over a forward and a backward pass; the machine's peak is that of a large matrix
-product in the same precision, measured here. Peak memory is the GPU's; on a CPU that of a process that takes three
-steps, less what it had before.
+product in the same precision, measured here; on a GPU torch convolves float32 in TF32 unless told otherwise, so that
+is the peak then. Peak memory is what a way's first three steps take of the GPU; on a CPU of a process of its own.
 """
 
 import argparse
@@ -91,8 +91,7 @@ def our_loop(setting: Setting, hardware: Hardware, *, resident: bool, watched: b
     network = hardware.place(UNet(Network(width=setting.width))).train()
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     watch = Watch(network, optimiser, hardware.device)
-    if hardware.compiled:
-        network.compile()
+    trained = hardware.compile(network)
     corpus = Corpus(setting.layered)
     settings = setting.settings(1_000_000)
     task = Decomposition(corpus, split_by_source(corpus, (), 0, 4), settings, hardware)
@@ -105,7 +104,7 @@ def our_loop(setting: Setting, hardware: Hardware, *, resident: bool, watched: b
         count += 1
         batch = kept if resident else next(batches)
         with hardware.autocast():
-            output = network(batch.composite)
+            output = trained(batch.composite)
         loss = task.loss(output.float(), batch)["total"]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -141,13 +140,20 @@ def wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def measure(setting: Setting, rounds: int, steps: int) -> dict[str, list[float]]:
-    """Return seconds a step of each way, round by round; three steps before the first do not count."""
-    made = {name: build() for name, (_, build) in ways(setting).items()}
-    for step in made.values():
+def measure(setting: Setting, rounds: int, steps: int) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Return seconds a step of each way, round by round, and GiB that its first steps, which do not count, took."""
+    made, memory = {}, {}
+    for name, (_, build) in ways(setting).items():
+        if setting.device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+        made[name] = build()
         for _ in range(3):
-            step()
-    wait(setting.device)
+            made[name]()
+        wait(setting.device)
+        if setting.device == "cuda":
+            memory[name] = (torch.cuda.max_memory_allocated() - before) / 2**30
     taken: dict[str, list[float]] = {name: [] for name in made}
     for _ in range(rounds):
         for name, step in made.items():
@@ -156,20 +162,15 @@ def measure(setting: Setting, rounds: int, steps: int) -> dict[str, list[float]]
                 step()
             wait(setting.device)
             taken[name].append((time.perf_counter() - start) / steps)
-    return taken
+    return taken, memory or {name: memory_apart(setting, name) for name in made}
 
 
 def peak_memory(setting: Setting, name: str) -> float:
-    """Return GiB that three steps of a way take, in this process."""
-    if setting.device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
+    """Return GiB that three steps of a way take of this process."""
     before = in_memory("VmRSS")
     step = ways(setting)[name][1]()
     for _ in range(3):
         step()
-    wait(setting.device)
-    if setting.device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**30
     return in_memory("VmHWM") - before
 
 
@@ -201,6 +202,7 @@ def matmul_peak(device: str, precision: str) -> float:
     """Return FLOP/s of a large matrix product."""
     side = 8192 if device == "cuda" else 3072
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
     for _ in range(12):
@@ -212,7 +214,7 @@ def matmul_peak(device: str, precision: str) -> float:
 
 
 def report(setting: Setting, size: int, rounds: int, steps: int) -> list[str]:
-    taken = measure(setting, rounds, steps)
+    taken, memory = measure(setting, rounds, steps)
     work = flop(setting, size)
     precisions = {name: precision for name, (precision, _) in ways(setting).items()}
     peaks = {precision: matmul_peak(setting.device, precision) for precision in sorted(set(precisions.values()))}
@@ -233,7 +235,7 @@ def report(setting: Setting, size: int, rounds: int, steps: int) -> list[str]:
         rate = work / seconds
         lines.append(
             f"| {name} | {seconds:.3f} | {ratio:.2f} | {setting.batch / seconds:.2f} | {rate / 1e12:.2f} | "
-            f"{rate / peaks[precisions[name]]:.0%} | {memory_apart(setting, name):.1f} |"
+            f"{rate / peaks[precisions[name]]:.0%} | {memory[name]:.1f} |"
         )
     fed = statistics.median(a / b for a, b in zip(taken[OURS], taken[RESIDENT], strict=True))
     return [*lines, "", f"Fed from the corpus a step takes {fed:.3f} times as long as on a resident batch."]

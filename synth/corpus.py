@@ -29,7 +29,7 @@ from synth.store import Cached, Store, open_store
 
 MOST_NORMALS = 64  # that a reader keeps decoded: at 128 voxels 6 MB each
 
-__all__ = ["Corpus", "Layer", "Normal", "Recombination", "Recombine", "Sample", "Tumour"]
+__all__ = ["Box", "Corpus", "Layer", "Normal", "Recombination", "Recombine", "Sample", "Tumour"]
 
 
 class Corpus:

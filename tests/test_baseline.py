@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tiny_corpus import TinyCorpus
 
 from synth.corpus import Sample
-from train.baseline import choose_threshold, largest_component, smooth
+from train.baseline import REFINED, SIGMAS_MM, TAILS, choose_threshold, largest_component, smooth
 from train.metrics import dice
 
 
@@ -28,6 +30,43 @@ def test_the_stated_dice_is_the_mean_over_its_samples():
     rule = choose_threshold(made, [(2.0, 2.0, 2.0)] * 3)
     scored = [dice(rule(s.composite, s.normal != 0, (2.0, 2.0, 2.0)), s.mask != 0) for s in made]
     assert rule.dice == pytest.approx(np.mean(scored))
+
+
+def slow_choice(made, spacing):
+    """Try every smoothing, side and level; the best, and the best level's neighbours after it."""
+    best = -1.0, None
+    for sigma in SIGMAS_MM:
+        rois = [(s.normal != 0) | (s.composite != 0) for s in made]
+        smoothed = [smooth(s.composite, roi, sigma, spacing) for s, roi in zip(made, rois, strict=True)]
+        inside = np.concatenate([volume[roi] for volume, roi in zip(smoothed, rois, strict=True)])
+        for side in ("above", "below"):
+
+            def mean_dice(level, side=side, smoothed=smoothed, rois=rois):
+                masks = [largest_component((v > level if side == "above" else v < level) & r)
+                         for v, r in zip(smoothed, rois, strict=True)]  # fmt: skip
+                return np.mean([dice(m, s.mask != 0) for m, s in zip(masks, made, strict=True)])
+
+            tails = np.array(TAILS)
+            levels = np.quantile(inside, 1 - tails if side == "above" else tails).tolist()
+            scored = [mean_dice(level) for level in levels]
+            at = int(np.argmax(scored))
+            if scored[at] > best[0]:
+                low, high = levels[max(0, at - 1)], levels[min(len(levels) - 1, at + 1)]
+                levels += np.linspace(low, high, REFINED + 2)[1:-1].tolist()
+                scored = [mean_dice(level) for level in levels]
+                at = int(np.argmax(scored))
+                best = scored[at], (sigma, levels[at], side)
+    return best
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("empty", [False, True])
+def test_what_cannot_be_the_best_is_left_out_and_nothing_else(sign, empty):
+    made = samples(sign)[:3]
+    if empty:
+        made[1] = replace(made[1], composite=made[1].normal, mask=np.zeros_like(made[1].mask))
+    rule = choose_threshold(made, [(2.0, 2.0, 2.0)] * 3)
+    assert (rule.dice, (rule.sigma_mm, rule.level, rule.side)) == slow_choice(made, (2.0, 2.0, 2.0))
 
 
 def test_smoothing_is_in_mm_and_does_not_darken_the_rim():

@@ -58,9 +58,8 @@ def test_crops_laid_together_have_the_bits_of_samples_read(corpus_path, recombin
     def tumour(number):
         return stream.tumour(number) if recombine else (int(corpus.normal[number]), corpus.tumour(number))
 
-    # One normal at a time on the device: they are sent anew.
-    feed = CropFeed(tumour, corpus.source, corpus.size, 2, CPU, most_bytes=1)
-    wanted = [[0, 5], [7, 7], [21, 3, 4], [1, 2]]
+    feed = CropFeed(tumour, corpus.source, corpus.size, 3, 2, CPU)
+    wanted = [[0, 5], [7, 7], [21, 3, 4], [1], [2, 1], [9, 8, 0]]
     for numbers, batch in zip(wanted, feed.batches(wanted), strict=True):
         whole = collate([stream[n] if recombine else corpus[n] for n in numbers])
         assert same(batch, whole)
@@ -75,7 +74,7 @@ def test_crops_with_a_soft_edge_too(tmp_path):
     path = make_store(tmp_path / "s", 2, region=region)
     generate(make_manifest(SourceStore(path), samples=4, seed=1, shard_size=4), path, tmp_path / "c", workers=0)
     corpus = Corpus(tmp_path / "c")
-    feed = CropFeed(lambda n: (int(corpus.normal[n]), corpus.tumour(n)), corpus.source, corpus.size, 1, CPU)
+    feed = CropFeed(lambda n: (int(corpus.normal[n]), corpus.tumour(n)), corpus.source, corpus.size, 4, 1, CPU)
     assert same(next(feed.batches([[0, 1, 2, 3]])), collate(list(corpus)))
 
 
@@ -85,7 +84,7 @@ def test_crops_with_a_soft_edge_too(tmp_path):
 def test_a_gpu_gets_the_very_bits(corpus_path, crops):
     corpus, gpu = Corpus(corpus_path), torch.device("cuda")
     feed = (
-        CropFeed(lambda n: (int(corpus.normal[n]), corpus.tumour(n)), corpus.source, corpus.size, 2, gpu)
+        CropFeed(lambda n: (int(corpus.normal[n]), corpus.tumour(n)), corpus.source, corpus.size, 2, 2, gpu, 1)
         if crops
         else Feed(corpus.read, corpus.size, 1, 2, 2, gpu)
     )

@@ -76,7 +76,7 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
     labels, count = ndimage.label(mask)
     if count <= 1:
         return mask
-    sizes = np.bincount(labels.ravel())[1:]
+    sizes = np.bincount(labels[mask])[1:]
     return labels == 1 + int(sizes.argmax())
 
 
@@ -102,25 +102,53 @@ def choose_threshold(samples: Sequence[Sample], spacings_mm: Sequence[tuple[floa
         for side in ("above", "below"):
             tails = np.array(TAILS)
             levels = np.quantile(inside, 1 - tails if side == "above" else tails).tolist()
-            scored = _scores(smoothed, rois, truths, levels, side)
-            at = int(np.argmax(scored))
-            around = levels[max(0, at - 1)], levels[min(len(levels) - 1, at + 1)]
-            levels += np.linspace(*around, REFINED + 2)[1:-1].tolist() if scored[at] > best.dice else []
-            scored += _scores(smoothed, rois, truths, levels[len(scored) :], side)
+            scored = _scores(smoothed, rois, truths, levels, side, best.dice)
             at = int(np.argmax(scored))
             if scored[at] > best.dice:
+                around = levels[max(0, at - 1)], levels[min(len(levels) - 1, at + 1)]
+                finer = np.linspace(*around, REFINED + 2)[1:-1].tolist()
+                scored += _scores(smoothed, rois, truths, finer, side, scored[at])
+                levels += finer
+                at = int(np.argmax(scored))
                 best = Threshold(sigma_mm, float(levels[at]), side, float(scored[at]))
     return best
 
 
 def _scores(
-    smoothed: list[np.ndarray], rois: list[np.ndarray], truths: list[np.ndarray], levels: list[float], side: str
+    smoothed: list[np.ndarray],
+    rois: list[np.ndarray],
+    truths: list[np.ndarray],
+    levels: list[float],
+    side: str,
+    beaten: float,
 ) -> list[float]:
-    cases = list(zip(smoothed, rois, truths, strict=True))
-    return [
-        float(np.mean([dice(_segment(volume, roi, level, side), truth) for volume, roi, truth in cases]))
-        for level in levels
-    ]
+    """Return the mean Dice of each level; -1 where it is below `beaten` or another level's for certain.
+
+    To find components takes time, and is left out where they cannot help: the largest one overlaps the truth by o
+    voxels at most, all of it beyond the level, so that its Dice is at most 2 o / (o + truth).
+    """
+    most = np.array([_most(volume[truth], levels, side) for volume, truth in zip(smoothed, truths, strict=True)])
+    scores = [-1.0] * len(levels)
+    for at in np.argsort(-most.mean(axis=0), kind="stable"):
+        each = most[:, at].copy()
+        for number, (volume, roi, truth) in enumerate(zip(smoothed, rois, truths, strict=True)):
+            if each.mean() < beaten - 1e-9:
+                break
+            each[number] = dice(_segment(volume, roi, levels[at], side), truth)
+        else:
+            scores[at] = float(each.mean())
+            beaten = max(beaten, scores[at])
+    return scores
+
+
+def _most(tumour: np.ndarray, levels: list[float], side: str) -> np.ndarray:
+    """Return the highest Dice that each level allows, from the smoothed voxels of the true tumour."""
+    if not tumour.size:
+        return np.ones(len(levels))
+    ordered, compared = np.sort(tumour), np.asarray(levels, tumour.dtype)
+    below = np.searchsorted(ordered, compared, side="right" if side == "above" else "left")
+    beyond = tumour.size - below if side == "above" else below
+    return 2 * beyond / (beyond + tumour.size)
 
 
 def _segment(smoothed: np.ndarray, roi: np.ndarray, level: float, side: str) -> np.ndarray:

@@ -4,6 +4,7 @@ import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -39,6 +40,13 @@ class Hardware:
         instance = any(isinstance(module, nn.InstanceNorm3d) for module in network.modules())
         layout = torch.contiguous_format if instance else torch.channels_last_3d
         return network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+
+    def compile(self, network: nn.Module) -> nn.Module:
+        """Return a network as it is trained, compiled or itself, with the weights of the one given.
+
+        That one stays as it is for evaluation, where batches of other sizes would each be compiled anew.
+        """
+        return cast(nn.Module, torch.compile(network)) if self.compiled else network
 
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"

@@ -187,9 +187,7 @@ def train(
         if run is not None:
             run.start({"stage": record.stage, **record.settings, "hardware": str(hardware)}, start)
             run.write(start, {"started_on": str(hardware), "split": record.data.get("split")})
-        if hardware.compiled:
-            network.compile()
-        trained = ranks.wrap(network)
+        trained = ranks.wrap(hardware.compile(network))
         watch = Watch(network, optimiser, hardware.device)
         clock, logged, step, stopped = time.monotonic(), start, start, 0
 

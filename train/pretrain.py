@@ -47,7 +47,7 @@ class Decomposition:
     split : Split
     settings : Pretrain
     machine : Hardware
-        On a GPU samples of a layered corpus are laid together there.
+        Samples of a layered corpus are laid together there.
     ranks : Ranks
         The processes that share each step's samples.
     real : sequence of RealScan
@@ -76,8 +76,9 @@ class Decomposition:
 
     def _feed(self, machine: hardware.Hardware) -> Feed | CropFeed:
         schedule, corpus, threads = self.settings.schedule, self.corpus, self.settings.schedule.loader_threads
-        if machine.device.type == "cuda" and isinstance(corpus, Corpus) and corpus.layout == "layered":
-            return CropFeed(crops(corpus, self.stream), corpus.source, corpus.size, threads, machine.device)
+        if isinstance(corpus, Corpus) and corpus.layout == "layered":
+            tumour = crops(corpus, self.stream)
+            return CropFeed(tumour, corpus.source, corpus.size, schedule.batch, threads, machine.device)
         read = corpus.read if self.stream is None else self.stream.read
         return Feed(read, corpus.size, len(corpus.channels), schedule.batch, threads, machine.device)
 
@@ -93,7 +94,7 @@ class Decomposition:
         return [int(self.split.training[self.order[position]]) for position in drawn]
 
     def batches(self, steps: range) -> Iterator[Batch]:
-        """Yield the batch of each step; on a CPU its memory is written over when the next one is asked for."""
+        """Yield the batch of each step; its memory is written over when the next one is asked for."""
         for step, batch in zip(steps, self.feed.batches(map(self.numbers, steps)), strict=True):
             seen = batch.standardised() if self.settings.standardise else batch
             yield varied(seen, self.settings.schedule.seed, self.positions(step)) if self.settings.vary else seen
