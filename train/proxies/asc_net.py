@@ -53,7 +53,7 @@ class AscNet(Restorer):
         Parameters
         ----------
         pairs : Tensor of float32, shape (N, 2, C, z, y, x)
-            A scan and a healthy one of another head, in the network's units.
+            A scan and a healthy one of another source, in the network's units.
 
         Returns
         -------
