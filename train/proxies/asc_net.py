@@ -76,8 +76,9 @@ class AscNet(Restorer):
 
     def restore(self, scan: torch.Tensor) -> torch.Tensor:
         """Return the cut of a scan that looks healthy, shape (C, z, y, x), 0 where all of the scan is 0."""
-        with torch.no_grad():
-            fence = self.cut(scan[None])[0, : len(scan)].float()
+        # In float32 wherever it runs, so that the threshold means the same.
+        with torch.no_grad(), torch.autocast(scan.device.type, enabled=False):
+            fence = self.cut(scan[None])[0, : len(scan)]
         return fence * (scan != 0).any(0)
 
     def _judged(self, scans: torch.Tensor) -> torch.Tensor:
