@@ -25,15 +25,16 @@ from train.finetune import finetune
 from train.inference import load_model
 from train.pretrain import pretrain
 from train.proxies import PROXIES, proxy_of, proxy_task
-from train.proxies.auto_decoder import AutoDecoder, Residual, coordinates
+from train.proxies.asc_net import AscNet, Selection, brightness
+from train.proxies.auto_decoder import AutoDecoder, coordinates
 from train.proxies.draws import Draws
 from train.proxies.genesis import Genesis, curve, holes, marked, openings, shuffle, small_windows, spread, warp
-from train.proxies.implicit_field import best_threshold
 from train.proxies.jigsaw import MOST, products
 from train.proxies.jigsaw import permutations as known_permutations
 from train.proxies.normals import Normals, Scan
 from train.proxies.patch_location import PatchLocation
 from train.proxies.patches import cut, patch_side
+from train.proxies.residual import Residual, best_threshold
 from train.proxies.rotation import CLASSES, rotate, undone
 from train.replay import replay
 from train.settings import Adapt, Finetune, ImplicitField, Network, Pretrain, Schedule, SettingsError
@@ -391,6 +392,111 @@ def test_the_threshold_is_the_best_of_those_tried():
     assert best_threshold([np.zeros((2, 2, 2))], [np.ones((2, 2, 2), bool)]) == (1.0, 0.0)
 
 
+# ASC-Net
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """Return composites beside healthy scans, shape (2, 2, 2, 16, 16, 16): of two modalities."""
+    return torch.from_numpy(np.stack([noise(seed, channels=4, size=16).reshape(2, 2, 16, 16, 16) for seed in (1, 2)]))
+
+
+def asc_net(channels=2):
+    torch.manual_seed(0)
+    return AscNet(Network(width=2, in_channels=channels)).train()
+
+
+def adversarial(network, pairs):
+    return Selection().terms(network(pairs), pairs[:, 0])["discriminator"]
+
+
+def test_cuts_lie_in_the_organ_and_the_discriminator_sees_the_first_beside_a_healthy_scan(pairs):
+    network = asc_net().eval()
+    scan, healthy = pairs.unbind(1)
+    output, found = network(pairs), network.cut(scan)
+    inside = (scan != 0).any(1, keepdim=True)
+    fence, wild = (torch.where(inside, 1 / (1 + torch.exp(-one)), 0) for one in found.split(2, dim=1))
+    torch.testing.assert_close(output[:, :4], torch.cat([fence, wild], 1))
+    mixing = network.together.weight[:, :, 0, 0, 0]
+    again = torch.einsum("ok,nkzyx->nozyx", mixing, output[:, :4]) + network.together.bias.view(1, 2, 1, 1, 1)
+    torch.testing.assert_close(output[:, 4:6], again.sigmoid() * inside)
+    told = torch.cat([network.discriminator(one[:, None]) for one in (brightness(healthy, healthy), fence)], 1)
+    torch.testing.assert_close(output[:, 6:], told[..., None, None, None].expand(2, 2, 16, 16, 16))
+
+
+def test_terms_of_asc_net_equal_slow_references():
+    rng = np.random.default_rng(0)
+    cuts, told = rng.random((2, 6, 4, 4, 4)), rng.normal(size=(2, 2))
+    wanted = rng.normal(size=(2, 2, 4, 4, 4))
+    wanted[:, :, 0] = 0  # outside the organ
+    output = np.concatenate([cuts, np.broadcast_to(told[..., None, None, None], (2, 2, 4, 4, 4))], axis=1)
+    terms = Selection().terms(torch.from_numpy(output).float(), torch.from_numpy(wanted).float())
+    truth, errors, overlaps = np.where(wanted == 0, 0, 1 / (1 + np.exp(-wanted))), [], []
+    for scan, channel in product(range(2), range(2)):
+        errors.append(np.mean((cuts[scan, 4 + channel] - truth[scan, channel]) ** 2))
+        fence, wild = cuts[scan, channel], cuts[scan, 2 + channel]
+        overlaps.append((2 * (fence * wild).sum() + 1) / (fence.sum() + wild.sum() + 1))
+    judged = np.mean([abs(np.tanh(healthy) + 1) + abs(np.tanh(cut) - 1) for healthy, cut in told])
+    slow = {"reconstruction": np.mean(errors), "overlap": np.mean(overlaps), "discriminator": judged}
+    slow["total"] = sum(slow.values())
+    assert {name: float(term) for name, term in terms.items()} == pytest.approx(slow, rel=1e-5)
+
+
+def test_the_discriminator_descends_its_loss_and_the_cuts_ascend_it(pairs):
+    network = asc_net()
+    before = adversarial(network, pairs)
+    before.backward()
+    judge = list(network.discriminator.parameters())
+    main = [*network.encoder.parameters(), *network.decoder.parameters(), *network.cuts.parameters()]
+    for parameters, better in ((judge, True), (main, False)):
+        with torch.no_grad():
+            for one in parameters:
+                one -= 1e-3 * one.grad
+            assert (adversarial(network, pairs) < before) == better
+            for one in parameters:
+                one += 1e-3 * one.grad
+
+
+def test_cuts_get_the_gradient_of_the_authors_main_module(pairs):
+    network = asc_net()
+    scan = pairs[:, 0]
+    main = [*network.encoder.parameters(), *network.cuts.parameters()]
+    reversed_ = torch.autograd.grad(adversarial(network, pairs), main)
+    fence = brightness(network.cut(scan), scan)[:, :2]
+    fooled = (network.discriminator(fence[:, None]).tanh() + 1).abs().mean()
+    for one, other in zip(reversed_, torch.autograd.grad(fooled, main), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+
+
+def test_asc_net_restores_the_first_cut_inside_the_organ(pairs):
+    network, scan = asc_net().eval(), pairs[0, 0]
+    restored = network.restore(scan)
+    torch.testing.assert_close(restored, network.cut(scan[None])[0, :2].detach() * (scan != 0).any(0))
+    assert not restored.requires_grad
+    layers = Residual(network, 0.5)(scan[None])[0]
+    expected = (scan - restored).abs().mean(0) > 0.5
+    assert torch.equal(layers[-1] > 0, expected)
+    assert 0 < expected.sum() < expected.numel()
+
+
+def test_asc_net_sees_training_composites_beside_normals_of_other_sources(corpus):
+    settings = chosen("asc_net")
+    split = split_by_source(corpus, (), 0, 4)
+    task = proxy_task(proxy_of(settings, corpus.size), corpus, split, settings)
+    names, seen = [str(source["name"]) for source in corpus.sources], []
+    for step, batch in enumerate(task.batches(range(len(split.training) // 2))):
+        for row, said in enumerate(task.recipe(step)):
+            sample, healthy = corpus[said["sample"]], names.index(said["healthy"])
+            assert torch.equal(batch.composite[row, 0, 0], torch.from_numpy(sample.composite.astype(np.float32)))
+            assert torch.equal(batch.wanted[row], batch.composite[row, 0])
+            assert np.array_equal(batch.composite[row, 1], task.normals.scan(healthy).voxels)
+            assert healthy != corpus.normal[said["sample"]]
+            assert names[healthy] not in split.held_out
+            seen.append(said["sample"])
+    assert len(set(seen)) == len(seen)
+    assert set(seen) <= set(split.training.tolist())
+
+
 # Through the loop
 
 
@@ -407,7 +513,20 @@ def test_a_batch_is_a_function_of_the_step_in_any_order(corpus, name):
     assert json.dumps(tasks[0].recipe(2))
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_a_short_training_puts_cuts_together_that_do_not_overlap(pairs):
+    network = asc_net()
+    optimiser, losses = torch.optim.Adam(network.parameters(), lr=1e-2), []
+    for _ in range(30):
+        terms = Selection().terms(network(pairs), pairs[:, 0])
+        optimiser.zero_grad()
+        terms["total"].backward()
+        optimiser.step()
+        losses.append(float((terms["reconstruction"] + terms["overlap"]).detach()))
+        assert 0 <= float(terms["discriminator"].detach()) <= 4  # a game: it need not fall
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"asc_net"}))
 def test_the_loss_falls_on_a_batch_seen_again_and_again(corpus, name):
     settings = chosen(name, network={"width": 4}, implicit_field={**SMALL_FIELD, "width": 64, "frequencies": 4})
     proxy = proxy_of(settings, corpus.size)
@@ -450,7 +569,7 @@ def test_a_resumed_proxy_equals_one_that_was_not_interrupted(corpus_path, runs, 
     assert all(torch.equal(parts.optimiser[key], whole.optimiser[key]) for key in whole.optimiser)
 
 
-@pytest.mark.parametrize("name", ["genesis", "jigsaw", "implicit_field"])
+@pytest.mark.parametrize("name", ["genesis", "jigsaw", "implicit_field", "asc_net"])
 def test_a_proxy_sees_all_modalities_of_aligned_corpora(corpus_path, tmp_path, name):
     other = make_store(tmp_path / "other.zarr", 3, region=REGION.model_copy(update={"modality": "other"}))
     manifest = make_manifest(SourceStore(other), samples=22, seed=7, shard_size=8)
@@ -498,7 +617,7 @@ def heads(tmp_path_factory):
     return catalog
 
 
-@pytest.mark.parametrize("name", ["genesis", "patch_location", "jigsaw", "rotation"])
+@pytest.mark.parametrize("name", ["genesis", "patch_location", "jigsaw", "rotation", "asc_net"])
 def test_fine_tuning_takes_the_encoder_of_a_proxy(runs, heads, tmp_path, name):
     init = runs / name / "best.safetensors"
     settings = Finetune(network={"width": 2}, schedule=schedule(steps=1, checkpoint_every=1, learning_rate=1e-12))
@@ -525,16 +644,21 @@ def test_a_proxy_without_a_mask_is_not_used_to_segment(runs, tmp_path, name):
     assert "Traceback" not in said.output
 
 
-def test_an_implicit_field_is_evaluated_with_the_threshold_its_validation_chose(runs, heads, tmp_path):
-    path = runs / "implicit_field" / "best.safetensors"
+@pytest.mark.parametrize(("name", "said"), [("implicit_field", "auto-decoder"), ("asc_net", "ASC-Net")])
+def test_a_residual_is_evaluated_with_the_threshold_its_validation_chose(runs, heads, tmp_path, name, said):
+    path = runs / name / "best.safetensors"
     saved = load_checkpoint(path)
     model = load_model(path, "cpu")
     assert float(model.network.threshold) == pytest.approx(saved.record.validation["threshold"])
     evaluation = evaluate(path, heads, "heads", tmp_path / "out", device="cpu")
     assert len(evaluation.scored) == 3
-    assert "auto-decoder" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert said in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     with pytest.raises(CheckpointError, match="no UNet"):
         export(path, tmp_path / "shared")
+
+
+def test_an_implicit_field_has_no_encoder_to_fine_tune(runs, heads, tmp_path):
+    path = runs / "implicit_field" / "best.safetensors"
     with pytest.raises(CheckpointError, match="is of another network"):
         finetune(path, heads, "heads", tmp_path / "run", Finetune(network={"width": 2}, schedule=schedule(steps=1)))
 

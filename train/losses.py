@@ -62,12 +62,15 @@ def dice_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     logits, mask : Tensor, shape (N, K, z, y, x)
         Of K classes.
     """
-    probability = logits.float().sigmoid()
-    truth = mask.float()
-    spatial = tuple(range(2, probability.ndim))
-    overlap = (probability * truth).sum(spatial)
-    volumes = probability.sum(spatial) + truth.sum(spatial)
-    return (1.0 - (2.0 * overlap + SMOOTH_VOXELS) / (volumes + SMOOTH_VOXELS)).mean()
+    return (1.0 - soft_dice(logits.float().sigmoid(), mask.float())).mean()
+
+
+def soft_dice(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Return the soft Dice of two volumes of numbers in [0, 1], shape (N, K, z, y, x), for each of N and K."""
+    spatial = tuple(range(2, one.ndim))
+    overlap = (one * other).sum(spatial)
+    volumes = one.sum(spatial) + other.sum(spatial)
+    return (2.0 * overlap + SMOOTH_VOXELS) / (volumes + SMOOTH_VOXELS)
 
 
 def composition_loss(layers: Layers, composite: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:

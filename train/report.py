@@ -11,6 +11,7 @@ from train.evaluate import Evaluation
 from train.metrics import METRICS, Scores, summarise
 from train.pages import NORMS, write_page
 from train.pictures import PREDICTION, THRESHOLD, TRUTH
+from train.proxies.residual import Residual
 from train.unet import UNet
 
 HEADINGS = {
@@ -60,8 +61,9 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _described(network: nn.Module) -> str:
-    if not isinstance(network, UNet):
-        return "an auto-decoder of healthy scans; what it cannot restore counts as tumour"
+    if isinstance(network, Residual):
+        return network.restorer.said
+    assert isinstance(network, UNet)
     return f"3D UNet, width {network.settings.width}; {NORMS[network.settings.norm]}"
 
 

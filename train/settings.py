@@ -97,13 +97,13 @@ class ImplicitField(Strict):
 
 
 LAYERS = "layers"  # the name of layer decomposition among the proxies
-FINDS_MASK = (LAYERS, "implicit_field")  # the others learn an encoder alone
+FINDS_MASK = (LAYERS, "implicit_field", "asc_net")  # the others learn an encoder alone
 
 
 class Pretrain(Strict):
     """``train pretrain``."""
 
-    proxy: Literal["layers", "genesis", "patch_location", "jigsaw", "rotation", "implicit_field"] = "layers"
+    proxy: Literal["layers", "genesis", "patch_location", "jigsaw", "rotation", "implicit_field", "asc_net"] = "layers"
     genesis: Genesis = Genesis()
     jigsaw: Jigsaw = Jigsaw()
     implicit_field: ImplicitField = ImplicitField()

@@ -57,7 +57,7 @@ def pretrain(
         str | None,
         typer.Option(
             help="What is learnt: layers (default), or the task of another paper: genesis, patch_location, jigsaw, "
-            "rotation, implicit_field."
+            "rotation, implicit_field, asc_net."
         ),
     ] = None,
     steps: StepsOption = None,

@@ -13,11 +13,12 @@ from torch import nn
 from scans.errors import CheckpointError
 from synth.corpus import Corpus
 from train.corpora import Corpora
-from train.proxies.auto_decoder import AutoDecoder, Residual
+from train.proxies.asc_net import Selection, SelectionTask
 from train.proxies.genesis import Genesis
-from train.proxies.implicit_field import ImplicitField, ImplicitFieldTask
+from train.proxies.implicit_field import ImplicitField
 from train.proxies.jigsaw import Jigsaw
 from train.proxies.patch_location import PatchLocation
+from train.proxies.residual import Residual, ResidualTask, Restorer
 from train.proxies.rotation import Rotation
 from train.proxies.task import Pairs, Proxy, ProxyTask
 from train.ranks import ALONE, Ranks
@@ -42,7 +43,9 @@ PROXIES: dict[str, Callable[[Pretrain, int], Proxy]] = {  # each is made of sett
     "jigsaw": lambda settings, size: Jigsaw(settings.jigsaw, size),
     "rotation": lambda settings, size: Rotation(),
     "implicit_field": lambda settings, size: ImplicitField(settings.implicit_field),
+    "asc_net": lambda settings, size: Selection(),
 }
+_TASKS = {ImplicitField: ResidualTask, Selection: SelectionTask}  # of all others: ProxyTask
 
 
 def proxy_of(settings: Pretrain, size: int) -> Proxy | None:
@@ -62,7 +65,7 @@ def proxy_of(settings: Pretrain, size: int) -> Proxy | None:
         (settings.loss != Loss(), "--loss-weights"),
     ):
         if given:
-            raise SettingsError(f"{name}: belongs to --proxy {LAYERS}, --proxy {settings.proxy} sees no tumours")
+            raise SettingsError(f"{name}: belongs to --proxy {LAYERS}, not to --proxy {settings.proxy}")
     return PROXIES[settings.proxy](settings, size)
 
 
@@ -70,8 +73,7 @@ def proxy_task(
     proxy: Proxy, corpus: Corpus | Corpora, split: Split, settings: Pretrain, ranks: Ranks = ALONE
 ) -> ProxyTask:
     """Return the task of a proxy, for ``train.loop``."""
-    task = ImplicitFieldTask if isinstance(proxy, ImplicitField) else ProxyTask
-    return task(proxy, corpus, split, settings, ranks)
+    return _TASKS.get(type(proxy), ProxyTask)(proxy, corpus, split, settings, ranks)
 
 
 def told(settings: Pretrain) -> dict[str, Any]:
@@ -159,13 +161,13 @@ def check_finds_layers(stage: str, settings: Mapping[str, Any], where: str, *, a
     if as_unet:
         raise CheckpointError(
             f"{where}: was pretrained with --proxy {name}, whose network is no UNet; "
-            "it is for train segment and train evaluate alone"
+            "give it to train segment or train evaluate"
         )
 
 
 def for_scans(network: nn.Module, validation: Mapping[str, Any], where: str) -> nn.Module:
-    """Return a network that maps scans to layers: an auto-decoder with the threshold its validation chose."""
-    if not isinstance(network, AutoDecoder):
+    """Return a network that maps scans to layers: one that restores them with the threshold its validation chose."""
+    if not isinstance(network, Restorer):
         return network
     threshold = validation.get("threshold")
     if not isinstance(threshold, int | float):

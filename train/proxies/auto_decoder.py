@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 from train.proxies.draws import Draws
+from train.proxies.residual import Restorer
 from train.settings import ImplicitField, Network
 
 _AT_A_TIME = 2**17  # points that are decoded together
 _SEED = 0  # of the points a scan is fitted on: the same scan always gives the same restoration
 
 
-class AutoDecoder(nn.Module):
+class AutoDecoder(Restorer):
     """One latent vector for each source, and one network for all of them.
 
     Parameters
@@ -24,6 +25,8 @@ class AutoDecoder(nn.Module):
     settings : ImplicitField
     sources : int
     """
+
+    said = "an auto-decoder of healthy scans; what it cannot restore counts as tumour"
 
     def __init__(self, network: Network, settings: ImplicitField, sources: int) -> None:
         super().__init__()
@@ -93,36 +96,3 @@ def coordinates(shape: torch.Size | tuple[int, ...]) -> torch.Tensor:
     """Return the place of each voxel, float32 (z, y, x, 3): centres of a cube from -1 to 1."""
     axes = [(2 * torch.arange(n, dtype=torch.float32) + 1) / n - 1 for n in shape]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-
-
-class Residual(nn.Module):
-    """An auto-decoder in the place of the layers' network: what it cannot tell of a scan is the tumour.
-
-    Parameters
-    ----------
-    decoder : AutoDecoder
-    threshold : float
-        Least distance from the restored scan, in the network's units, that counts as tumour.
-    """
-
-    def __init__(self, decoder: AutoDecoder, threshold: float) -> None:
-        super().__init__()
-        self.decoder = decoder
-        self.threshold: torch.Tensor
-        self.register_buffer("threshold", torch.tensor(threshold))
-
-    def forward(self, scans: torch.Tensor) -> torch.Tensor:
-        """Map scans (N, C, z, y, x) to layers (N, 2 C + 1, z, y, x): restored, scan, logits.
-
-        The logits are 0 at the threshold, so that the usual probability of 0.5 is there.
-        """
-        with torch.inference_mode(False):
-            own = scans.clone().float()
-            restored = torch.stack([self.decoder.restore(scan) for scan in own])
-            far = distance(own, restored)
-            return torch.cat([restored, own, far - self.threshold], dim=1)
-
-
-def distance(scans: torch.Tensor, restored: torch.Tensor) -> torch.Tensor:
-    """Return how far scans (N, C, z, y, x) are from what was restored, the mean over modalities (N, 1, z, y, x)."""
-    return (scans - restored).abs().mean(1, keepdim=True)

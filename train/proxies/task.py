@@ -137,7 +137,10 @@ class ProxyTask:
         return self.ranks.share(self.settings.schedule.batch, step)
 
     def _training(self, place: int) -> Example:
-        return self.proxy.example(self.normals.scan(self.normals.source_at(place)), self.normals.draws_at(place))
+        return self.proxy.example(self._scan(place), self.normals.draws_at(place))
+
+    def _scan(self, place: int) -> Scan:
+        return self.normals.scan(self.normals.source_at(place))
 
     def _validation(self, number: int) -> Example:
         position, draws = self.normals.held_out(number)
