@@ -12,10 +12,10 @@ from train.cli.application import (
     DEFAULT_CATALOG,
     CatalogOption,
     CheckpointOption,
-    DatasetOption,
     DeviceOption,
     PrecisionOption,
     app,
+    named,
 )
 
 if TYPE_CHECKING:
@@ -147,8 +147,11 @@ def segment(
 @app.command()
 def evaluate(
     checkpoint: CheckpointOption,
-    dataset: DatasetOption,
     out_folder: Annotated[Path, typer.Option("--out", help="Folder for scores, masks and the report.")],
+    task: Annotated[str | None, typer.Option(help="A task of the catalog: WTS, LTS, BTS.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="In place of a task: a dataset, scored on what its labels mark.")
+    ] = None,
     catalog: CatalogOption = DEFAULT_CATALOG,
     all_cases: Annotated[
         bool, typer.Option(help="Score a fine-tuned network also on the cases it was trained on.")
@@ -158,7 +161,8 @@ def evaluate(
 ) -> None:
     """Score a network on annotated scans beside the threshold row, and write a report with pictures.
 
-    Example: `train evaluate --checkpoint runs/first/best.safetensors --dataset brats2018 --out out`.
+    Example: `train evaluate --checkpoint runs/first/best.safetensors --task WTS --out out`.
+    A network of several classes is scored on each of them; the threshold row on the whole tumour alone.
     Exits with 1 if a case could not be scored.
     """
     from train.evaluate import evaluate as run
@@ -170,7 +174,7 @@ def evaluate(
     evaluation = run(
         checkpoint,
         catalog,
-        dataset,
+        named(task, dataset),
         out_folder,
         all_cases=all_cases,
         device=device or "auto",
@@ -186,12 +190,11 @@ def evaluate(
 
 
 def _dice_table(evaluation: "Evaluation") -> Table:
-    table = Table("case", "Dice network", "Dice threshold", "HD95 network", "HD95 threshold", title="Dice per case")
+    numbers = [("Dice", "dice", 3), ("HD95", "hd95_mm", 1)]
+    rows = list(evaluation.rows())
+    table = Table("case", *(f"{heading} {row}" for heading, *_ in numbers for row in rows), title="Dice per case")
     for case in evaluation.scored:
-        cells = [
-            "" if scores is None else f"{getattr(scores, metric):.{digits}f}"
-            for metric, digits in (("dice", 3), ("hd95_mm", 1))
-            for scores in (case.model, case.threshold)
-        ]
+        scores = evaluation.rows_of(case)
+        cells = [f"{getattr(scores[row], metric):.{digits}f}" for _, metric, digits in numbers for row in rows]
         table.add_row(case.name, *cells)
     return table
