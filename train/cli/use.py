@@ -190,7 +190,7 @@ def evaluate(
 
 
 def _dice_table(evaluation: "Evaluation") -> Table:
-    numbers = [("Dice", "dice", 3), ("HD95", "hd95_mm", 1)]
+    numbers = [("Dice", "dice", 3), ("HD95", "hd95_mm", 1)][: 1 if evaluation.several else 2]
     rows = list(evaluation.rows())
     table = Table("case", *(f"{heading} {row}" for heading, *_ in numbers for row in rows), title="Dice per case")
     for case in evaluation.scored:
