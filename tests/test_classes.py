@@ -13,7 +13,10 @@ from train.clean import clean
 
 BRATS = {"whole tumour": (1, 2, 4), "tumour core": (1, 4), "enhancing tumour": (4,)}
 SHAPE = (4, 5, 6)
-VALUES = st.one_of(st.none(), st.lists(st.integers(-3, 300), min_size=1, max_size=4).map(tuple))
+VALUES = st.one_of(
+    st.none(),
+    st.lists(st.integers(-3, 300) | st.sampled_from([-(2**31), 2**31 - 1]), min_size=1, max_size=4).map(tuple),
+)
 CLASSES = st.lists(VALUES, min_size=1, max_size=5).map(lambda some: {f"class {n}": v for n, v in enumerate(some)})
 
 
@@ -30,7 +33,7 @@ def test_brats_labels_come_back_as_they_were(labels):
 @given(CLASSES, st.data())
 def test_masks_of_any_label_map_come_back_from_the_one_written(classes, data):
     named = [label for some in classes.values() if some for label in some]
-    labels = data.draw(arrays.arrays(np.int16, SHAPE, elements=st.sampled_from([0, 1, 7, *named])))
+    labels = data.draw(arrays.arrays(np.int32, SHAPE, elements=st.sampled_from([0, 1, 7, *named])))
     masks = masks_of(labels, classes)
     np.testing.assert_array_equal(masks_of(labels_of(masks, classes), classes), masks)
 
@@ -80,7 +83,17 @@ def test_cleaning_goes_from_outside_in_and_keeps_parts_within_what_is_left():
     np.testing.assert_array_equal(untouched, labels)
 
 
-@pytest.mark.parametrize("classes", [None, {}, {"a": [1]}, {"a": [1], "b": [2], "c": []}, {"a": "x", "b": 1, "c": []}])
+@pytest.mark.parametrize(
+    "classes",
+    [
+        None,
+        {},
+        {"a": [1]},
+        {"a": [1], "b": [2], "c": []},
+        {"a": "x", "b": 1, "c": []},
+        {"a": [1], "b": [2**31], "c": [1]},
+    ],
+)
 def test_masks_without_names_and_labels_are_a_damaged_record(classes):
     with pytest.raises(CheckpointError, match="its record is damaged"):
         recorded_classes({"classes": 3}, {"classes": classes}, "best.safetensors")

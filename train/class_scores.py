@@ -7,7 +7,7 @@ import numpy as np
 from scans.catalog import Case, Catalog
 from scans.errors import CheckpointError, ScanError
 from scans.volume import read_mask
-from train.classes import TUMOUR, Classes, whole
+from train.classes import TUMOUR, Classes, trained_classes, whole
 from train.inference import Model
 from train.metrics import Scores, score
 
@@ -32,7 +32,7 @@ def classes_to_score(model: Model, catalog: Catalog, name: str) -> Classes:
     classes: Classes = wanted.classes
     trained_there = model.record.stage == "finetune" and data.get("dataset") == wanted.dataset
     if name not in catalog.tasks and trained_there and data.get("classes"):
-        classes = {each: None if some is None else tuple(some) for each, some in data["classes"].items()}
+        classes = trained_classes(data, str(model.path))
     if len(classes) == len(model.classes) == 1:
         return dict(zip(TUMOUR, classes.values(), strict=True))
     if set(classes) != set(model.classes):

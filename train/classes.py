@@ -16,12 +16,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from scans.errors import CheckpointError
 from scans.region import one_line
+from scans.task import Label
 from train.settings import Network, recorded
 
 Classes = Mapping[str, tuple[int, ...] | None]  # label values of each class by name; None: any but 0
 TUMOUR: Classes = {"tumour": None}  # what a network with one mask finds: its label map is 0 and 1
 
-_RECORDED = TypeAdapter(dict[str, tuple[int, ...] | None])
+_RECORDED = TypeAdapter(dict[str, tuple[Label, ...] | None])
+_WRITTEN = (np.uint8, np.int16, np.uint16, np.int32)
 
 
 def recorded_classes(network: dict[str, Any], data: Mapping[str, Any], where: str) -> Classes:
@@ -42,13 +44,24 @@ def recorded_classes(network: dict[str, Any], data: Mapping[str, Any], where: st
     masks = recorded(Network, network, where).classes
     if masks == 1:
         return TUMOUR
-    try:
-        classes = _RECORDED.validate_python(data.get("classes"))
-    except ValidationError as error:
-        raise CheckpointError(f"{where}: its record is damaged (classes: {one_line(error)})") from error
+    classes = trained_classes(data, where)
     if len(classes) != masks or () in classes.values():
         raise CheckpointError(f"{where}: its record is damaged ({len(classes)} classes with labels, {masks} masks)")
     return classes
+
+
+def trained_classes(data: Mapping[str, Any], where: str) -> Classes:
+    """Return the classes that a network was fine-tuned on, as its record names them.
+
+    Raises
+    ------
+    CheckpointError
+        If they are not names with labels.
+    """
+    try:
+        return _RECORDED.validate_python(data.get("classes"))
+    except ValidationError as error:
+        raise CheckpointError(f"{where}: its record is damaged (classes: {one_line(error)})") from error
 
 
 def labels_of(masks: np.ndarray, classes: Classes) -> np.ndarray:
@@ -62,13 +75,13 @@ def labels_of(masks: np.ndarray, classes: Classes) -> np.ndarray:
 
     Returns
     -------
-    ndarray of the smallest integer type that holds all labels, shape (z, y, x)
+    ndarray of uint8, or of the first of int16, uint16 and int32 that holds all labels, shape (z, y, x)
         0 where no class is found.
     """
     stands_for = _label_of_classes(classes)
-    labels = sorted(stands_for.values())
-    kind = np.result_type(np.min_scalar_type(labels[0]), np.min_scalar_type(labels[-1]))
-    written = np.zeros(masks.shape[1:], np.int16 if kind == np.int8 else kind)
+    ranges = [(kind, np.iinfo(kind)) for kind in _WRITTEN]
+    kind = next(k for k, r in ranges if all(r.min <= label <= r.max for label in stands_for.values()))
+    written = np.zeros(masks.shape[1:], kind)
     found = masks.any(axis=0)
     codes = np.zeros(np.count_nonzero(found), np.uint64)
     for position, mask in enumerate(masks):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -192,9 +193,10 @@ def evaluate(
 def _dice_table(evaluation: "Evaluation") -> Table:
     numbers = [("Dice", "dice", 3), ("HD95", "hd95_mm", 1)][: 1 if evaluation.several else 2]
     rows = list(evaluation.rows())
-    table = Table("case", *(f"{heading} {row}" for heading, *_ in numbers for row in rows), title="Dice per case")
+    heads = [escape(f"{heading} {row}") for heading, *_ in numbers for row in rows]
+    table = Table("case", *heads, title="Dice per case")
     for case in evaluation.scored:
         scores = evaluation.rows_of(case)
         cells = [f"{getattr(scores[row], metric):.{digits}f}" for _, metric, digits in numbers for row in rows]
-        table.add_row(case.name, *cells)
+        table.add_row(escape(case.name), *cells)
     return table
