@@ -147,7 +147,7 @@ def test_a_network_is_scored_against_the_labels_it_was_trained_on(here, brats, t
         assert case.model.truth_ml == pytest.approx(voxels * 4.0**3 / 1000)
 
 
-def test_livers_from_scratch_are_normalised_by_their_training_cases(here, tmp_path):
+def test_livers_from_scratch_are_normalised_by_their_training_cases_and_scored_where_there_is_a_tumour(here, tmp_path):
     finetune(None, CATALOG, "LTS", tmp_path / "run", SHORT, size=32)
     record = load_checkpoint(tmp_path / "run" / "last.safetensors").record
     statistics = record.channels[0]["statistics"]
@@ -156,6 +156,10 @@ def test_livers_from_scratch_are_normalised_by_their_training_cases(here, tmp_pa
     assert 80 < low < 100 < mean < 120 < high
     assert 150 < high < 200
     assert "4" not in record.data["training"] + record.data["validation"] + record.data["test"]
+    best = tmp_path / "run" / "best.safetensors"
+    evaluation = evaluate(best, CATALOG, "LTS", tmp_path / "out", all_cases=True, device="cpu")
+    assert [case.name for case in evaluation.cases] == ["0", "1", "2", "3"]
+    assert "but 1 without a tumour" in evaluation.selection
 
 
 def test_folds_that_do_not_fit_the_scans_here_are_refused(here, brats, tmp_path):

@@ -92,8 +92,9 @@ class Evaluation:
         if not self.scored:
             return "No case could be scored."
         if not pairs:
-            trained = self.model.record.threshold is None
-            why = "the checkpoint was not trained on a corpus" if trained else "no class is the whole of a tumour"
+            why = "no class is the whole of a tumour"
+            if self.model.record.threshold is None:
+                why = "the checkpoint was not trained on a corpus"
             return f"There is no threshold row to compare with: {why}."
         ours, theirs = (float(np.mean(dices)) for dices in zip(*pairs, strict=True))
         wins = sum(network > threshold for network, threshold in pairs)

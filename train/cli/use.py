@@ -65,7 +65,8 @@ def segment(
     clean: Annotated[str | None, typer.Option(help="largest: keep the largest connected part alone.")] = None,
     least_ml: Annotated[float, typer.Option(help="Leave out connected parts smaller than this, in ml.")] = 0.0,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Also write NAME_probability: 0 to 1, before any cleaning.")
+        bool,
+        typer.Option("--probabilities", help="Also write NAME_probability: 0 to 1, before any cleaning; one a class."),
     ] = False,
     normal: Annotated[
         bool,
@@ -88,6 +89,7 @@ def segment(
     A folder, two modalities: `train segment --checkpoint runs/first/best.safetensors scans --out masks
     --pattern '{case}_flair.nii.gz' --pattern '{case}_t1.nii.gz' --roi '{case}_brain.nii.gz'`.
 
+    A network of several classes writes one label map, with the labels that it was fine-tuned on.
     OUT/summary.csv has a row for each scan. The same command goes on where it stopped; masks that were made by
     another network or with other options are not touched without --overwrite.
     Exits with 1 if a scan could not be segmented.
