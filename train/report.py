@@ -7,8 +7,10 @@ from typing import Any
 
 from torch import nn
 
+from train.class_scores import main_class
+from train.classes import whole
 from train.evaluate import Evaluation
-from train.metrics import METRICS, Scores, summarise
+from train.metrics import METRICS, Scores, Summary
 from train.pages import NORMS, write_page
 from train.pictures import PREDICTION, THRESHOLD, TRUTH
 from train.proxies.residual import Residual
@@ -35,9 +37,10 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
         "selection": evaluation.selection,
         "verdict": evaluation.verdict(),
         "headings": [HEADINGS[metric] for metric in METRICS],
-        "means": {
-            row: [_mean(summary) for summary in summarise(scores).values()] for row, scores in evaluation.rows().items()
-        },
+        "means": {row: [_mean(each) for each in means.values()] for row, means in evaluation.means.items()},
+        "classes": _classes(evaluation),
+        "main": main_class(evaluation.classes) if evaluation.several else "",
+        "thresholded": whole(evaluation.classes),
         "empties": {row: sum(case.one_empty for case in scores) for row, scores in evaluation.rows().items()},
         "cases": [
             {
@@ -60,6 +63,22 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
+def _classes(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return the scores of each of several classes on each case."""
+    if not evaluation.several:
+        return []
+    return [
+        {
+            "case": case.name,
+            "name": name,
+            "numbers": _numbers(scores),
+            "volumes": f"{scores.volume_ml:.1f} / {scores.truth_ml:.1f}",
+        }
+        for case in evaluation.scored
+        for name, scores in case.classes.items()
+    ]
+
+
 def _described(network: nn.Module) -> str:
     if isinstance(network, Residual):
         return network.restorer.said
@@ -79,8 +98,9 @@ def _number(value: float, metric: str) -> str:
     return f"{value:.1f}" if metric == "hd95_mm" else f"{value:.4f}" if metric == "specificity" else f"{value:.3f}"
 
 
-def _mean(summary: Any) -> str:
+def _mean(summary: Summary) -> str:
     if math.isnan(summary.mean):
         return "undefined"
     spread = "" if math.isnan(summary.deviation) else f" ± {summary.deviation:.3f}"
-    return f"{summary.mean:.3f}{spread} ({summary.count})"
+    interval = "" if math.isnan(summary.low) else f" [{summary.low:.3f}, {summary.high:.3f}]"
+    return f"{summary.mean:.3f}{spread}{interval} ({summary.count})"
