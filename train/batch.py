@@ -2,11 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from synth.corpus import Sample
+
+
+class Scan(Protocol):
+    """A batch: at least what the network sees, shape (N, channels, z, y, x)."""
+
+    @property
+    def composite(self) -> torch.Tensor:
+        """The network's input."""
+        ...
+
+    def to(self, device: torch.device) -> "Scan":
+        """Move to a device."""
+        ...
 
 
 @dataclass(frozen=True)

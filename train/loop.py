@@ -24,6 +24,7 @@ from scans.errors import CheckpointError
 from train.checkpoint import Record, plain, restore_network, restore_optimiser, save_checkpoint
 from train.finite import FOLDER, Watch, keep_batch, keep_network
 from train.hardware import Hardware
+from train.norm_statistics import BATCHES, has_running_statistics, renew
 from train.ranks import ALONE, Ranks
 from train.resume import check_resumable, load_last, plateau_state, restore_plateau, save_last
 from train.run_folder import RunFolder
@@ -33,19 +34,6 @@ if TYPE_CHECKING:
     from train.pictures import Views
 
 Report = Callable[[int, dict[str, float]], None]  # called every few steps with the step and what to show
-
-
-class Scan(Protocol):
-    """A batch: at least what the network sees, shape (N, channels, z, y, x)."""
-
-    @property
-    def composite(self) -> torch.Tensor:
-        """The network's input."""
-        ...
-
-    def to(self, device: torch.device) -> "Scan":
-        """Move to a device."""
-        ...
 
 
 class Task(Protocol):
@@ -223,6 +211,8 @@ def train(
                     report(step, shown)
 
             if validates:
+                if has_running_statistics(network):
+                    renew(network, task.batches(range(step, step + BATCHES)), hardware)
                 network.eval()  # back to training mode at the next step
                 scores = {"loss": 0.0}
                 if run is not None:

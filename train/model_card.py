@@ -179,7 +179,8 @@ def _limits(record: Record, evaluations: Sequence[Evaluation]) -> list[str]:
     return [
         "What it finds is an opinion about voxels. It can be sure and wrong, most where scans or tumours differ from "
         "those it learned from: test it on annotated scans of your own.",
-        "BatchNorm by running statistics, which are noisy after training with small batches."
+        "BatchNorm by the mean statistics of 16 training batches: scans unlike those are normalised as if they were "
+        "like them."
         if norm == "batch"
         else "InstanceNorm: each scan is normalised by itself inside the network, so a part of a scan gives other "
         "values than the whole.",

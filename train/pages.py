@@ -7,7 +7,7 @@ from typing import Any
 from train.checkpoint import write_atomically
 
 NORMS = {  # what a network does at test time; method, settled 8
-    "batch": "BatchNorm with running statistics, noisy at small batches",
+    "batch": "BatchNorm with the mean statistics of 16 training batches",
     "instance": "InstanceNorm, each scan by its own statistics",
 }
 
