@@ -13,15 +13,15 @@ import numpy as np
 
 from scans.catalog import Case, Dataset, read_case
 from scans.errors import CheckpointError, ScanError, UserError
-from scans.preparation import to_frame
 from scans.volume import write_volume
 from train.baseline import Threshold
 from train.cases import dataset_cases
 from train.checkpoint import plain, write_atomically
+from train.failure_picture import failure_picture
 from train.inference import Model, decompose, load_model, prepare_for, to_scan
-from train.metrics import METRICS, Scores, score, summarise
-from train.pictures import Views, case_picture
+from train.metrics import AMOUNTS, METRICS, Scores, score, summarise
 from train.settings import SettingsError
+from train.upright import upright
 
 
 @dataclass(frozen=True)
@@ -180,38 +180,30 @@ def evaluate_case(model: Model, case: Case, dataset: Dataset, masks: Path) -> Ca
     found = decompose(model, channels)
     mask = to_scan(found.probability, first)
     write_volume(mask, masks / f"{case.name.replace('/', '_')}_mask.nii.gz")
-    cube_spacing = first.frame.spacing_mm
     rule = None if model.record.threshold is None else Threshold(**model.record.threshold)
-    beyond = None if rule is None else rule(found.scan[0], first.roi, cube_spacing)
+    beyond = None if rule is None else rule(found.scan[0], first.roi, first.frame.spacing_mm)
     reference = None if beyond is None else score(to_scan(beyond, first).array, truth, spacing)
-    inside = found.probability >= 0.5
-    layered = model.record.stage != "finetune"
-    label = scan.label.with_array(truth.astype(np.float32))
-    views = Views(
-        case.name,
-        found.scan[0],
-        found.normal[0] if layered else None,
-        np.where(inside, found.texture[0], 0) if layered else None,
-        inside,
-        to_frame(label, first.frame) >= 0.5,
-        cube_spacing,
-        beyond,
+    layers = (
+        ()
+        if model.record.stage == "finetune"
+        else (found.normal[0], np.where(found.probability >= 0.5, found.texture[0], 0))
     )
-    return CaseResult(case.name, score(mask.array, truth, spacing), reference, picture=case_picture(views))
+    views = upright(scan.volume, first, truth, mask.array != 0, model.region.orientation, layers)
+    return CaseResult(case.name, score(mask.array, truth, spacing), reference, picture=failure_picture(views))
 
 
 def cases_csv(evaluation: Evaluation) -> str:
     """One line a case and row; an undefined score is an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "row", *METRICS, "volume_ml", "truth_ml", "one_empty", "problem"])
+    writer.writerow(["case", "row", *METRICS, *AMOUNTS, "one_empty", "problem"])
     for case in evaluation.cases:
         for row, scores in (("network", case.model), ("threshold", case.threshold)):
             if scores is not None:
-                numbers = [_cell(getattr(scores, name)) for name in (*METRICS, "volume_ml", "truth_ml")]
+                numbers = [_cell(getattr(scores, name)) for name in (*METRICS, *AMOUNTS)]
                 writer.writerow([case.name, row, *numbers, int(scores.one_empty), ""])
         if case.problem:
-            writer.writerow([case.name, "", *[""] * (len(METRICS) + 3), case.problem])
+            writer.writerow([case.name, "", *[""] * (len(METRICS) + len(AMOUNTS) + 1), case.problem])
     return text.getvalue()
 
 

@@ -1,16 +1,17 @@
 """The report: one self-contained ``report.html`` that a person looks at."""
 
-import base64
 import math
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from train.checkpoint import write_atomically
 from train.evaluate import Evaluation
-from train.metrics import METRICS, Scores, summarise
+from train.failure_page import COLOURS, failure_section
+from train.failures import Outcome
+from train.metrics import METRICS, summarise
 from train.pages import NORMS, write_page
-from train.pictures import PREDICTION, THRESHOLD, TRUTH
 from train.unet import UNet
 
 HEADINGS = {
@@ -22,12 +23,19 @@ HEADINGS = {
 
 
 def write_report(evaluation: Evaluation, path: Path) -> None:
-    """Write the report. Every value is escaped: file and case names are not to be trusted."""
-    write_page("report.html", path, _content(evaluation))
+    """Write the report, and all pictures into the folder ``pictures`` beside it.
+
+    Every value is escaped: file and case names are not to be trusted.
+    """
+    outcomes = [Outcome(c.name, c.model, c.threshold, c.picture) for c in evaluation.scored if c.model]
+    (path.parent / "pictures").mkdir(exist_ok=True)
+    for outcome in outcomes:
+        write_atomically(path.parent / "pictures" / f"{outcome.case.replace('/', '_')}.png", outcome.picture)
+    write_page("report.html", path, _content(evaluation, outcomes))
 
 
-def _content(evaluation: Evaluation) -> dict[str, Any]:
-    record = evaluation.model.record
+def _content(evaluation: Evaluation, outcomes: list[Outcome]) -> dict[str, Any]:
+    record, modalities = evaluation.model.record, evaluation.model.modalities
     return {
         "dataset_name": evaluation.dataset_name,
         "dataset": evaluation.dataset,
@@ -38,24 +46,18 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
             row: [_mean(summary) for summary in summarise(scores).values()] for row, scores in evaluation.rows().items()
         },
         "empties": {row: sum(case.one_empty for case in scores) for row, scores in evaluation.rows().items()},
-        "cases": [
-            {
-                "name": case.name,
-                "network": _numbers(case.model),
-                "threshold": _numbers(case.threshold),
-                "volumes": f"{case.model.volume_ml:.1f} / {case.model.truth_ml:.1f}" if case.model else "",
-                "picture": base64.b64encode(case.picture).decode(),
-            }
-            for case in evaluation.scored
-        ],
+        "scored": len(evaluation.scored),
+        "sections": [failure_section(outcomes)] if outcomes else [],
+        "colours": COLOURS,
+        "layered": record.stage != "finetune",
         "failed": evaluation.failed,
         "record": record,
-        "modalities": [region.modality for region in evaluation.model.regions],
+        "modalities": modalities,
+        "of_modality": f" of the first modality, {modalities[0]}" if len(modalities) > 1 else "",
         "rule": record.threshold,
         "network_is": _described(evaluation.model.network),
         "sources": record.data.get("sources", []),
         "path": evaluation.model.path,
-        "colours": {"truth": TRUTH, "prediction": PREDICTION, "threshold": THRESHOLD},
     }
 
 
@@ -63,18 +65,6 @@ def _described(network: nn.Module) -> str:
     if not isinstance(network, UNet):
         return "an auto-decoder of healthy scans; what it cannot restore counts as tumour"
     return f"3D UNet, width {network.settings.width}; {NORMS[network.settings.norm]}"
-
-
-def _numbers(scores: Scores | None) -> list[str]:
-    if scores is None:
-        return []
-    return [_number(getattr(scores, metric), metric) for metric in METRICS]
-
-
-def _number(value: float, metric: str) -> str:
-    if math.isnan(value):
-        return "undefined"
-    return f"{value:.1f}" if metric == "hd95_mm" else f"{value:.4f}" if metric == "specificity" else f"{value:.3f}"
 
 
 def _mean(summary: Any) -> str:
