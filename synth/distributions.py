@@ -71,7 +71,8 @@ def distributions(corpus: "Corpus", settings: Sequence[Synthesis]) -> list[Distr
     """
     column = {name: corpus.recipes[:, position] for position, name in enumerate(corpus.recipe(0))}
     last = len(corpus.sources)
-    chosen = one_of(1, last) if len(settings) == 1 else None  # later generations may know more scans
+    real = [bool(each.donor.tumours) for each in settings]
+    chosen = one_of(1, last) if len(settings) == 1 and not any(real) else None  # later ones may know more scans
     log = all(each.shape.volume_law == "log-uniform" for each in settings)
     unused = {
         part: "" if any(getattr(each, part).enabled for each in settings) else ", drawn but not used"
@@ -84,7 +85,7 @@ def distributions(corpus: "Corpus", settings: Sequence[Synthesis]) -> list[Distr
 
     shown = [
         Distribution("volume of the tumour", "ml", column["volume_mm3"] * column["kept"] / 1000, log=log),
-        Distribution("volume drawn", "ml", column["drawn_volume_mm3"] / 1000, law(_volume), log),
+        Distribution("volume drawn", "ml", column["drawn_volume_mm3"] / 1000, None if any(real) else law(_volume), log),
         Distribution("share kept by the ROI", "", column["kept"]),
         Distribution("centres tried", "", column["tries"]),
         Distribution("alpha", "", column["alpha"], law(lambda each: uniform(each.alpha))),

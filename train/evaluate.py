@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from scans.cases import source_name
 from scans.catalog import Case, Dataset, read_case
 from scans.errors import CheckpointError, ScanError, UserError
 from scans.volume import write_volume
@@ -100,7 +101,7 @@ def evaluate(
         With label files.
     out : Path
     all_cases : bool
-        Score also the cases that a fine-tuned checkpoint was trained on.
+        Score also the annotated cases that the network was trained on.
     device, precision : str
     told : callable
         Told of each case.
@@ -145,10 +146,21 @@ def _as_trained(dataset: Dataset, model: Model, dataset_name: str) -> Dataset:
 
 
 def _select(cases: list[Case], model: Model, dataset_name: str, all_cases: bool) -> tuple[list[Case], str]:
-    """Leave out what a fine-tuned network has trained on, unless told otherwise."""
+    """Leave out what a network was shown the annotation of, unless told otherwise."""
     data = model.record.data
+    shown = f"all {len(cases)} cases"
+    if lent := _lent_tumours(model, dataset_name):
+        if all_cases:
+            return cases, f"{shown}, those whose tumours the network was trained on included"
+        others = [case for case in cases if source_name(dataset_name, case.name) not in lent]
+        if len(others) in (0, len(cases)):
+            raise CheckpointError(
+                f"{model.path}: was trained on tumours cut from dataset {dataset_name}, and leaves "
+                f"{'no case of it' if not others else 'unknown of which cases'}; --all-cases scores them all"
+            )
+        cases, shown = others, f"the {len(others)} of {len(cases)} cases that lent the network no tumour"
     if model.record.stage != "finetune" or data.get("dataset") != dataset_name:
-        return cases, f"all {len(cases)} cases"
+        return cases, shown
     if all_cases:
         return cases, f"all {len(cases)} cases, those the network was fine-tuned on included"
     test = set(data["test"])
@@ -158,6 +170,12 @@ def _select(cases: list[Case], model: Model, dataset_name: str, all_cases: bool)
             f"{model.path}: none of its test cases is in dataset {dataset_name}; is this the same data?"
         )
     return chosen, f"the {len(chosen)} cases of the test fold"
+
+
+def _lent_tumours(model: Model, dataset_name: str) -> set[str]:
+    """Return the corpus's sources that are annotated scans of a dataset."""
+    sources = model.record.data.get("sources") or []
+    return {str(s["name"]) for s in sources if s.get("tumour_voxels") and s.get("dataset") == dataset_name}
 
 
 def evaluate_case(model: Model, case: Case, dataset: Dataset, masks: Path) -> CaseResult:

@@ -57,6 +57,7 @@ def _content(evaluation: Evaluation, outcomes: list[Outcome]) -> dict[str, Any]:
         "rule": record.threshold,
         "network_is": _described(evaluation.model.network),
         "sources": record.data.get("sources", []),
+        "lent": sum("tumour_voxels" in source for source in record.data.get("sources", [])),
         "path": evaluation.model.path,
     }
 

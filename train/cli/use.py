@@ -151,7 +151,7 @@ def evaluate(
     out_folder: Annotated[Path, typer.Option("--out", help="Folder for scores, masks and the report.")],
     catalog: CatalogOption = DEFAULT_CATALOG,
     all_cases: Annotated[
-        bool, typer.Option(help="Score a fine-tuned network also on the cases it was trained on.")
+        bool, typer.Option(help="Score also the annotated cases that the network was trained on.")
     ] = False,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
