@@ -82,7 +82,9 @@ def limitations(settings: Sequence[Synthesis]) -> list[str]:
         *([few] if len(drawn) < len(settings) else []),
         f"Nothing is pushed aside: around the mask the normal is unchanged{beyond}.",
         *([_contrast(drawn)] if drawn else []),
-        "Centres are uniform over the region of interest, volumes follow the law set; real tumours keep to neither.",
+        "Centres are uniform over the region of interest, volumes follow the law set; real tumours keep to neither."
+        if drawn
+        else "Centres are uniform over the region of interest; tumours where they grew are not.",
         "One tumour a sample, in one modality.",
         "Alpha and brightness are drawn without a look at the place, so some tumours cannot be seen in the composite.",
     ]
