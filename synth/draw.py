@@ -59,7 +59,8 @@ def draw_recipe(
     StoreError
         If no tumour fits the normal.
     """
-    normals = [position for position in range(source_count) if position not in tumours]
+    lending = frozenset(tumours)
+    normals = [position for position in range(source_count) if position not in lending]
     pair = Stream(seed, index, _PAIR)
     number = pair.below(len(normals))
     normal_index = normals[number]

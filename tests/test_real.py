@@ -27,6 +27,7 @@ from synth.sources import SourceStore
 from synth.stats import measure
 from synth.verify import verify
 from train.evaluate import evaluate
+from train.export import export
 from train.tables.make import make_table
 from train.tables.plan import TABLES, Column, Table
 
@@ -204,6 +205,10 @@ def test_a_network_is_not_scored_on_cases_that_lent_it_their_tumours(catalog, tm
     assert "the 1 of 3 cases that lent the network no tumour" in scored.selection
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "cut from 2 annotated scans: not zero-shot" in page
+    exported = export(network, tmp_path / "shared")
+    card = (exported.folder / "README.md").read_text(encoding="utf-8")
+    assert "real ones cut from 2 annotated scans among them" in card
+    assert "no annotation" not in card
     numbered = {**data, "sources": [{"name": "scan 1", **source}]}
     anonymous = save_bright(tmp_path / "anonymous.safetensors", region=region, data=numbered)
     with pytest.raises(CheckpointError, match="unknown of which cases"):

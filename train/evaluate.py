@@ -22,6 +22,7 @@ from train.failure_picture import failure_picture
 from train.inference import Model, decompose, load_model, prepare_for, to_scan
 from train.metrics import AMOUNTS, METRICS, Scores, score, summarise
 from train.settings import SettingsError
+from train.terms import lent_tumours
 from train.upright import upright
 
 
@@ -149,7 +150,7 @@ def _select(cases: list[Case], model: Model, dataset_name: str, all_cases: bool)
     """Leave out what a network was shown the annotation of, unless told otherwise."""
     data = model.record.data
     shown = f"all {len(cases)} cases"
-    if lent := _lent_tumours(model, dataset_name):
+    if lent := {str(source["name"]) for source in lent_tumours(data) if source.get("dataset") == dataset_name}:
         if all_cases:
             return cases, f"{shown}, those whose tumours the network was trained on included"
         others = [case for case in cases if source_name(dataset_name, case.name) not in lent]
@@ -170,12 +171,6 @@ def _select(cases: list[Case], model: Model, dataset_name: str, all_cases: bool)
             f"{model.path}: none of its test cases is in dataset {dataset_name}; is this the same data?"
         )
     return chosen, f"the {len(chosen)} cases of the test fold"
-
-
-def _lent_tumours(model: Model, dataset_name: str) -> set[str]:
-    """Return the corpus's sources that are annotated scans of a dataset."""
-    sources = model.record.data.get("sources") or []
-    return {str(s["name"]) for s in sources if s.get("tumour_voxels") and s.get("dataset") == dataset_name}
 
 
 def evaluate_case(model: Model, case: Case, dataset: Dataset, masks: Path) -> CaseResult:

@@ -12,6 +12,7 @@ from train.failure_page import COLOURS, failure_section
 from train.failures import Outcome
 from train.metrics import METRICS, summarise
 from train.pages import NORMS, write_page
+from train.terms import lent_tumours
 from train.unet import UNet
 
 HEADINGS = {
@@ -57,7 +58,7 @@ def _content(evaluation: Evaluation, outcomes: list[Outcome]) -> dict[str, Any]:
         "rule": record.threshold,
         "network_is": _described(evaluation.model.network),
         "sources": record.data.get("sources", []),
-        "lent": sum("tumour_voxels" in source for source in record.data.get("sources", [])),
+        "lent": len(lent_tumours(record.data)),
         "path": evaluation.model.path,
     }
 
