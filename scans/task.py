@@ -7,6 +7,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from scans.region import Strict
 
+Label = Annotated[int, Field(ge=-(2**31), lt=2**31)]  # what every format of label files can hold
+
 
 def _checked_rule(rule: str) -> str:
     if rule.count("{patient}") != 1 or set(rule) & set("[]?/"):
@@ -42,7 +44,7 @@ class Task(Strict):
 
     dataset: str
     modalities: tuple[str, ...] = Field(min_length=1)
-    classes: dict[str, tuple[int, ...] | None] = Field(min_length=1)
+    classes: dict[str, tuple[Label, ...] | None] = Field(min_length=1)
     folds: FoldRule
     patient: Annotated[str, AfterValidator(_checked_rule)] = "{patient}"
     tumour_only: bool = False  # leave out cases whose label file holds none of the classes

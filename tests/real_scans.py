@@ -30,6 +30,29 @@ def write_case(folder, name, **made):
     return folder / f"{name}_flair.nii.gz"
 
 
+BRATS = (
+    "HGG/Brats18_2013_10_1", "HGG/Brats18_2013_10_2", "HGG/Brats18_CBICA_AAB_1", "LGG/Brats18_TCIA09_177_1",
+    "LGG/Brats18_TCIA09_254_1", "LGG/Brats18_TCIA10_103_1",
+)  # fmt: skip
+
+
+def write_brats(root):
+    """Write MICCAI_BraTS_2018_Data_Training: HGG and LGG, a folder a case; and the survival table beside them."""
+    for seed, name in enumerate(BRATS):
+        folder = root / name
+        folder.mkdir(parents=True)
+        flair, tumour, _ = head(seed=seed, spacing_mm=(4.0, 4.0, 4.0))
+        for what in ("flair", "t1", "t1ce", "t2"):
+            write_volume(flair, folder / f"{folder.name}_{what}.nii.gz")
+        labels = 2 * tumour.array  # oedema, around a core (1) with an enhancing part (4)
+        z, y, x = (axis.mean().astype(int) for axis in np.nonzero(tumour.array))
+        labels[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2] = 1
+        labels[z, y : y + 2, x : x + 2] = 4
+        write_volume(tumour.with_array(labels), folder / f"{folder.name}_seg.nii.gz")
+    (root / "survival_data.csv").write_text("Brats18ID,Age,Survival,ResectionStatus\n")
+    return root
+
+
 CATALOG = """
 regions:
   brain: {modality: FLAIR}

@@ -36,10 +36,10 @@ LIVER = {
 }
 
 
-def trained(norm, channels):
+def trained(norm, channels, classes=1):
     """A network that has seen a few batches, so that BatchNorm's statistics are no longer 0 and 1."""
     torch.manual_seed(0)
-    network = UNet(Network(width=2, norm=norm, in_channels=channels))
+    network = UNet(Network(width=2, norm=norm, in_channels=channels, classes=classes))
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(5):
         optimiser.zero_grad()
@@ -49,7 +49,8 @@ def trained(norm, channels):
 
 
 def record_of(network, channels, size=32):
-    return Record("pretrain", 1, {}, network.settings.model_dump(mode="json"), channels, size, {})
+    data = {"classes": {f"class {number}": [number + 1] for number in range(network.settings.classes)}}
+    return Record("finetune", 1, {}, network.settings.model_dump(mode="json"), channels, size, data)
 
 
 def session(content):
@@ -60,17 +61,18 @@ def session(content):
 
 def torch_layers(network, scan):
     with torch.inference_mode():
-        layers = split_layers(network(torch.from_numpy(scan)))
+        layers = split_layers(network(torch.from_numpy(scan)), network.settings.classes)
     return layers.normal.numpy(), layers.texture.numpy(), layers.logits.sigmoid().numpy()
 
 
-@pytest.mark.parametrize(("norm", "channels"), [("batch", [BRAIN]), ("instance", [BRAIN, BRAIN])])
-def test_outputs_by_name_equal_torchs_for_any_batch_and_sides(norm, channels):
-    network = trained(norm, len(channels))
+@pytest.mark.parametrize(("norm", "channels", "classes"), [("batch", [BRAIN], 1), ("instance", [BRAIN, BRAIN], 3)])
+def test_outputs_by_name_equal_torchs_for_any_batch_and_sides(norm, channels, classes):
+    network = trained(norm, len(channels), classes)
     graph = to_onnx(network, record_of(network, channels))
     assert graph.difference < 1e-4
     run = session(graph.content)
     assert [each.name for each in run.get_inputs()] == ["scan"]
+    assert len(json.loads(run.get_modelmeta().custom_metadata_map.get("classes", "[0]"))) == classes
     # The last is large and mostly background, as a scan is: InstanceNorm summed carelessly would show there.
     for shape in ((1, 16, 16, 16), (3, 24, 16, 40), (1, 96, 96, 96)):
         scan = np.random.default_rng(1).normal(1, 0.5, size=(shape[0], len(channels), *shape[1:])).astype(np.float32)

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from real_scans import head
+from real_scans import head, write_brats
 from tiny_checkpoint import save_bright
 from typer.testing import CliRunner
 
 from scans.catalog import find_cases, load_catalog
-from scans.errors import CatalogError, CheckpointError
+from scans.errors import CatalogError
 from scans.volume import read_volume, write_volume
 from train.channels import FIRST_CONVOLUTION
 from train.checkpoint import load_checkpoint
+from train.classes import masks_of
 from train.cli import app
 from train.evaluate import evaluate
 from train.finetune import finetune
 from train.folds import read_folds, write_folds
-from train.inference import load_model
 from train.settings import Finetune, Schedule, SettingsError
 from train.tasks import task_folds
 
@@ -33,30 +33,9 @@ def brain_region():
     return load_catalog(CATALOG).region("brain-flair").model_dump(mode="json")
 
 
-def labels_of(tumour, brain):
-    """BraTS's labels: oedema (2) around a core (1) with an enhancing part (4)."""
-    array = 2 * tumour.array
-    z, y, x = (axis.mean().astype(int) for axis in np.nonzero(tumour.array))
-    array[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2] = 1
-    array[z, y : y + 2, x : x + 2] = 4
-    return tumour.with_array(array.astype(np.uint8))
-
-
 @pytest.fixture(scope="module")
 def brats(tmp_path_factory):
-    """MICCAI_BraTS_2018_Data_Training: HGG and LGG, a folder a case; and the survival table that lies beside them."""
-    root = tmp_path_factory.mktemp("brats") / "MICCAI_BraTS_2018_Data_Training"
-    names = ["HGG/Brats18_2013_10_1", "HGG/Brats18_2013_10_2", "HGG/Brats18_CBICA_AAB_1", "LGG/Brats18_TCIA09_177_1",
-             "LGG/Brats18_TCIA09_254_1", "LGG/Brats18_TCIA10_103_1"]  # fmt: skip
-    for seed, name in enumerate(names):
-        folder = root / name
-        folder.mkdir(parents=True)
-        flair, tumour, brain = head(seed=seed, spacing_mm=(4.0, 4.0, 4.0))
-        for what in ("flair", "t1", "t1ce", "t2"):
-            write_volume(flair, folder / f"{folder.name}_{what}.nii.gz")
-        write_volume(labels_of(tumour, brain), folder / f"{folder.name}_seg.nii.gz")
-    (root / "survival_data.csv").write_text("Brats18ID,Age,Survival,ResectionStatus\n")
-    return root
+    return write_brats(tmp_path_factory.mktemp("brats") / "MICCAI_BraTS_2018_Data_Training")
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +94,7 @@ def test_folds_are_written_and_used_from_the_command_line(here, tmp_path):
         ],
     )
     assert said.exit_code == 0, said.output
-    assert "--dataset BraTS2018 " in said.output
+    assert "--task WTS " in said.output
     record = load_checkpoint(tmp_path / "run" / "last.safetensors").record
     parts = read_folds(file).parts(1, 0.5)
     assert (record.data["training"], record.data["test"]) == (parts.training, parts.test)
@@ -134,7 +113,7 @@ def test_folds_are_the_same_for_every_seed_and_start(here, tmp_path):
     assert tests[0] == tests[1]
 
 
-def test_three_classes_in_four_modalities_begin_with_an_encoder_of_one(here, tmp_path):
+def test_three_classes_in_four_modalities_begin_with_an_encoder_of_one_and_are_scored(here, brats, tmp_path):
     init = save_bright(tmp_path / "best.safetensors", size=32, region=brain_region())
     finetune(init, CATALOG, "BTS", tmp_path / "run", SHORT)
     before, after = load_checkpoint(init), load_checkpoint(tmp_path / "run" / "last.safetensors")
@@ -146,8 +125,13 @@ def test_three_classes_in_four_modalities_begin_with_an_encoder_of_one(here, tmp
     scores = next(line for line in log if "validation_dice" in line)
     each = [scores[f"validation_dice_{name}"] for name in ("whole_tumour", "tumour_core", "enhancing_tumour")]
     assert np.mean(each) == pytest.approx(scores["validation_dice"])
-    with pytest.raises(CheckpointError, match="finds 3 classes"):
-        load_model(tmp_path / "run" / "last.safetensors", "cpu")
+    evaluation = evaluate(tmp_path / "run" / "best.safetensors", CATALOG, "BTS", tmp_path / "out", device="cpu")
+    (case,) = evaluation.scored
+    (path,) = brats.glob(f"*/{case.name}/{case.name}_seg.nii.gz")
+    masks = masks_of(read_volume(path).array, after.record.data["classes"])
+    assert [case.classes[name].truth_ml for name in after.record.data["classes"]] == pytest.approx(
+        masks.sum(axis=(1, 2, 3)) * 4.0**3 / 1000
+    )
 
 
 def test_a_network_is_scored_against_the_labels_it_was_trained_on(here, brats, tmp_path):
@@ -163,7 +147,7 @@ def test_a_network_is_scored_against_the_labels_it_was_trained_on(here, brats, t
         assert case.model.truth_ml == pytest.approx(voxels * 4.0**3 / 1000)
 
 
-def test_livers_from_scratch_are_normalised_by_their_training_cases(here, tmp_path):
+def test_livers_from_scratch_are_normalised_by_their_training_cases_and_scored_where_there_is_a_tumour(here, tmp_path):
     finetune(None, CATALOG, "LTS", tmp_path / "run", SHORT, size=32)
     record = load_checkpoint(tmp_path / "run" / "last.safetensors").record
     statistics = record.channels[0]["statistics"]
@@ -172,6 +156,10 @@ def test_livers_from_scratch_are_normalised_by_their_training_cases(here, tmp_pa
     assert 80 < low < 100 < mean < 120 < high
     assert 150 < high < 200
     assert "4" not in record.data["training"] + record.data["validation"] + record.data["test"]
+    best = tmp_path / "run" / "best.safetensors"
+    evaluation = evaluate(best, CATALOG, "LTS", tmp_path / "out", all_cases=True, device="cpu")
+    assert [case.name for case in evaluation.cases] == ["0", "1", "2", "3"]
+    assert "but 1 without a tumour" in evaluation.selection
 
 
 def test_folds_that_do_not_fit_the_scans_here_are_refused(here, brats, tmp_path):

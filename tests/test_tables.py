@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from real_scans import write_case
+from real_scans import write_brats, write_case
 from tiny_checkpoint import bright_network
 from typer.testing import CliRunner
 
@@ -19,9 +19,9 @@ from train.cli import app
 from train.settings import SettingsError
 from train.tables.data import Target, find_targets
 from train.tables.error_mask import ErrorMask, choose_level, error
-from train.tables.gather import gather_cell
+from train.tables.gather import THRESHOLD_ROW, gather_cell
 from train.tables.make import chosen, make_table, plan_cells
-from train.tables.plan import SCALES, TABLES, TASKS, Column, Row, Table, printed
+from train.tables.plan import PARTS, SCALES, TABLES, TASKS, Column, Row, Table, printed
 from train.tables.steps import scores_of
 from train.unet import split_layers
 
@@ -53,6 +53,26 @@ regions:
 datasets:
 {DATASET.replace("NAME", "heads").replace("ROLE", "normal").replace("MARKED", "lesion")}
 {DATASET.replace("NAME", "gliomas").replace("ROLE", "tumour").replace("MARKED", "label")}
+  BraTS2018-4:
+    role: tumour
+    region: brain-flair
+    modality: [FLAIR, T2]
+    licence: CC0
+    terms: none
+    redistribute_derived: true
+    citation: nobody
+    obtain: made here
+    root: {{path: FOLDER/brats}}
+    layout:
+      image: {{FLAIR: "*/{{case}}/{{case}}_flair.nii.gz", T2: "*/{{case}}/{{case}}_t2.nii.gz"}}
+      label: "*/{{case}}/{{case}}_seg.nii.gz"
+tasks:
+  BTS:
+    dataset: BraTS2018-4
+    modalities: [FLAIR, T2]
+    classes: {{whole tumour: [1, 2, 4], tumour core: [1, 4], enhancing tumour: [4]}}
+    folds: {{share: 0.5}}
+    patient: "{{patient}}_*"
 """
 
 
@@ -90,6 +110,7 @@ def catalog(tmp_path_factory):
     for seed in range(3):
         write_case(root / "normal", f"n{seed}", seed=seed, spacing_mm=(3.0, 2.5, 2.5))
         write_case(root / "tumour", f"t{seed}", seed=10 + seed, spacing_mm=(3.0, 2.5, 2.5))
+    write_brats(root / "brats")
     path = root / "catalog.yaml"
     path.write_text(CATALOG.replace("FOLDER", str(root)), encoding="utf-8")
     return path
@@ -293,6 +314,36 @@ def test_the_mask_of_a_network_without_one_is_told_with_its_level(made):
     source = json.loads(path.read_text(encoding="utf-8"))["mask_from"]
     assert source["source"] == "normal"
     assert source["level"] > 0
+
+
+def test_table_ii_has_a_column_for_each_class_from_its_own_scores(made, catalog):
+    _, _, out = made
+    rows = [row for row in TABLES["II"].rows if row.name in ("Scratch (w. aug)", "Ours")]
+    watch = Watched()
+    result = make_table(replace(TABLES["II"], rows=tuple(rows)), TINY, catalog, out, watch, device="cpu")
+    assert watch.names == ["folds", "finetune", "scores", "finetune", "scores"]  # pretraining is that of other tables
+    task, targets = TASKS["BTS"], find_targets(catalog, [TASKS["BTS"]])
+    for row in rows:
+        for column in TABLES["II"].columns:
+            cell = result.gathered.cells[row.name, column]
+            (step,) = scores_of(row, column, task, targets["BTS"], TINY, 1).values()
+            scores = json.loads((out / step.folder / "scores.json").read_text(encoding="utf-8"))
+            mean = scores["mean"][f"network: {PARTS[column.part]}"][column.metric]
+            assert not cell.reason
+            assert (cell.ours.mean, cell.ours.cases) == (pytest.approx(mean["mean"]), 3)
+            assert (cell.threshold.runs > 0) == (row.name == "Ours" and column.part == "WT")
+    below = result.gathered.shown(THRESHOLD_ROW, TABLES["II"].columns[1])
+    assert below.reason == "a threshold finds a tumour as a whole"
+    assert "BTS ET" in result.files["markdown"].read_text(encoding="utf-8")
+
+
+def test_table_ii_without_its_dataset_says_what_is_missing(made, catalog, tmp_path):
+    text = catalog.read_text(encoding="utf-8").replace(f"{catalog.parent}/brats", str(tmp_path / "nowhere"))
+    (tmp_path / "catalog.yaml").write_text(text, encoding="utf-8")
+    made_of_none = make_table(TABLES["II"], TINY, tmp_path / "catalog.yaml", tmp_path / "out", Watched(), device="cpu")
+    reasons = {cell.reason for cell in made_of_none.gathered.cells.values()}
+    assert len(reasons) == 1
+    assert "no annotated scans in FLAIR, T2 with labels of whole tumour, tumour core" in reasons.pop()
 
 
 def test_a_table_without_any_scans_is_refused_in_a_sentence(tmp_path):

@@ -1,4 +1,4 @@
-"""A checkpoint whose mask is known: its network finds what is brighter than 2 in network units, and nothing else."""
+"""A checkpoint whose masks are known: its network finds what is brighter than a level in network units, one a class."""
 
 import torch
 
@@ -10,8 +10,8 @@ LEVEL = 2.0
 REGION = {"name": "brain", "modality": "FLAIR"}
 
 
-def bright_network(width=2):
-    network = UNet(Network(width=width))
+def bright_network(width=2, levels=(LEVEL,)):
+    network = UNet(Network(width=width, classes=len(levels)))
     coarse = 4 * width
     with torch.no_grad():
         for parameter in network.parameters():
@@ -21,16 +21,17 @@ def bright_network(width=2):
             block[3].weight[0, 0, 1, 1, 1] = 1
             block[1].weight[0] = block[4].weight[0] = 1
         network.head.weight[0, 0] = network.head.weight[1, 0] = 1
-        network.head.weight[2, 0], network.head.bias[2] = 40, -40 * LEVEL
+        for mask, level in enumerate(levels, start=2):
+            network.head.weight[mask, 0], network.head.bias[mask] = 40, -40 * level
     return network
 
 
-def save_bright(path, region=REGION, size=48, **changed):
+def save_bright(path, region=REGION, size=48, levels=(LEVEL,), **changed):
     values = {
         "stage": "pretrain",
         "step": 1,
         "settings": {},
-        "network": {"width": 2},
+        "network": {"width": 2} | ({"classes": len(levels)} if len(levels) > 1 else {}),
         "channels": [{"region": region, "statistics": None}],
         "size": size,
         "data": {
@@ -41,5 +42,5 @@ def save_bright(path, region=REGION, size=48, **changed):
         },
         "threshold": {"sigma_mm": 1.0, "level": 1.0, "side": "above", "dice": 0.5},
     }
-    save_checkpoint(path, Record(**{**values, **changed}), bright_network())
+    save_checkpoint(path, Record(**{**values, **changed}), bright_network(levels=levels))
     return path

@@ -208,6 +208,7 @@ def adapt(
     check_run_folder(out, resume)
     start = load_checkpoint(checkpoint)
     check_finds_layers(start.record.stage, start.record.settings, str(checkpoint))
+    check_one_mask(start.record.network, checkpoint)
     corpus = open_corpus(corpus_path, cache)
     seen = [channel["statistics"] for channel in start.record.channels]
     if (start.record.size, seen) != (corpus.size, [channel["statistics"] for channel in corpus.channels]):
@@ -215,7 +216,6 @@ def adapt(
             f"{checkpoint}: was trained on cubes of {start.record.size} voxels with other modalities or statistics "
             f"than {corpus.where}; adapt with the corpus it was pretrained on"
         )
-    check_one_mask(start.record.network, checkpoint)
     known = recorded_channels(start.record, str(checkpoint))
     regions, statistics = [channel.region for channel in known], [channel.statistics for channel in known]
     dataset, cases = dataset_cases(catalog, dataset_name, regions)

@@ -7,6 +7,7 @@ from typing import Any
 from scans.markdown import Markdown, clean, plain, table
 from scans.terms import Terms
 from train.checkpoint import Record
+from train.classes import Classes
 from train.evaluation_file import Evaluation, Mean
 from train.onnx_graph import Channel
 from train.terms import lent_tumours, real_datasets, scans_of, sources_of
@@ -28,6 +29,16 @@ def inputs(channels: Sequence[Channel]) -> Markdown:
     for number, channel in enumerate(channels):
         rows.append((number, channel.region.modality, channel.region.name, _zero(channel), _units(channel)))
     return table(("channel", "modality", "region", "raw zero", "network's units"), rows)
+
+
+def classes(found: Classes) -> Markdown | None:
+    """Say what each of several masks finds, and as which labels; None for a single one."""
+    if len(found) == 1:
+        return None
+    rows = []
+    for number, (name, labels) in enumerate(found.items()):
+        rows.append((number, name, "any but 0" if labels is None else ", ".join(map(str, labels))))
+    return table(("mask", "class", "labels"), rows)
 
 
 def _zero(channel: Channel) -> str:

@@ -105,6 +105,8 @@ class Checkpoint:
     def sha256(self) -> str:
         """Return the SHA-256 of all that decides what the network finds, as hexadecimal digits."""
         decides = {"network": self.record.network, "channels": self.record.channels, "size": self.record.size}
+        if self.record.network.get("classes", 1) > 1:  # in their order, as which labels they are written
+            decides["classes"] = [*self.record.data.get("classes", {}).items()]
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
         for name, tensor in sorted(self.network.items()):
             digest.update(name.encode())

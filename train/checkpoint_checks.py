@@ -85,7 +85,7 @@ def check_network(
 
 
 def check_one_mask(network: dict[str, Any], path: Path) -> None:
-    """Stop at a network that was fine-tuned to several classes, where one mask is expected.
+    """Stop at a network that was fine-tuned to several classes, where it would go on with a corpus.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def check_one_mask(network: dict[str, Any], path: Path) -> None:
     """
     classes = recorded(Network, network, str(path)).classes
     if classes > 1:
-        raise CheckpointError(f"{path}: finds {classes} classes, and this command takes networks with one mask")
+        raise CheckpointError(f"{path}: finds {classes} classes, and a corpus has one; take a network with one mask")
 
 
 def check_weights(

@@ -1,4 +1,4 @@
-"""Clean a mask: its connected parts, the largest of them, those large enough."""
+"""Clean a label map, class by class: connected parts, the largest of them, those large enough."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from scans.volume import Volume
+from train.classes import TUMOUR, Classes, labels_of, masks_of, outside_in
 
 _TOUCHING = np.ones((3, 3, 3), bool)  # 26 neighbours: voxels that share a corner are one part
 
@@ -37,13 +38,14 @@ class Parts:
         return cls((z, y, x), labels, np.bincount(labels.ravel())[1:])
 
 
-def clean(mask: Volume, *, largest: bool = False, least_ml: float = 0.0) -> Volume:
-    """Leave out parts of a mask.
+def clean(labels: Volume, classes: Classes = TUMOUR, *, largest: bool = False, least_ml: float = 0.0) -> Volume:
+    """Leave out parts of each class; what lies in another class is cleaned within what is left of that.
 
     Parameters
     ----------
-    mask : Volume
-        uint8, 0 or 1, in the scan's own grid.
+    labels : Volume
+        Label map in the scan's own grid; of a single class 0 and 1.
+    classes : Classes
     largest : bool
         Keep the largest part alone.
     least_ml : float
@@ -52,14 +54,21 @@ def clean(mask: Volume, *, largest: bool = False, least_ml: float = 0.0) -> Volu
     Returns
     -------
     Volume
-        uint8, on the same grid.
+        On the same grid.
     """
-    parts = Parts.of(mask.array)
+    masks = masks_of(labels.array, classes)
+    for inner, outer in outside_in(classes).items():
+        masks[inner] &= masks[outer].all(axis=0)
+        _keep(masks[inner], largest, least_ml, labels.grid.voxel_mm3)
+    return labels.with_array(labels_of(masks, classes))
+
+
+def _keep(mask: np.ndarray, largest: bool, least_ml: float, voxel_mm3: float) -> None:
+    """Leave out parts of a mask, bool (z, y, x), in place."""
+    parts = Parts.of(mask)
     if not parts.sizes.size:
-        return mask
-    kept = parts.sizes * mask.grid.voxel_mm3 / 1000.0 >= least_ml
+        return
+    kept = parts.sizes * voxel_mm3 / 1000.0 >= least_ml
     if largest:
         kept &= np.arange(parts.sizes.size) == parts.sizes.argmax()
-    cleaned = np.zeros_like(mask.array)
-    cleaned[parts.box] = np.concatenate([[False], kept])[parts.labels]
-    return mask.with_array(cleaned)
+    mask[parts.box] = np.concatenate([[False], kept])[parts.labels]

@@ -1,26 +1,24 @@
 """Evaluation on annotated scans: the network beside the threshold row, in each scan's own grid."""
 
-import csv
-import io
-import json
-import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from scans.cases import source_name
-from scans.catalog import Case, Dataset, read_case
-from scans.errors import CheckpointError, ScanError, UserError
+from scans.catalog import Case, Dataset, load_catalog, read_case
+from scans.errors import CheckpointError, UserError
 from scans.volume import write_volume
 from train.baseline import Threshold
 from train.cases import dataset_cases
-from train.checkpoint import plain, write_atomically
+from train.class_scores import classes_to_score, main_class, truths_of
+from train.classes import TUMOUR, Classes, labels_of, masks_of, whole
 from train.failure_picture import failure_picture
-from train.inference import Model, decompose, load_model, prepare_for, to_scan
-from train.metrics import AMOUNTS, METRICS, Scores, score, summarise
+from train.inference import Model, decompose, label_map, load_model, prepare_for, share_in_scan, to_scan
+from train.metrics import Scores, Summary, score, summarise
+from train.scores_file import write_scores
 from train.settings import SettingsError
 from train.terms import lent_tumours
 from train.upright import upright
@@ -28,13 +26,18 @@ from train.upright import upright
 
 @dataclass(frozen=True)
 class CaseResult:
-    """Scores of network and threshold row on one case, or the sentence that says why there are none."""
+    """Scores of network and threshold row on one case, or the sentence that says why there are none.
+
+    Of several classes ``classes`` has each, as ``pictures`` has; ``model`` is then of `main_class`. The threshold row
+    finds a tumour as a whole: it is there where that is a class.
+    """
 
     name: str
     model: Scores | None = None
     threshold: Scores | None = None
     problem: str = ""
-    picture: bytes = field(default=b"", repr=False)
+    pictures: dict[str, bytes] = field(default_factory=dict, repr=False)
+    classes: dict[str, Scores] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Evaluation:
     dataset: Dataset
     cases: list[CaseResult]
     selection: str
+    classes: Classes = field(default_factory=lambda: TUMOUR)
 
     @property
     def scored(self) -> list[CaseResult]:
@@ -57,35 +61,56 @@ class Evaluation:
         """Cases without."""
         return [case for case in self.cases if case.problem]
 
+    @property
+    def several(self) -> bool:
+        """Whether there are several classes."""
+        return len(self.classes) > 1
+
+    def rows_of(self, case: CaseResult) -> dict[str, Scores]:
+        """Scores of a case by row of the table: ``network`` and ``threshold``, of several classes with their names."""
+        if self.several:
+            rows = {f"network: {name}": scores for name, scores in case.classes.items()}
+            return rows | ({f"threshold: {whole(self.classes)}": case.threshold} if case.threshold else {})
+        both = {"network": case.model, "threshold": case.threshold}
+        return {row: scores for row, scores in both.items() if scores}
+
     def rows(self) -> dict[str, list[Scores]]:
         """Scores over cases by row of the table."""
-        rows = {"network": [c.model for c in self.scored if c.model]}
-        if any(case.threshold for case in self.scored):
-            rows["threshold"] = [c.threshold for c in self.scored if c.threshold]
+        names = [f"network: {name}" for name in self.classes] if self.several else ["network"]
+        rows: dict[str, list[Scores]] = {name: [] for name in names}
+        for case in self.scored:
+            for row, scores in self.rows_of(case).items():
+                rows.setdefault(row, []).append(scores)
         return rows
+
+    @cached_property
+    def means(self) -> dict[str, dict[str, Summary]]:
+        """Means over cases, of each metric, by row of the table."""
+        return {row: summarise(scores) for row, scores in self.rows().items()}
 
     def verdict(self) -> str:
         """Say in one sentence whether the network beats what a user would try first."""
-        rows = {name: summarise(scores) for name, scores in self.rows().items()}
+        pairs = [(case.model.dice, case.threshold.dice) for case in self.scored if case.model and case.threshold]
         if not self.scored:
             return "No case could be scored."
-        if "threshold" not in rows:
-            return "There is no threshold row to compare with: the checkpoint was not trained on a corpus."
-        ours, theirs = rows["network"]["dice"].mean, rows["threshold"]["dice"].mean
-        wins = sum(c.model.dice > c.threshold.dice for c in self.scored if c.model and c.threshold)
-        on = f"higher on {wins} of {len(self.scored)} cases"
+        if not pairs:
+            why = "no class is the whole of a tumour"
+            if self.model.record.threshold is None:
+                why = "the checkpoint was not trained on a corpus"
+            return f"There is no threshold row to compare with: {why}."
+        ours, theirs = (float(np.mean(dices)) for dices in zip(*pairs, strict=True))
+        wins = sum(network > threshold for network, threshold in pairs)
+        of = f" of {whole(self.classes)}" if self.several else ""
+        numbers = f"mean Dice{of} {ours:.3f} against {theirs:.3f}, higher on {wins} of {len(self.scored)} cases."
         if ours > theirs:
-            return f"The network beats the threshold row: mean Dice {ours:.3f} against {theirs:.3f}, {on}."
-        return (
-            f"The network does not beat the threshold row: mean Dice {ours:.3f} against {theirs:.3f}, {on}. "
-            "It has not earned its place on these scans."
-        )
+            return f"The network beats the threshold row: {numbers}"
+        return f"The network does not beat the threshold row: {numbers} It has not earned its place on these scans."
 
 
 def evaluate(
     checkpoint: Path,
     catalog: Path,
-    dataset_name: str,
+    name: str,
     out: Path,
     *,
     all_cases: bool = False,
@@ -93,13 +118,13 @@ def evaluate(
     precision: str = "auto",
     told: Callable[[CaseResult], None] = lambda result: None,
 ) -> Evaluation:
-    """Score a checkpoint on a dataset and write ``cases.csv``, ``scores.json``, ``report.html`` and masks to `out`.
+    """Score a checkpoint and write ``cases.csv``, ``scores.json``, ``report.html`` and masks to `out`.
 
     Parameters
     ----------
     checkpoint, catalog : Path
-    dataset_name : str
-        With label files.
+    name : str
+        Of a task of the catalog, or of a dataset with label files; see `train.class_scores.classes_to_score`.
     out : Path
     all_cases : bool
         Score also the annotated cases that the network was trained on.
@@ -114,9 +139,11 @@ def evaluate(
     from train.report import write_report
 
     model = load_model(checkpoint, device, precision)
-    dataset, cases = dataset_cases(catalog, dataset_name, model.regions)
-    dataset = _as_trained(dataset, model, dataset_name)
-    cases, selection = _select(cases, model, dataset_name, all_cases)
+    loaded = load_catalog(catalog)
+    wanted = loaded.task(name)
+    dataset, cases = dataset_cases(catalog, wanted.dataset, model.regions)
+    classes = classes_to_score(model, loaded, name)
+    cases, selection = _select(cases, model, wanted.dataset, all_cases)
     try:
         (out / "masks").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -124,26 +151,19 @@ def evaluate(
     results = []
     for case in cases:
         try:
-            result = evaluate_case(model, case, dataset, out / "masks")
+            result = evaluate_case(model, case, dataset, out / "masks", classes)
         except UserError as error:
             result = CaseResult(case.name, problem=str(error))
+        if wanted.tumour_only and result.model and not result.model.truth_ml:
+            continue
         told(result)
         results.append(result)
-    evaluation = Evaluation(model, dataset_name, dataset, results, selection)
-    write_atomically(out / "cases.csv", cases_csv(evaluation).encode())
-    write_atomically(out / "scores.json", (json.dumps(scores_json(evaluation), indent=2) + "\n").encode())
+    if len(results) < len(cases):
+        selection += f", but {len(cases) - len(results)} without a tumour"
+    evaluation = Evaluation(model, wanted.dataset, dataset, results, selection, classes)
+    write_scores(evaluation, out)
     write_report(evaluation, out / "report.html")
     return evaluation
-
-
-def _as_trained(dataset: Dataset, model: Model, dataset_name: str) -> Dataset:
-    """Return the dataset with the label values that a network was fine-tuned on as its tumour."""
-    data = model.record.data
-    classes = data.get("classes")
-    if model.record.stage != "finetune" or data.get("dataset") != dataset_name or not classes:
-        return dataset
-    (values,) = classes.values()  # a model has one mask
-    return dataset.model_copy(update={"label_values": None if values is None else tuple(values)})
 
 
 def _select(cases: list[Case], model: Model, dataset_name: str, all_cases: bool) -> tuple[list[Case], str]:
@@ -173,95 +193,43 @@ def _select(cases: list[Case], model: Model, dataset_name: str, all_cases: bool)
     return chosen, f"the {len(chosen)} cases of the test fold"
 
 
-def evaluate_case(model: Model, case: Case, dataset: Dataset, masks: Path) -> CaseResult:
+def evaluate_case(
+    model: Model, case: Case, dataset: Dataset, masks: Path, classes: Classes | None = None
+) -> CaseResult:
     """Segment one case by network and threshold row and score both on the scan's own grid.
 
-    Of several modalities the threshold row and the picture take the first.
+    Of several modalities the threshold row and the pictures take the first. `classes` are those of the network with the
+    labels to score against; without them one, as the dataset says.
 
     Raises
     ------
     ScanError
         If the case cannot be read or prepared, or has no label.
     """
-    scan = read_case(case, dataset, model.region)
-    if scan.label is None:
-        raise ScanError(f"{case.image}: has no label file to score against; see the layout in the catalog")
-    truth = scan.label.array != 0
+    classes = classes or dict.fromkeys(TUMOUR, dataset.label_values)
+    main = main_class(classes)
+    scan = read_case(case, dataset.model_copy(update={"label_values": classes[main]}), model.region)
+    truths = truths_of(case, classes)
     spacing = scan.volume.spacing_mm
     channels = prepare_for(model, scan.volumes, scan.roi, str(case.image))
     first = channels[0]
     found = decompose(model, channels)
-    mask = to_scan(found.probability, first)
-    write_volume(mask, masks / f"{case.name.replace('/', '_')}_mask.nii.gz")
-    rule = None if model.record.threshold is None else Threshold(**model.record.threshold)
+    labels = label_map([share_in_scan(each, first) for each in found.probabilities], model.classes)
+    write_volume(labels, masks / f"{case.name.replace('/', '_')}_mask.nii.gz")
+    found_in_scan = dict(zip(model.classes, masks_of(labels.array, model.classes), strict=True))
+    rule = None
+    if model.record.threshold is not None and whole(classes) is not None:
+        rule = Threshold(**model.record.threshold)
     beyond = None if rule is None else rule(found.scan[0], first.roi, first.frame.spacing_mm)
-    reference = None if beyond is None else score(to_scan(beyond, first).array, truth, spacing)
-    layers = (
-        ()
-        if model.record.stage == "finetune"
-        else (found.normal[0], np.where(found.probability >= 0.5, found.texture[0], 0))
-    )
-    views = upright(scan.volume, first, truth, mask.array != 0, model.region.orientation, layers)
-    return CaseResult(case.name, score(mask.array, truth, spacing), reference, picture=failure_picture(views))
-
-
-def cases_csv(evaluation: Evaluation) -> str:
-    """One line a case and row; an undefined score is an empty cell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "row", *METRICS, *AMOUNTS, "one_empty", "problem"])
-    for case in evaluation.cases:
-        for row, scores in (("network", case.model), ("threshold", case.threshold)):
-            if scores is not None:
-                numbers = [_cell(getattr(scores, name)) for name in (*METRICS, *AMOUNTS)]
-                writer.writerow([case.name, row, *numbers, int(scores.one_empty), ""])
-        if case.problem:
-            writer.writerow([case.name, "", *[""] * (len(METRICS) + len(AMOUNTS) + 1), case.problem])
-    return text.getvalue()
-
-
-def _cell(number: float) -> str:
-    return "" if math.isnan(number) else f"{number:.6g}"
-
-
-def scores_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Return every score with its conventions' counts; undefined ones are null."""
-    record = evaluation.model.record
-
-    def numbers(scores: Scores | None) -> dict[str, Any] | None:
-        return None if scores is None else {name: plain(value) for name, value in asdict(scores).items()}
-
-    return {
-        "dataset": evaluation.dataset_name,
-        "cases_scored": evaluation.selection,
-        "verdict": evaluation.verdict(),
-        "checkpoint": {
-            "path": str(evaluation.model.path),
-            "sha256": evaluation.model.sha256(),
-            "stage": record.stage,
-            "step": record.step,
-            "network": record.network,
-            "modalities": [region.modality for region in evaluation.model.regions],
-            "corpus": record.data.get("corpus"),
-        },
-        "threshold_rule": record.threshold,
-        "mean": {
-            row: {
-                "one_empty": sum(case.one_empty for case in scores),
-                **{
-                    metric: {"mean": plain(s.mean), "std": plain(s.deviation), "cases": s.count}
-                    for metric, s in summarise(scores).items()
-                },
-            }
-            for row, scores in evaluation.rows().items()
-        },
-        "cases": [
-            {
-                "case": case.name,
-                "network": numbers(case.model),
-                "threshold": numbers(case.threshold),
-                "problem": case.problem,
-            }
-            for case in evaluation.cases
-        ],
+    reference = None if beyond is None else score(to_scan(beyond, first).array, truths[main], spacing)
+    inside = masks_of(labels_of(found.probabilities >= 0.5, model.classes), {main: model.classes[main]})[0]
+    layers = () if model.record.stage == "finetune" else (found.normal[0], np.where(inside, found.texture[0], 0))
+    scores = {name: score(found_in_scan[name], truth, spacing) for name, truth in truths.items()}
+    pictures = {
+        name: failure_picture(
+            upright(scan.volume, first, truth, found_in_scan[name] != 0, model.region.orientation, layers)
+        )
+        for name, truth in truths.items()
     }
+    several = scores if len(classes) > 1 else {}
+    return CaseResult(case.name, scores[main], reference, pictures=pictures, classes=several)

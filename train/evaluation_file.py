@@ -42,7 +42,10 @@ class Evaluation(BaseModel):
     mean: dict[str, dict[str, Mean | int]]
 
     def rows(self) -> list[tuple[str, list[Mean], int]]:
-        """Return each row's name, its means in the order of ``METRICS``, and in how many cases one mask was empty."""
+        """Return each row's name, its means in the order of ``METRICS``, and in how many cases one mask was empty.
+
+        Rows of the network are the first; of several classes it has one each.
+        """
         rows = []
         for name, scores in self.mean.items():
             means = [each if isinstance(each := scores.get(metric), Mean) else _NONE for metric in METRICS]

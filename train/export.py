@@ -17,7 +17,7 @@ from scans.durable import sha256, sync
 from scans.errors import CheckpointError
 from scans.markdown import Markdown, clean
 from train.checkpoint import Record, load_checkpoint, restore_network, save_checkpoint, write_atomically
-from train.checkpoint_checks import check_one_mask
+from train.classes import recorded_classes
 from train.evaluation_file import read_evaluation
 from train.proxies import check_finds_layers
 from train.settings import Network, SettingsError, recorded
@@ -111,7 +111,7 @@ def export(
         raise SettingsError(f"--licence {licence!a}: give an SPDX identifier, e.g. CC-BY-4.0")
     loaded = load_checkpoint(checkpoint)
     check_finds_layers(loaded.record.stage, loaded.record.settings, str(checkpoint))
-    check_one_mask(loaded.record.network, checkpoint)
+    recorded_classes(loaded.record.network, loaded.record.data, str(checkpoint))
     name = _checked(name) if name else _default_name(loaded.record)
     scored = [read_evaluation(folder, loaded) for folder in evaluations]
     record = shareable(loaded.record, anonymous=anonymous)

@@ -16,7 +16,7 @@ from scans.region import Region
 from scans.volume import Volume
 from train import hardware
 from train.checkpoint import Checkpoint, Record, built_as, load_checkpoint, restore_network
-from train.checkpoint_checks import check_one_mask
+from train.classes import Classes, labels_of, recorded_classes
 from train.proxies import check_finds_layers, for_scans
 from train.settings import Network, recorded
 from train.unet import split_layers
@@ -34,6 +34,8 @@ class Model:
         One for each modality of the input, in the network's order.
     channel_statistics : tuple of Statistics or None
         Normalisation that all scans of a modality share; None where each scan has its own.
+    classes : Classes
+        What its masks find, in their order, and the labels that they are written as.
     """
 
     network: nn.Module
@@ -42,6 +44,7 @@ class Model:
     channel_statistics: tuple[Statistics | None, ...]
     machine: hardware.Hardware
     path: Path
+    classes: Classes
 
     @property
     def region(self) -> Region:
@@ -66,20 +69,26 @@ class Decomposed:
     ----------
     scan, normal, texture : ndarray of float32, shape (C, z, y, x)
         In network units, one for each of C modalities.
-    probability : ndarray of float32, shape (z, y, x)
-        Of the tumour, in [0, 1].
+    probabilities : ndarray of float32, shape (K, z, y, x)
+        Of K classes, in [0, 1].
     """
 
     scan: np.ndarray
     normal: np.ndarray
     texture: np.ndarray
-    probability: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def probability(self) -> np.ndarray:
+        """Probability of the tumour, shape (z, y, x); of several classes that of the first."""
+        first: np.ndarray = self.probabilities[0]
+        return first
 
     @classmethod
     def of(cls, scan: np.ndarray, found: np.ndarray) -> "Decomposed":
-        """Name the channels of `found`, shape (2 C + 1, z, y, x), as `find_layers` returns them."""
+        """Name the channels of `found`, shape (2 C + K, z, y, x), as `find_layers` returns them."""
         modalities = len(scan)
-        return cls(scan, found[:modalities], found[modalities:-1], found[-1])
+        return cls(scan, *np.split(found, (modalities, 2 * modalities)))
 
 
 def load_model(path: Path, device: str = "auto", precision: str = "auto") -> Model:
@@ -93,7 +102,7 @@ def load_model(path: Path, device: str = "auto", precision: str = "auto") -> Mod
     checkpoint = load_checkpoint(path)
     record = checkpoint.record
     check_finds_layers(record.stage, record.settings, str(path), as_unet=False)
-    check_one_mask(record.network, path)
+    classes = recorded_classes(record.network, record.data, str(path))
     network = built_as(record, path)(recorded(Network, record.network, str(path)))
     restore_network(network, checkpoint.network, path)
     network = for_scans(network, record.validation, str(path))
@@ -106,7 +115,7 @@ def load_model(path: Path, device: str = "auto", precision: str = "auto") -> Mod
         statistics = tuple(None if one is None else Statistics(**one) for one in shared)
     except (TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: its normalisation does not fit this release ({error})") from error
-    return Model(network, record, regions, statistics, machine, path)
+    return Model(network, record, regions, statistics, machine, path, classes)
 
 
 def prepare_for(model: Model, volumes: Sequence[Volume], roi: Volume | None, where: str) -> list[Prepared]:
@@ -175,14 +184,14 @@ def find_layers(model: Model, batch: torch.Tensor, flips: bool = False) -> torch
 
     Returns
     -------
-    Tensor of float32, shape (N, 2 C + 1, z, y, x)
-        Normal and texture of each modality, then the probability of the tumour.
+    Tensor of float32, shape (N, 2 C + K, z, y, x)
+        Normal and texture of each modality, then the probability of each class.
     """
     mirrorings = _MIRRORINGS if flips else _MIRRORINGS[:1]
     total: torch.Tensor | None = None
     for axes in mirrorings:
         with torch.inference_mode(), model.machine.autocast():
-            layers = split_layers(model.network(batch.flip(axes)))
+            layers = split_layers(model.network(batch.flip(axes)), len(model.classes))
         found = torch.cat([layers.normal, layers.texture, layers.logits.sigmoid()], dim=1).flip(axes)
         total = found if total is None else total + found
     assert total is not None
@@ -215,3 +224,9 @@ def to_scan(share: np.ndarray, frame_of: Prepared, threshold: float = 0.5) -> Vo
     """Bring a probability or a mask, shape (z, y, x) in the network's grid, to the scan's own, as a uint8 mask."""
     volume = share_in_scan(share, frame_of)
     return volume.with_array((volume.array >= threshold).astype(np.uint8))
+
+
+def label_map(shares: Sequence[Volume], classes: Classes) -> Volume:
+    """Return the label map of probabilities in the scan's own grid, one a class: where each is at least 0.5."""
+    masks = np.stack([share.array >= 0.5 for share in shares])
+    return shares[0].with_array(labels_of(masks, classes))

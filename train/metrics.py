@@ -20,6 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from train.statistics import bootstrap_mean, spread
+
 METRICS = ("dice", "sensitivity", "specificity", "hd95_mm")
 AMOUNTS = (
     "volume_ml", "truth_ml", "missed_ml", "false_ml",
@@ -147,22 +149,25 @@ def _box_around(mask: np.ndarray) -> tuple[slice, ...]:
 
 @dataclass(frozen=True)
 class Summary:
-    """One metric over cases: mean and sample deviation over the ``count`` cases where it is defined."""
+    """One metric over cases: mean and sample deviation over the ``count`` cases where it is defined.
+
+    ``low`` and ``high`` are the 95 % bootstrap interval of the mean.
+    """
 
     mean: float
     deviation: float
     count: int
+    low: float
+    high: float
 
 
 def summarise(scores: Sequence[Scores]) -> dict[str, Summary]:
-    """Mean and deviation of every metric; NaN where no case defines it."""
+    """Mean, deviation and interval of every metric; NaN where the cases do not determine it."""
     summary = {}
     for metric in METRICS:
-        values = np.array([getattr(case, metric) for case in scores], dtype=float)
-        values = values[~np.isnan(values)]
-        mean = float(values.mean()) if len(values) else math.nan
-        deviation = float(values.std(ddof=1)) if len(values) > 1 else math.nan
-        summary[metric] = Summary(mean, deviation, len(values))
+        values = [getattr(case, metric) for case in scores]
+        interval = bootstrap_mean(values)
+        summary[metric] = Summary(interval.mean, spread(values).deviation, interval.count, interval.low, interval.high)
     return summary
 
 

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from scans.markdown import Markdown, clean, plain
 from train import card_tables as tables
 from train.checkpoint import Record
+from train.classes import recorded_classes
 from train.evaluation_file import Evaluation
 from train.onnx_check import TOLERANCE
 from train.onnx_graph import Channel, channels_of
@@ -66,6 +67,7 @@ def model_card(
         finalize=plain,  # Markdown of our own passes
     )
     channels, terms = channels_of(record), trained_on(record.data)
+    classes = recorded_classes(record.network, record.data, "the checkpoint")
     first = channels[0].region
     return environment.get_template("model_card.md").render(
         front=Markdown(_front(record, channels, name, evaluations, graphs, licence)),
@@ -79,6 +81,8 @@ def model_card(
         stage=record.stage,
         size=record.size,
         channels=len(channels),
+        classes=tables.classes(classes),
+        masks=len(classes),
         orientation=first.orientation,
         field_of_view=tables.field_of_view(channels[0], record.size),
         roi=tables.roi(channels[0]),
@@ -124,13 +128,14 @@ def _front(
 
 def _result(evaluation: Evaluation) -> dict[str, Any]:
     dataset = clean(evaluation.dataset)
-    means = zip(tables.HEADINGS, evaluation.rows()[0][1], strict=True)
+    rows = [(row, means) for row, means, _ in evaluation.rows() if row.startswith("network")]
     return {
         "task": {"type": "image-segmentation", "name": "tumour segmentation"},
         "dataset": {"type": _slug(dataset) or "scans", "name": dataset, "args": clean(evaluation.cases_scored)},
         "metrics": [
-            {"type": key, "name": heading, "value": round(mean.mean, 4)}
-            for (key, heading), mean in means
+            {"type": key, "name": heading + clean(row.removeprefix("network")), "value": round(mean.mean, 4)}
+            for row, means in rows
+            for (key, heading), mean in zip(tables.HEADINGS, means, strict=True)
             if mean.mean is not None
         ],
     }

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from train.checkpoint import Record
+from train.classes import recorded_classes
 from train.onnx_check import compare, noise
 from train.onnx_graph import OUTPUTS, Named, Normalising, channels_of, summed_by_axis
 from train.settings import SettingsError
@@ -91,6 +92,7 @@ def to_onnx(network: UNet, record: Record, *, raw: bool = False) -> OnnxFile:
 def metadata(record: Record, raw: bool) -> dict[str, str]:
     """Return what a graph says of itself: the record, and by name what is needed before and after the network."""
     regions = [channel.region for channel in channels_of(record)]
+    classes = recorded_classes(record.network, record.data, "the checkpoint")
     return {
         "record": json.dumps(asdict(record), allow_nan=False),
         "modalities": json.dumps([region.modality for region in regions]),
@@ -101,6 +103,7 @@ def metadata(record: Record, raw: bool) -> dict[str, str]:
         "statistics": json.dumps([channel["statistics"] for channel in record.channels]),
         "normalises": json.dumps(raw),
         "mask_threshold": "0.5",
+        **({"classes": json.dumps(classes)} if len(classes) > 1 else {}),
     }
 
 

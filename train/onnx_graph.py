@@ -16,7 +16,7 @@ from scans.normalisation import Statistics
 from scans.region import Region
 from train.checkpoint import Record
 from train.settings import recorded
-from train.unet import split_layers
+from train.unet import UNet, split_layers
 
 OUTPUTS = ("normal", "texture", "probability")
 Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -51,20 +51,20 @@ def channels_of(record: Record) -> list[Channel]:
 class Named(nn.Module):
     """A network whose outputs have names; see `OUTPUTS`."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: UNet) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, scan: torch.Tensor) -> Outputs:
-        """Map (N, C, z, y, x) in network units to normal and texture, both (N, C, ...), and probability (N, 1, ...)."""
-        layers = split_layers(self.network(scan))
+        """Map (N, C, z, y, x) in network units to normal and texture, both (N, C, ...), and probability (N, K, ...)."""
+        layers = split_layers(self.network(scan), self.network.settings.classes)
         return layers.normal, layers.texture, layers.logits.sigmoid()
 
 
 class Normalising(nn.Module):
     """A network that brings raw intensities to its own units, as ``scans.preparation`` and ``normalise`` do."""
 
-    def __init__(self, network: nn.Module, channels: Sequence[Channel]) -> None:
+    def __init__(self, network: UNet, channels: Sequence[Channel]) -> None:
         super().__init__()
         self.named = Named(network)
         self.channels = channels
@@ -111,7 +111,7 @@ class _InstanceNorm(nn.Module):
         return scaled * self.weight.view(1, -1, 1, 1, 1) + self.bias.view(1, -1, 1, 1, 1)
 
 
-def summed_by_axis(network: nn.Module) -> nn.Module:
+def summed_by_axis(network: UNet) -> UNet:
     """Return a copy of a network, in evaluation mode, that computes the same with sums axis by axis."""
     copied = copy.deepcopy(network).eval()
     for module in list(copied.modules()):

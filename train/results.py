@@ -1,7 +1,8 @@
 """What is written for a scan, under which names, and what must not be written over."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -30,20 +31,29 @@ class Options(Strict):
         return " ".join(name if value is True else f"{name}={value}" for name, value in given.items())
 
 
-def name_results(case: str, out: Path, options: Options, modalities: Sequence[str]) -> dict[str, Path]:
-    """Return the path of each file to be written for a case: ``mask``, ``probability``, ``normal ...``."""
-    endings = {"mask": "mask"}
+def name_results(
+    case: str, out: Path, options: Options, modalities: Sequence[str], classes: Iterable[str] = ("tumour",)
+) -> dict[str, list[Path]]:
+    """Return the paths of the files to be written for a case.
+
+    ``mask`` has one; ``probability``, if asked for, one a class; ``normal``, if asked for, one a modality.
+    """
+    endings = {"mask": ["mask"]}
     if options.probabilities:
-        endings["probability"] = "probability"
+        endings["probability"] = _endings("probability", classes)
     if options.normal:
-        plain = [re.sub(r"[^\w-]+", "-", name) for name in modalities]
-        for number, name in enumerate(plain):
-            unique = name if plain.count(name) == 1 else f"{name}{number}"
-            endings[f"normal {number}"] = "normal" if len(plain) == 1 else f"normal_{unique}"
-    return {what: out / f"{case}_{ending}.{options.format}" for what, ending in endings.items()}
+        endings["normal"] = _endings("normal", modalities)
+    return {what: [out / f"{case}_{ending}.{options.format}" for ending in each] for what, each in endings.items()}
 
 
-def check_targets(inputs: Sequence[Input], targets: Sequence[dict[str, Path]]) -> None:
+def _endings(what: str, names: Iterable[str]) -> list[str]:
+    """Return ``what_NAME`` for each name, no two alike; of a single one ``what`` alone."""
+    plain = [re.sub(r"[^\w-]+", "-", name) for name in names]
+    unique = [name if plain.count(name) == 1 else f"{name}{number}" for number, name in enumerate(plain)]
+    return [what] if len(plain) == 1 else [f"{what}_{name}" for name in unique]
+
+
+def check_targets(inputs: Sequence[Input], targets: Sequence[dict[str, list[Path]]]) -> None:
     """Stop if two scans would share a file, or a result would replace a scan.
 
     Raises
@@ -52,7 +62,7 @@ def check_targets(inputs: Sequence[Input], targets: Sequence[dict[str, Path]]) -
     """
     owners: dict[Path, Input] = {}
     for one, results in zip(inputs, targets, strict=True):
-        for target in results.values():
+        for target in chain(*results.values()):
             if target in owners:
                 raise SettingsError(
                     f"{one.name} and {owners[target].name} would both be written to {target}; "
@@ -66,7 +76,7 @@ def check_targets(inputs: Sequence[Input], targets: Sequence[dict[str, Path]]) -
 
 
 def check_nothing_in_the_way(
-    inputs: Sequence[Input], targets: Sequence[dict[str, Path]], out: Path, rows: dict[str, Row], made_by: Row
+    inputs: Sequence[Input], targets: Sequence[dict[str, list[Path]]], out: Path, rows: dict[str, Row], made_by: Row
 ) -> None:
     """Stop if a result is there already that was not made as this run would make it.
 
@@ -75,11 +85,11 @@ def check_nothing_in_the_way(
     SettingsError
     """
     for one, results in zip(inputs, targets, strict=True):
-        there = next((target for target in results.values() if target.exists()), None)
+        there = next((target for target in chain(*results.values()) if target.exists()), None)
         row = rows.get(one.case)
         ours = row is not None and row.made_by(made_by)
         if row is not None and row.problem != STARTED:  # else: in another format, or by hand after a failure
-            ours = ours and results["mask"] == out / row.mask
+            ours = ours and results["mask"] == [out / row.mask]
         if there is not None and not ours:
             raise SettingsError(
                 f"{there} is there already, and not made by this network with these options; "

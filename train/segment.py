@@ -1,20 +1,25 @@
-"""Segment scans: one mask a scan, in the scan's own grid and affine, and a summary of all."""
+"""Segment scans: one mask a scan, in the scan's own grid and affine, and a summary of all.
+
+A network of several classes marks them by their labels, see ``train.classes``.
+"""
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 
 from scans.durable import only_writer
 from scans.errors import CheckpointError, ScanError, UserError
 from scans.preparation import Prepared, restore
 from scans.volume import Volume, check_same_grid, read_mask, read_volume, write_volume
+from train.classes import Classes, masks_of
 from train.clean import Parts, clean
-from train.inference import Decomposed, Model, decompose, load_model, prepare_for, share_in_scan
+from train.inference import Decomposed, Model, decompose, label_map, load_model, prepare_for, share_in_scan
 from train.inputs import Input, find_inputs
 from train.results import Options, check_nothing_in_the_way, check_targets, name_results
 from train.settings import SettingsError
@@ -87,7 +92,7 @@ def segment(
     if options.normal and model.record.stage == "finetune":
         raise CheckpointError(f"{checkpoint}: a fine-tuned network has no normal layer; leave out --normal")
     inputs = find_inputs(scans, model.modalities, out, patterns=patterns, rois=rois)
-    targets = [name_results(one.case, out, options, model.modalities) for one in inputs]
+    targets = [name_results(one.case, out, options, model.modalities, model.classes) for one in inputs]
     check_targets(inputs, targets)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -110,7 +115,7 @@ def segment(
 def _segment_into(
     model: Model,
     one: Input,
-    targets: dict[str, Path],
+    targets: dict[str, list[Path]],
     out: Path,
     options: Options,
     rows: dict[str, Row],
@@ -123,7 +128,7 @@ def _segment_into(
         digest = content_sha256([*one.scans, *([one.roi] if one.roi else [])])
     except OSError:
         digest = ""  # reading the scan says what is wrong with it
-    mask = targets["mask"]
+    (mask,) = targets["mask"]
     row = rows.get(one.case)
     if row and row.mask and mask.exists():
         if row.made_by(made_by) and row.scan_sha256 == digest and out / row.mask == mask:
@@ -133,7 +138,7 @@ def _segment_into(
             return Segmented(one.name, problem=f"{other}; choose another --out, or add --overwrite")
     start = Row(one.case, one.name, checkpoint=made_by.checkpoint, options=made_by.options, scan_sha256=digest)
 
-    def write(**known: str) -> None:
+    def write(**known: Any) -> None:
         rows[one.case] = Row(**{**vars(start), **known})
         write_summary(out, rows.values())
 
@@ -146,8 +151,9 @@ def _segment_into(
         return Segmented(one.name, problem=problem)
     if overwrite:  # what an earlier run wrote besides would belong to another mask
         everything = options.model_copy(update={"probabilities": True, "normal": True})
-        for path in name_results(one.case, out, everything, model.modalities).values():
-            if path not in targets.values():
+        written = {*chain(*targets.values())}
+        for path in chain(*name_results(one.case, out, everything, model.modalities, model.classes).values()):
+            if path not in written:
                 path.unlink(missing_ok=True)
     voxel_ml = volume.grid.voxel_mm3 / 1000.0
     ml = float(parts.sizes.sum()) * voxel_ml
@@ -158,8 +164,17 @@ def _segment_into(
         largest_ml=f"{float(parts.sizes.max(initial=0)) * voxel_ml:.3f}",
         seconds=f"{time.monotonic() - began:.1f}",
         note=note,
+        classes_ml=_classes_ml(volume, model.classes),
     )
     return Segmented(one.name, mask, ml, note=note)
+
+
+def _classes_ml(labels: Volume, classes: Classes) -> dict[str, str]:
+    """Return the volume of each of several classes; of one the whole row tells."""
+    if len(classes) == 1:
+        return {}
+    counts = [int(mask.sum()) for mask in masks_of(labels.array, classes)]
+    return {name: f"{n * labels.grid.voxel_mm3 / 1000.0:.3f}" for name, n in zip(classes, counts, strict=True)}
 
 
 def _memory(one: Input, error: Exception) -> str:
@@ -169,25 +184,28 @@ def _memory(one: Input, error: Exception) -> str:
     raise error
 
 
-def _write_results(model: Model, one: Input, targets: dict[str, Path], options: Options) -> tuple[Volume, Parts, str]:
+def _write_results(
+    model: Model, one: Input, targets: dict[str, list[Path]], options: Options
+) -> tuple[Volume, Parts, str]:
     """Write the files of one scan, the mask last; return it, its parts, and what is to be noted."""
     if one.problem:
         raise ScanError(one.problem)
     volumes, roi = read_input(model, one)
     prepared, found = apply(model, volumes, roi, one.name, options)
-    share = share_in_scan(found.probability, prepared[0])
-    mask = share.with_array((share.array >= 0.5).astype(np.uint8))
+    shares = [share_in_scan(probability, prepared[0]) for probability in found.probabilities]
+    mask = label_map(shares, model.classes)
     if options.clean or options.least_ml:
-        mask = clean(mask, largest=options.clean == "largest", least_ml=options.least_ml)
+        mask = clean(mask, model.classes, largest=options.clean == "largest", least_ml=options.least_ml)
     write = partial(_write, like=one.scans[0])
     if "probability" in targets:
-        write(share, targets["probability"])
-    for channel, path in enumerate(path for name, path in targets.items() if name.startswith("normal")):
+        for share, path in zip(shares, targets["probability"], strict=True):
+            write(share, path)
+    for channel, path in enumerate(targets.get("normal", [])):
         write(restore(found.normal[channel], prepared[channel], volumes[channel]), path)
-    write(mask, targets["mask"])
+    write(mask, targets["mask"][0])
     covered = prepared[0].coverage
     beyond = f"{1 - covered:.1%} of the ROI lies outside the network's cube; --window trained goes beyond it"
-    return mask, Parts.of(mask.array), beyond if covered < _LEAST_COVERED else ""
+    return mask, Parts.of(mask.array != 0), beyond if covered < _LEAST_COVERED else ""
 
 
 def _write(volume: Volume, path: Path, like: Path) -> None:

@@ -65,7 +65,7 @@ def slide(model: Model, prepared: Sequence[Prepared], flips: bool = False) -> De
     from monai.inferers import sliding_window_inference
 
     scan = network_input(model, prepared)
-    layers = 2 * len(scan) + 1
+    layers = 2 * len(scan) + len(model.classes)
 
     def found(patch: torch.Tensor) -> torch.Tensor:
         if not patch.any():  # nothing of the ROI

@@ -8,7 +8,7 @@ import csv
 import hashlib
 import io
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from scans.durable import sha256, write_text
@@ -44,6 +44,8 @@ class Row:
         Hexadecimal digits of the SHA-256 of the network, and of the scan's files with its ROI mask.
     options : str
         Those that change the result.
+    classes_ml : dict of str to str
+        Volume of each class, where there are several; a column ``NAME (ml)`` each, after all others.
     """
 
     case: str
@@ -58,13 +60,15 @@ class Row:
     checkpoint: str = ""
     options: str = ""
     scan_sha256: str = ""
+    classes_ml: dict[str, str] = field(default_factory=dict)
 
     def made_by(self, other: "Row") -> bool:
         """Tell whether the same network with the same options stands behind both rows."""
         return (self.checkpoint, self.options) == (other.checkpoint, other.options)
 
 
-COLUMNS = [field.name for field in fields(Row)]
+COLUMNS = [each.name for each in fields(Row) if each.name != "classes_ml"]
+_ML = " (ml)"
 
 
 def read_summary(folder: Path) -> dict[str, Row]:
@@ -80,11 +84,16 @@ def read_summary(folder: Path) -> dict[str, Row]:
         if not path.exists():
             return {}
         reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
-        if reader.fieldnames != COLUMNS:
+        names = list(reader.fieldnames or [])
+        classes = names[len(COLUMNS) :]
+        if names[: len(COLUMNS)] != COLUMNS or not all(name.endswith(_ML) for name in classes):
             raise ValueError
-        rows = [Row(**row) for row in reader]
-        for row in rows:
+        rows = []
+        for values in reader:
+            volumes = {name.removesuffix(_ML): values.pop(name) for name in classes}
+            row = Row(**values, classes_ml={name: ml for name, ml in volumes.items() if ml})
             float(row.volume_ml or 0)
+            rows.append(row)
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise SettingsError(f"{path} is not a summary that train segment wrote; choose another --out") from error
     return {row.case: row for row in rows}
@@ -99,9 +108,13 @@ def write_summary(folder: Path, rows: Iterable[Row]) -> None:
         If it cannot be written.
     """
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
+    rows = list(rows)
+    classes = dict.fromkeys(name for row in rows for name in row.classes_ml)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*COLUMNS, *(f"{name}{_ML}" for name in classes)])
+    for row in rows:
+        numbers = [row.classes_ml.get(name, "") for name in classes]
+        writer.writerow([*(getattr(row, name) for name in COLUMNS), *numbers])
     try:
         write_text(folder / NAME, text.getvalue())
     except OSError as error:

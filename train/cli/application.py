@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from scans.terminal import command_line, out
+from train.settings import SettingsError
 
 app = command_line(
     "Learn to find tumours from a corpus of artificial ones, and use what was learned.\n\n"
@@ -46,6 +47,19 @@ DeviceOption = Annotated[str | None, typer.Option(help="auto (default), cpu or c
 WidthOption = Annotated[int | None, typer.Option(help="Channels after the first convolution (32).")]
 NormOption = Annotated[str | None, typer.Option(help="batch (default) or instance.")]
 SourcesOption = Annotated[list[str] | None, typer.Option(help="Sources kept for validation; repeat for several.")]
+
+
+def named(task: str | None, dataset: str | None) -> str:
+    """Return the name of a task, or of the dataset given in its place.
+
+    Raises
+    ------
+    SettingsError
+        If not exactly one is given.
+    """
+    if (task is None) == (dataset is None):
+        raise SettingsError("give either --task or --dataset")
+    return task or dataset or ""
 
 
 def say(line: str) -> None:

@@ -30,6 +30,7 @@ from train.cli.application import (
     WidthOption,
     app,
     given,
+    named,
     say,
 )
 from train.progress import Steps
@@ -237,11 +238,9 @@ def finetune(
     --init runs/first/best.safetensors --out runs/tuned`. `train evaluate` then scores the cases of the test set.
     Folds do not depend on --seed.
     """
-    from scans.catalog import load_catalog
     from train.finetune import finetune as run
 
-    if (task is None) == (dataset is None):
-        raise SettingsError("give either --task or --dataset")
+    name = named(task, dataset)
     number = int(folds) if folds is not None and folds.isdecimal() else None
     if number is not None and task is not None:
         raise SettingsError(f"--folds {folds}: a task says its own number of folds; give a file, or leave it out")
@@ -259,7 +258,7 @@ def finetune(
         outcome = run(
             start,
             catalog,
-            task or dataset or "",
+            name,
             out_folder,
             settings,
             size=size,
@@ -269,8 +268,8 @@ def finetune(
             report=shown,
             say=say,
         )
-    scored = dataset or load_catalog(catalog).task(task or "").dataset
-    _finish(outcome, out_folder, f"train evaluate --checkpoint {{best}} --dataset {scored} --out out")
+    scored = f"--task {name}" if task else f"--dataset {name}"
+    _finish(outcome, out_folder, f"train evaluate --checkpoint {{best}} {scored} --out out")
 
 
 def _schedule(

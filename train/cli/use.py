@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -12,10 +13,10 @@ from train.cli.application import (
     DEFAULT_CATALOG,
     CatalogOption,
     CheckpointOption,
-    DatasetOption,
     DeviceOption,
     PrecisionOption,
     app,
+    named,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def segment(
     clean: Annotated[str | None, typer.Option(help="largest: keep the largest connected part alone.")] = None,
     least_ml: Annotated[float, typer.Option(help="Leave out connected parts smaller than this, in ml.")] = 0.0,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Also write NAME_probability: 0 to 1, before any cleaning.")
+        bool,
+        typer.Option("--probabilities", help="Also write NAME_probability: 0 to 1, before any cleaning; one a class."),
     ] = False,
     normal: Annotated[
         bool,
@@ -87,6 +89,7 @@ def segment(
     A folder, two modalities: `train segment --checkpoint runs/first/best.safetensors scans --out masks
     --pattern '{case}_flair.nii.gz' --pattern '{case}_t1.nii.gz' --roi '{case}_brain.nii.gz'`.
 
+    A network of several classes writes one label map, with the labels that it was fine-tuned on.
     OUT/summary.csv has a row for each scan. The same command goes on where it stopped; masks that were made by
     another network or with other options are not touched without --overwrite.
     Exits with 1 if a scan could not be segmented.
@@ -147,8 +150,11 @@ def segment(
 @app.command()
 def evaluate(
     checkpoint: CheckpointOption,
-    dataset: DatasetOption,
     out_folder: Annotated[Path, typer.Option("--out", help="Folder for scores, masks and the report.")],
+    task: Annotated[str | None, typer.Option(help="A task of the catalog: WTS, LTS, BTS.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="In place of a task: a dataset, scored on what its labels mark.")
+    ] = None,
     catalog: CatalogOption = DEFAULT_CATALOG,
     all_cases: Annotated[
         bool, typer.Option(help="Score also the annotated cases that the network was trained on.")
@@ -158,7 +164,8 @@ def evaluate(
 ) -> None:
     """Score a network on annotated scans beside the threshold row, and write a report with pictures.
 
-    Example: `train evaluate --checkpoint runs/first/best.safetensors --dataset brats2018 --out out`.
+    Example: `train evaluate --checkpoint runs/first/best.safetensors --task WTS --out out`.
+    A network of several classes is scored on each of them; the threshold row on the whole tumour alone.
     Exits with 1 if a case could not be scored.
     """
     from train.evaluate import evaluate as run
@@ -170,7 +177,7 @@ def evaluate(
     evaluation = run(
         checkpoint,
         catalog,
-        dataset,
+        named(task, dataset),
         out_folder,
         all_cases=all_cases,
         device=device or "auto",
@@ -186,12 +193,12 @@ def evaluate(
 
 
 def _dice_table(evaluation: "Evaluation") -> Table:
-    table = Table("case", "Dice network", "Dice threshold", "HD95 network", "HD95 threshold", title="Dice per case")
+    numbers = [("Dice", "dice", 3), ("HD95", "hd95_mm", 1)][: 1 if evaluation.several else 2]
+    rows = list(evaluation.rows())
+    heads = [escape(f"{heading} {row}") for heading, *_ in numbers for row in rows]
+    table = Table("case", *heads, title="Dice per case")
     for case in evaluation.scored:
-        cells = [
-            "" if scores is None else f"{getattr(scores, metric):.{digits}f}"
-            for metric, digits in (("dice", 3), ("hd95_mm", 1))
-            for scores in (case.model, case.threshold)
-        ]
-        table.add_row(case.name, *cells)
+        scores = evaluation.rows_of(case)
+        cells = [f"{getattr(scores[row], metric):.{digits}f}" for _, metric, digits in numbers for row in rows]
+        table.add_row(escape(case.name), *cells)
     return table

@@ -58,11 +58,13 @@ def find_targets(path: Path, tasks: Sequence[Task]) -> dict[str, Target]:
     Raises
     ------
     CatalogError
-        If the catalog cannot be read, or there are scans for none of the tasks.
+        If the catalog cannot be read, or there are scans for none of the tasks. Where a task of several classes lacks
+        nothing but annotated scans the table is made, to say so.
     """
     catalog = load_catalog(path)
     targets = {task.name: find_target(catalog, task) for task in tasks}
-    if all(target.problem for target in targets.values()) and not any(task.missing for task in tasks):
+    told = any(task.classes and targets[task.name].normals for task in tasks)
+    if all(target.problem for target in targets.values()) and not told:
         reasons = dict.fromkeys(target.problem for target in targets.values())
         raise CatalogError(f"{path}: no task of this table has its scans here; {'; '.join(reasons)}")
     return targets
@@ -70,15 +72,19 @@ def find_targets(path: Path, tasks: Sequence[Task]) -> dict[str, Target]:
 
 def find_target(catalog: Catalog, task: Task) -> Target:
     """Return a task's normals and its annotated scans: of the paper's dataset, else of another of its region."""
-    if task.missing:
-        return Target(problem=task.missing)
+    several = catalog.tasks.get(task.name) if task.classes else None
+    if task.classes and (several is None or set(several.classes) != set(task.classes)):
+        return Target(problem=f"the catalog has no task {task.name} with the classes {', '.join(task.classes)}")
     if task.region not in catalog.regions:
         return Target(problem=f"the catalog has no region {task.region}")
     normals: dict[str, list[str]] = {}
     annotated: dict[str, list[str]] = {}
     absent: dict[str, list[str]] = {"normal": [], "tumour": []}
     for name, dataset in catalog.datasets.items():
-        if len(dataset.modalities) != 1 or dataset.region_of(dataset.modalities[0]) != task.region:
+        fits = len(dataset.modalities) == 1 and dataset.region_of(dataset.modalities[0]) == task.region
+        if several is not None and dataset.role == "tumour":  # only there are labels and modalities those of the task
+            fits = name == several.dataset
+        if not fits:
             continue
         cases = find_cases(dataset, name)
         if dataset.role == "normal":
@@ -92,7 +98,10 @@ def find_target(catalog: Catalog, task: Task) -> Target:
     for kind, there, role in (("normal", normals, "normal"), ("annotated", annotated, "tumour")):
         if not there:
             missing = ", ".join(absent[role]) or "the catalog has no such dataset"
-            return Target(problem=f"no {kind} scans of region {task.region}: {missing}")
+            which = f"of region {task.region}"
+            if several is not None and role == "tumour":
+                which = f"in {', '.join(several.modalities)} with labels of {', '.join(several.classes)}"
+            return Target(normals=normals, problem=f"no {kind} scans {which}: {missing}")
     name = task.dataset if task.dataset in annotated else next(iter(annotated))
     note = f"{task.name}: {len(annotated[name])} annotated scans of {name}, {_counted(normals)} normal ones"
     if name != task.dataset:

@@ -3,7 +3,6 @@
 The level is chosen on training composites alone, as the threshold row is, and never on a case that is scored.
 """
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -13,12 +12,12 @@ import torch
 
 from scans.errors import CheckpointError, UserError
 from train.cases import dataset_cases
-from train.checkpoint import write_atomically
 from train.corpora import open_corpus
-from train.evaluate import CaseResult, Evaluation, cases_csv, evaluate_case, scores_json
+from train.evaluate import CaseResult, Evaluation, evaluate_case
 from train.inference import Model, load_model
 from train.metrics import dice
 from train.pretrain import BASELINE_SAMPLES
+from train.scores_file import write_scores
 from train.settings import Pretrain, recorded
 from train.split import split_by_source
 from train.unet import Layers, UNet, split_layers
@@ -118,9 +117,7 @@ def evaluate_by_error(
         except UserError as problem:
             results.append(CaseResult(case.name, problem=str(problem)))
     evaluation = Evaluation(model, dataset_name, dataset, results, f"all {len(cases)} cases")
-    scores = scores_json(evaluation) | {"mask_from": {"source": source, "level": level, "dice": there}}
-    write_atomically(out / "cases.csv", cases_csv(evaluation).encode())
-    write_atomically(out / "scores.json", (json.dumps(scores, indent=2) + "\n").encode())
+    write_scores(evaluation, out, mask_from={"source": source, "level": level, "dice": there})
     write_report(evaluation, out / "report.html")
     return evaluation
 

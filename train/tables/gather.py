@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from scans.errors import StoreError
 from train.statistics import Comparison, bootstrap_mean, compare, spread
-from train.tables.plan import Column, Row, Table, Task, printed
+from train.tables.plan import PARTS, Column, Row, Table, Task, printed
 
 NETWORK, THRESHOLD = "network", "threshold"
 THRESHOLD_ROW = "threshold row"
@@ -104,7 +104,10 @@ class Gathered:
         if name != THRESHOLD_ROW:
             return self.cells[name, column]
         cell = self.cells[self.table.reference, column]
-        reason = "" if cell.threshold.runs else cell.reason or "the networks of this row were trained on no corpus"
+        lacking = "the networks of this row were trained on no corpus"
+        if column.part and self.cells[self.table.reference, replace(column, part=next(iter(PARTS)))].threshold.runs:
+            lacking = "a threshold finds a tumour as a whole"
+        reason = "" if cell.threshold.runs else cell.reason or lacking
         scores = [CaseScore(s.run, s.case, s.threshold, None) for s in cell.scores]
         return Cell(ours=cell.threshold, reason=reason, scores=scores)
 
@@ -130,7 +133,7 @@ def gather_cell(row: Row, column: Column, position: int, task: Task, folders: Ma
         Why some or all could not be made.
     """
     mean, deviation = printed(row, position)
-    scores = [score for run, folder in folders.items() for score in read_scores(folder, run, column.metric, task)]
+    scores = [score for run, folder in folders.items() for score in read_scores(folder, run, column, task)]
     if not scores and not reason:
         reason = "no case could be scored; the report of the run says why"
     return Cell(
@@ -143,8 +146,8 @@ def gather_cell(row: Row, column: Column, position: int, task: Task, folders: Ma
     )
 
 
-def read_scores(folder: Path, run: str, metric: str, task: Task) -> list[CaseScore]:
-    """Read one metric of each case that a run scored.
+def read_scores(folder: Path, run: str, column: Column, task: Task) -> list[CaseScore]:
+    """Read one metric of each case that a run scored, of the class that a column is of.
 
     Raises
     ------
@@ -153,13 +156,18 @@ def read_scores(folder: Path, run: str, metric: str, task: Task) -> list[CaseSco
     """
     path = folder / "scores.json"
     try:
-        cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
+        scores = json.loads(path.read_text(encoding="utf-8"))
+        part = PARTS[column.part] if column.part else None
         found = []
-        for case in cases:
-            network = case[NETWORK]
-            if network is None or (task.tumour_only and not network["truth_ml"]):
+        for case in scores["cases"]:
+            network, threshold = case[NETWORK], case[THRESHOLD]
+            if network is None:
                 continue
-            found.append(CaseScore(run, case["case"], network[metric], _of(case[THRESHOLD], metric)))
+            if part is not None:
+                network, threshold = network[part], threshold if scores["threshold_of"] == part else None
+            if task.tumour_only and not network["truth_ml"]:
+                continue
+            found.append(CaseScore(run, case["case"], network[column.metric], _of(threshold, column.metric)))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path}: no scores can be read there; remove its folder and run the table again") from error
     return found

@@ -61,8 +61,8 @@ def reason_not_to_run(row: Row, column: Column, task: Task, target: Target) -> s
     """Return in a sentence why a cell has no number by plan; empty if it is to be run."""
     if row.missing:
         return row.missing
-    if task.missing or target.problem:
-        return task.missing or target.problem
+    if target.problem:
+        return target.problem
     if row.finetuned and column.share == 0 and row.proxy != "layers":
         return "a network that was shown no mask, neither artificial nor real, finds none"
     return ""

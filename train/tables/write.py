@@ -136,7 +136,7 @@ def _where(some: list[Column], columns: tuple[Column, ...]) -> str:
     for task in dict.fromkeys(column.task for column in some):
         mine = [column for column in some if column.task == task]
         all_of_task = len(mine) == sum(column.task == task for column in columns)
-        which = ", ".join(label(c) if c.fraction is None else f"{c.fraction:g}" for c in mine)
+        which = ", ".join(f"{c.part} {label(c)}".strip() if c.fraction is None else f"{c.fraction:g}" for c in mine)
         words.append(task if all_of_task else f"{task} {'at ' * (mine[0].fraction is not None)}{which}")
     return f", on {' and '.join(words)}"
 
