@@ -10,11 +10,11 @@ from train.failures import Contrast, Outcome, SizeClass, by_size, in_common, in_
 from train.metrics import AMOUNTS
 from train.size_chart import size_chart
 
-MOST_PICTURES = 24  # in the page, about 0.25 MB each: what a mail still takes, and more than anybody looks through
+MOST_PICTURES = 24  # in a page, about 0.25 MB each: what a mail still takes, and more than anybody looks through
 COLOURS = {"missed": MISSED, "false": FALSE}
 
 
-def failure_section(outcomes: Sequence[Outcome], class_name: str = "") -> dict[str, Any]:
+def failure_section(outcomes: Sequence[Outcome], class_name: str = "", most: int = MOST_PICTURES) -> dict[str, Any]:
     """Return what ``failures.html`` shows of one class of tumour.
 
     Parameters
@@ -23,6 +23,8 @@ def failure_section(outcomes: Sequence[Outcome], class_name: str = "") -> dict[s
         Of every case that was scored.
     class_name : str
         Empty if there is but one.
+    most : int
+        Pictures.
     """
     ordered = worst_first(outcomes)
     return {
@@ -37,11 +39,11 @@ def failure_section(outcomes: Sequence[Outcome], class_name: str = "") -> dict[s
         "compared": any(outcome.threshold for outcome in ordered),
         "pictures": [
             {**_case(outcome), "png": base64.b64encode(outcome.picture).decode()}
-            for outcome in ordered[:MOST_PICTURES]
+            for outcome in ordered[:most]
             if outcome.picture
         ],
-        "left_out": max(0, len(ordered) - MOST_PICTURES),
-        "best_shown": f"{ordered[MOST_PICTURES - 1].scores.dice:.3f}" if len(ordered) > MOST_PICTURES else "",
+        "left_out": max(0, len(ordered) - most),
+        "best_shown": f"{ordered[most - 1].scores.dice:.3f}" if len(ordered) > most else "",
     }
 
 

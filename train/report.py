@@ -10,7 +10,7 @@ from train.checkpoint import write_atomically
 from train.class_scores import main_class
 from train.classes import whole
 from train.evaluate import Evaluation
-from train.failure_page import COLOURS, failure_section
+from train.failure_page import COLOURS, MOST_PICTURES, failure_section
 from train.failures import Outcome
 from train.metrics import METRICS, Summary
 from train.pages import NORMS, write_page
@@ -63,7 +63,9 @@ def _content(evaluation: Evaluation, outcomes: dict[str, list[Outcome]]) -> dict
         "empties": {row: sum(case.one_empty for case in scores) for row, scores in evaluation.rows().items()},
         "scored": len(evaluation.scored),
         "sections": [
-            failure_section(each, name if evaluation.several else "") for name, each in outcomes.items() if each
+            failure_section(each, name if evaluation.several else "", max(1, MOST_PICTURES // len(outcomes)))
+            for name, each in outcomes.items()
+            if each
         ],
         "colours": COLOURS,
         "layered": record.stage != "finetune",
