@@ -4,6 +4,7 @@ import glob
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from scans.dataset import MASK_ROLES, Dataset
 from scans.errors import ScanError
@@ -51,6 +52,11 @@ class Scan:
     def volume(self) -> Volume:
         """The first modality."""
         return self.volumes[0]
+
+
+def source_name(dataset: str, case: str) -> str:
+    """Return the name of the source that is prepared of a case, safe as the name of a folder."""
+    return f"{quote(dataset, safe='')}--{quote(case, safe='')}"
 
 
 def find_cases(dataset: Dataset, name: str) -> list[Case]:

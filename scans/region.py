@@ -8,9 +8,21 @@ A catalog overrides them per region, ``--set shape.axis_ratio=[0.7,1]`` per corp
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from scans.errors import CatalogError, StoreError
+
+_EVERYTHING = {"everything": True}  # context of a dump that also has settings which are off
 
 
 class Strict(BaseModel):
@@ -129,10 +141,22 @@ class Donor(Strict):
     Two organs never fill the same voxels. Where the donor has no tissue to lend (outside its ROI, inside a
     lesion) ``outside=mirror`` lends the tissue mirrored at the ROI's edge; ``zero`` lends the raw zero outside
     the organ, as the authors' code does.
+
+    ``tumours`` names sources that were prepared with a tumour. Forms are then not drawn: a tumour is cut from one of
+    them by its mask and laid over the normal as it is (Table V, real tumour). Empty, it is not recorded, so that
+    corpora of all other kinds are what they were before there was such a setting.
     """
 
     shift: int = Field(0, ge=0, le=1024)  # method, settled 4: largest offset in voxels an axis; 0: by position
     outside: Literal["mirror", "zero"] = "mirror"
+    tumours: tuple[str, ...] = ()  # Zhang, Table V; none: forms are drawn, healthy tissue is lent
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_off(self, as_usual: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        content: dict[str, Any] = as_usual(self)
+        if not self.tumours and info.context != _EVERYTHING:
+            del content["tumours"]
+        return content
 
 
 class Mask(Strict):
@@ -182,7 +206,7 @@ def override(synthesis: Synthesis, assignments: list[str]) -> Synthesis:
     CatalogError
         For an unknown key, or a value that the setting does not allow.
     """
-    tree: dict[str, Any] = synthesis.model_dump()
+    tree: dict[str, Any] = synthesis.model_dump(context=_EVERYTHING)
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:

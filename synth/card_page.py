@@ -17,7 +17,7 @@ from scans.markdown import bullets, clean, plain, table
 from scans.region import Synthesis
 from scans.terms import Terms, terms_of
 from synth import caveats
-from synth.manifest import VERSION, Block
+from synth.manifest import VERSION, Block, lends_tumour
 from synth.terms import common_licence, united
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def readme(corpus: "Corpus", generations: Sequence[tuple[int, Synthesis]], shown
         count=f"{len(corpus):,}",
         region=plain(region["name"]) or "without a name",
         modality=plain(region["modality"]),
-        method=" ".join(caveats.METHOD),
+        method=" ".join(caveats.method(settings)),
         plain_reading=_plain_reading(corpus),
         numbers=table(("", ""), _numbers(corpus, generations)),
         quantities=table(("drawn or found", "median", "5 %", "95 %"), summaries, numbers=(1, 2, 3)),
@@ -284,10 +284,12 @@ def _again(corpus: "Corpus", generations: Sequence[tuple[int, Synthesis]]) -> st
     seed, settings = generations[0]
     own, mine = (_flat(each) for each in (corpus.region["synthesis"], settings.model_dump(mode="json")))
     changes = [f"--set {shlex.quote(f'{key}={value}')}" for key, value in mine.items() if value != own.get(key)]
-    datasets = dict.fromkeys(clean(source["dataset"]) for source in corpus.sources)
+    datasets = dict.fromkeys(
+        (clean(source["dataset"]), "--tumours" if lends_tumour(source) else "--dataset") for source in corpus.sources
+    )
     prepare = [
         "synth prepare",
-        *(f"--dataset {shlex.quote(name)}" for name in datasets),
+        *(f"{option} {shlex.quote(name)}" for name, option in datasets),
         f"--out sources.zarr --size {corpus.size}",
     ]
     generate = [f"synth generate --sources sources.zarr --out corpus.zarr -n {len(corpus)} --seed {seed}",

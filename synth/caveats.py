@@ -29,6 +29,10 @@ METHOD = (
     "Texture and normal are blended with a random strength alpha inside the form, so that every sample comes with the "
     "layers that it was made of and with an exact mask.",
 )
+REAL = (
+    "The tumour of an annotated scan is cut out by its mask, tissue and all, and placed at random in the region of "
+    "interest of a healthy scan, in units of the deviation of either's healthy tissue.",
+)
 USES = (
     "Pretraining of networks that segment tumours, before they see real ones.",
     "Development and tests of segmentation methods where the exact answer must be known.",
@@ -50,6 +54,13 @@ SOCIAL_IMPACT = (
 )
 
 
+def method(settings: Sequence[Synthesis]) -> tuple[str, ...]:
+    """Say how the samples were made."""
+    real = [bool(each.donor.tumours) for each in settings]
+    ways = (() if all(real) else METHOD[:-1]) + (REAL if any(real) else ())
+    return (*ways, METHOD[-1])
+
+
 def limitations(settings: Sequence[Synthesis]) -> list[str]:
     """Say what the tumours of a corpus lack.
 
@@ -59,13 +70,21 @@ def limitations(settings: Sequence[Synthesis]) -> list[str]:
         Of each generation of the corpus.
     """
     soft = max(each.mask.soft_mm for each in settings)
+    drawn = [each for each in settings if not each.donor.tumours]
     beyond = f" but for a soft edge (a blur of {soft:g} mm)" if soft else ", voxel by voxel"
-    return [
+    healthy = (
         "A tumour is healthy tissue in another brightness: no necrosis, no enhancing rim, no haemorrhage, no "
-        "calcification, no infiltration and no oedema around it.",
+        "calcification, no infiltration and no oedema around it."
+    )
+    few = "Real tumours are those of the annotated scans alone, and lie where they would not grow."
+    return [
+        *([healthy] if drawn else []),
+        *([few] if len(drawn) < len(settings) else []),
         f"Nothing is pushed aside: around the mask the normal is unchanged{beyond}.",
-        _contrast(settings),
-        "Centres are uniform over the region of interest, volumes follow the law set; real tumours keep to neither.",
+        *([_contrast(drawn)] if drawn else []),
+        "Centres are uniform over the region of interest, volumes follow the law set; real tumours keep to neither."
+        if drawn
+        else "Centres are uniform over the region of interest; tumours where they grew are not.",
         "One tumour a sample, in one modality.",
         "Alpha and brightness are drawn without a look at the place, so some tumours cannot be seen in the composite.",
     ]

@@ -8,6 +8,7 @@ import numpy as np
 from scans.region import Synthesis
 from synth.blend import FULL, INSIDE, lay, paste
 from synth.place import Stamp, clip, cut, elastic_control, within
+from synth.real import stamp_of, tissue_of
 from synth.recipe import Recipe
 from synth.sample import Box, Layer, Sample, Tumour, empty_sample, tight_box
 from synth.shape import make_form
@@ -56,11 +57,7 @@ def make_layer(recipe: Recipe, normal: "Source", donor: "Source", settings: Synt
     Layer
         Its box is the smallest that holds the form and, with ``mask.soft_mm``, the soft edge around it.
     """
-    form = make_form(
-        recipe.volume_mm3, recipe.axis_ratio, recipe.rotation, recipe.octaves, settings.shape.amplitude,
-        recipe.noise_seed,
-    )  # fmt: skip
-    stamp = Stamp(cut(form, normal.spacing_mm), normal.roi, normal.spacing_mm, settings.elastic, recipe.elastic_seed)
+    stamp = stamp_for(recipe, normal, donor, settings)
     box, voxels = stamp.press(recipe.centre)
     weight = voxels
     if settings.mask.soft_mm:
@@ -71,10 +68,23 @@ def make_layer(recipe: Recipe, normal: "Source", donor: "Source", settings: Synt
         z, y, x = (slice(o.start + t.start, o.start + t.stop) for o, t in zip(box, tight, strict=True))
         box = (z, y, x)
 
-    tau = make_texture(recipe, normal, donor, settings, box, voxels * normal.roi[box])
     touched = weight != 0
     edge = weight[touched] if settings.mask.soft_mm else None
+    if donor.lends_tumour:
+        return Layer(box, touched, tissue_of(donor, box, recipe.centre)[touched], edge)
+    tau = make_texture(recipe, normal, donor, settings, box, voxels * normal.roi[box])
     return Layer(box, touched, normal.to_network(tau[touched]), edge)
+
+
+def stamp_for(recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis) -> Stamp:
+    """Return the form that a recipe draws, or the tumour that its donor lends."""
+    if donor.lends_tumour:
+        return stamp_of(donor, normal)
+    form = make_form(
+        recipe.volume_mm3, recipe.axis_ratio, recipe.rotation, recipe.octaves, settings.shape.amplitude,
+        recipe.noise_seed,
+    )  # fmt: skip
+    return Stamp(cut(form, normal.spacing_mm), normal.roi, normal.spacing_mm, settings.elastic, recipe.elastic_seed)
 
 
 def _soften(box: Box, mask: np.ndarray, soft_mm: float, normal: "Source") -> tuple[Box, np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import numpy as np
 
 from scans.markdown import clean
+from scans.region import Synthesis
 from scans.terms import Terms, terms_of
 from synth import caveats
 from synth.card import generations_of
@@ -83,7 +84,7 @@ def croissant(corpus: "Corpus", files: Mapping[str, Mapping[str, Any]]) -> dict[
         ctx=context,
         conforms_to=_CONFORMS_TO,
         name=f"Artificial tumours, {clean(corpus.region['name'])}",
-        description=_description(corpus, terms),
+        description=_description(corpus, terms, settings),
         version=f"1.0.0+{corpus.content_hash[:12]}",
         license=_licences(context, terms),
         cite_as=caveats.PAPER,
@@ -114,7 +115,7 @@ def croissant(corpus: "Corpus", files: Mapping[str, Mapping[str, Any]]) -> dict[
     return metadata.to_json()
 
 
-def _description(corpus: "Corpus", terms: list[Terms]) -> str:
+def _description(corpus: "Corpus", terms: list[Terms], settings: list[Synthesis]) -> str:
     answers = [
         f"{each.question} {each.answer}" + (f" ({', '.join(each.because)})." if each.because else ".")
         for each in united(terms)
@@ -122,7 +123,7 @@ def _description(corpus: "Corpus", terms: list[Terms]) -> str:
     return (
         f"{len(corpus):,} artificial tumours in healthy scans, {clean(corpus.region['modality'])}, cubes of "
         f"{corpus.size} voxels a side, for the pretraining of networks that segment tumours. "
-        f"{' '.join(caveats.METHOD)} What one source forbids, the corpus forbids. {' '.join(answers)}"
+        f"{' '.join(caveats.method(settings))} What one source forbids, the corpus forbids. {' '.join(answers)}"
     )
 
 

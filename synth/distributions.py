@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _COLUMNS = 4
 _COLOURS = Colours(ink="#1f2328", bar="#9fb8d3", law="#c2410c", rule="#d8dee4")
 _SOFT = "#656d76"
+_UNUSED = ", drawn but not used"
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,15 @@ def distributions(corpus: "Corpus", settings: Sequence[Synthesis]) -> list[Distr
     """
     column = {name: corpus.recipes[:, position] for position, name in enumerate(corpus.recipe(0))}
     last = len(corpus.sources)
-    chosen = one_of(1, last) if len(settings) == 1 else None  # later generations may know more scans
+    real = [bool(each.donor.tumours) for each in settings]
+    chosen = one_of(1, last) if len(settings) == 1 and not any(real) else None  # later ones may know more scans
     log = all(each.shape.volume_law == "log-uniform" for each in settings)
     unused = {
-        part: "" if any(getattr(each, part).enabled for each in settings) else ", drawn but not used"
+        part: "" if any(getattr(each, part).enabled and not each.donor.tumours for each in settings) else _UNUSED
         for part in ("linear", "blur")
     }
+
+    form = _UNUSED if all(real) else ""
 
     def law(of: Callable[[Synthesis], Law]) -> Law | None:
         laws = [of(each) for each in settings]
@@ -84,7 +88,7 @@ def distributions(corpus: "Corpus", settings: Sequence[Synthesis]) -> list[Distr
 
     shown = [
         Distribution("volume of the tumour", "ml", column["volume_mm3"] * column["kept"] / 1000, log=log),
-        Distribution("volume drawn", "ml", column["drawn_volume_mm3"] / 1000, law(_volume), log),
+        Distribution("volume drawn", "ml", column["drawn_volume_mm3"] / 1000, None if any(real) else law(_volume), log),
         Distribution("share kept by the ROI", "", column["kept"]),
         Distribution("centres tried", "", column["tries"]),
         Distribution("alpha", "", column["alpha"], law(lambda each: uniform(each.alpha))),
@@ -94,8 +98,10 @@ def distributions(corpus: "Corpus", settings: Sequence[Synthesis]) -> list[Distr
         Distribution(
             f"blur σ{unused['blur']}", "mm", column["sigma_mm"], law(lambda each: uniform(each.blur.sigma_mm))
         ),
-        Distribution("octaves of surface noise", "", column["octaves"], law(lambda each: one_of(*each.shape.octaves))),
-        Distribution("axis ratio q", "", column["axis_ratio"], law(lambda each: uniform(each.shape.axis_ratio))),
+        Distribution(
+            f"octaves of surface noise{form}", "", column["octaves"], law(lambda each: one_of(*each.shape.octaves))
+        ),
+        Distribution(f"axis ratio q{form}", "", column["axis_ratio"], law(lambda each: uniform(each.shape.axis_ratio))),
     ]  # fmt: skip
     for name, positions in (("normal: receives the tumour", corpus.normal), ("donor: lends the texture", corpus.donor)):
         shown.append(Distribution(name, "row in the table of scans", positions + 1.0, chosen, ordinal=True))

@@ -4,11 +4,14 @@ All choices are drawn whatever the settings leave out, each use from a stream of
 differ in one setting (an ablation) therefore share every other choice, sample by sample.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from scans.errors import StoreError
 from scans.region import Synthesis
 from synth.philox import Stream
 from synth.place import Stamp, cut
+from synth.real import stamp_of
 from synth.recipe import Recipe
 from synth.shape import half_box, make_form
 
@@ -18,34 +21,52 @@ if TYPE_CHECKING:
     from synth.sources import Source
 
 _PAIR, _SHAPE, _PLACE, _TEXTURE, _BLEND, _ELASTIC = range(6)  # streams; never renumber, samples would change
+_REAL = 7  # that between them is `synth.recombine`'s
 MOST_REACH = 2  # sides of the cube from the centre: no centre keeps enough of a larger form, and it takes memory
 _SHRINK = 0.7  # of the volume, each time no centre fits
+_MOST_DONORS = 1000  # tumours are not shrunk: as often another is drawn
 
 
 def draw_recipe(
-    load: "Callable[[int], Source]", source_count: int, settings: Synthesis, seed: int, index: int
+    load: "Callable[[int], Source]",
+    source_count: int,
+    settings: Synthesis,
+    seed: int,
+    index: int,
+    tumours: Sequence[int] = (),
 ) -> Recipe:
     """Draw sample `index`: a pure function of (sources, settings, seed, index).
 
     Parameters
     ----------
     load : callable
-        Returns a source by its position; called for the normal alone.
+        Returns a source by its position; called for the normal, and for donors that lend a tumour.
     source_count : int
     settings : Synthesis
     seed : int
         Of the corpus, 0 to 2**64 - 1.
     index : int
+    tumours : sequence of int
+        Positions of the sources that lend a tumour, and receive none. If there are any, one of them is the donor, and
+        volumes are those of their tumours.
 
     Returns
     -------
     Recipe
+
+    Raises
+    ------
+    StoreError
+        If no tumour fits the normal.
     """
+    lending = frozenset(tumours)
+    normals = [position for position in range(source_count) if position not in lending]
     pair = Stream(seed, index, _PAIR)
-    normal_index = pair.below(source_count)
+    number = pair.below(len(normals))
+    normal_index = normals[number]
     donor_index = normal_index
-    if source_count > 1:  # uniform over the others
-        donor_index = (normal_index + 1 + pair.below(source_count - 1)) % source_count
+    if len(normals) > 1:  # uniform over the others
+        donor_index = normals[(number + 1 + pair.below(len(normals) - 1)) % len(normals)]
 
     shape = settings.shape
     draw = Stream(seed, index, _SHAPE)
@@ -66,13 +87,19 @@ def draw_recipe(
 
     normal = load(normal_index)
     places = Stream(seed, index, _PLACE)
+    real = Stream(seed, index, _REAL)
     volume, tries = drawn_volume, 0
     while True:
-        form = make_form(volume, axis_ratio, rotation, octaves, shape.amplitude, noise_seed)
-        if max(half_box(form, normal.spacing_mm)) > MOST_REACH * normal.roi.shape[0]:
-            volume *= _SHRINK
-            continue
-        stamp = Stamp(cut(form, normal.spacing_mm), normal.roi, normal.spacing_mm, settings.elastic, elastic_seed)
+        if tumours:
+            donor_index = tumours[real.below(len(tumours))]
+            stamp = stamp_of(load(donor_index), normal)
+            drawn_volume = volume = stamp.volume_mm3
+        else:
+            form = make_form(volume, axis_ratio, rotation, octaves, shape.amplitude, noise_seed)
+            if max(half_box(form, normal.spacing_mm)) > MOST_REACH * normal.roi.shape[0]:
+                volume *= _SHRINK
+                continue
+            stamp = Stamp(cut(form, normal.spacing_mm), normal.roi, normal.spacing_mm, settings.elastic, elastic_seed)
         for _ in range(settings.mask.centre_tries):
             tries += 1
             centre = normal.centres[places.below(len(normal.centres))]
@@ -83,4 +110,6 @@ def draw_recipe(
                     noise_seed >> 32, noise_seed & 0xFFFFFFFF, tries, kept, ratio, sigma_mm,
                     elastic_seed >> 32, elastic_seed & 0xFFFFFFFF, shift[0], shift[1], shift[2], alpha,
                 )  # fmt: skip
+        if tumours and tries >= _MOST_DONORS * settings.mask.centre_tries:
+            raise StoreError(f"none of {len(tumours)} tumours fits into source {normal.name}; lower mask.least_kept")
         volume *= _SHRINK  # ends at the latest with a form of one voxel, which fits any centre

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scans.errors import StoreError
-from scans.region import Synthesis
+from scans.region import Synthesis, recorded
 from synth.cluster import check_workers
 from synth.fill import Outcome, Step, fill, writing
 from synth.manifest import ROOT, Block, Generation, Manifest
@@ -57,17 +57,16 @@ def make_manifest(
         raise StoreError(f"--shard-size {shard_size}: a shard holds 1 to {2**16} samples")
     if layout not in LAYOUTS:
         raise StoreError(f"--layout {layout}: give {' or '.join(LAYOUTS)}")
-    if not sources.names:
-        raise StoreError(f"{sources.path} holds no finished source; run synth prepare first")
-    drawn = (settings or sources.region.synthesis).model_dump(mode="json")
+    drawn = settings or sources.region.synthesis
+    names = sources.drawn_from(drawn.donor.tumours)
     return Manifest(
         layout=layout,
         size=sources.size,
         shard_size=shard_size,
         region=sources.region.model_dump(mode="json"),
         statistics=sources.statistics,
-        sources=tuple(sources.provenance(name) for name in sources.names),
-        generations=(Generation(seed, drawn, tuple(range(len(sources))), software()),),
+        sources=tuple(sources.provenance(name) for name in names),
+        generations=(Generation(seed, drawn.model_dump(mode="json"), tuple(range(len(names))), software()),),
         blocks=(Block(((0, 0, samples),)),),
     )
 
@@ -106,19 +105,21 @@ def grown(
         raise StoreError(f"{sources.path} was prepared otherwise than the sources of the corpus; prepare them alike")
     last = there.generations[there.blocks[-1].draws[-1][0]]
     positions = {source["content_sha256"]: number for number, source in enumerate(there.sources)}
-    names = {source["name"] for source in there.sources}
+    taken = {source["name"] for source in there.sources}
+    drawn = recorded(last.settings, "the corpus") if settings is None else settings
+    names = sources.drawn_from(drawn.donor.tumours)
     joined: list[dict[str, Any]] = []
-    for name in sources.names:
+    for name in names:
         entry = sources.provenance(name)
         if entry["content_sha256"] in positions:
             continue
-        if name in names:
+        if name in taken:
             raise StoreError(f"{sources.path}: source {name} is not the corpus's source of that name; rename one")
         positions[entry["content_sha256"]] = len(there.sources) + len(joined)
         joined.append(entry)
-    drawn_from = tuple(positions[sources.provenance(name)["content_sha256"]] for name in sources.names)
-    drawn = last.settings if settings is None else settings.model_dump(mode="json")
-    generation = Generation(last.seed if seed is None else seed, drawn, drawn_from, software())
+    drawn_from = tuple(positions[sources.provenance(name)["content_sha256"]] for name in names)
+    own = last.settings if settings is None else settings.model_dump(mode="json")
+    generation = Generation(last.seed if seed is None else seed, own, drawn_from, software())
     generations = there.generations
     if generation not in generations:
         generations = (*generations, generation)

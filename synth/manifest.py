@@ -22,6 +22,11 @@ VERSION = 3
 ROOT, COPY = "zarr.json", "manifest.json"  # the manifest stands in both
 
 
+def lends_tumour(source: dict[str, Any]) -> bool:
+    """Say whether a source is an annotated scan, whose real tumour is all that is taken of it."""
+    return "tumour_voxels" in source
+
+
 @dataclass(frozen=True)
 class Generation:
     """How samples were drawn.

@@ -57,6 +57,8 @@ def _source(entry: Any) -> None:
     _need(len(spacing) == 3 and all(_is_number(side) and 1e-3 <= side <= 1e3 for side in spacing),
           f"source {name}: spacing_mm is no spacing")  # fmt: skip
     _need(_is_number(entry["mean"]) and 0 < entry["mean"] < 1e9, f"source {name}: mean is no positive number")
+    if "tumour_voxels" in entry:
+        _whole(entry["tumour_voxels"], 1, MOST_SIDE**3, f"source {name}: tumour_voxels")
     _need(entry["statistics"] is None or _is_statistics(entry["statistics"]), f"source {name}: no normalisation")
 
 

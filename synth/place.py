@@ -20,7 +20,8 @@ class Cut:
 
     Attributes
     ----------
-    form : Form
+    form : Form or None
+        None: a real tumour, which is nothing but its voxels.
     voxels : ndarray of uint8, shape (z, y, x)
         No face of this box is empty.
     start : tuple of int
@@ -29,7 +30,7 @@ class Cut:
         Voxels inside the form.
     """
 
-    form: Form
+    form: Form | None
     voxels: np.ndarray
     start: tuple[int, int, int]
     count: int
@@ -76,6 +77,11 @@ class Stamp:
         self._control = elastic_control(elastic, elastic_seed) if elastic.enabled and elastic.mask else None
         self._reach = [math.ceil(elastic.max_displacement_mm / side) for side in spacing_mm]
 
+    @property
+    def volume_mm3(self) -> float:
+        """Volume of the form's voxels."""
+        return self._whole.count * math.prod(self._spacing_mm)
+
     def place(self, centre: tuple[int, int, int]) -> tuple[Box, np.ndarray, float]:
         """Put the form at a centre voxel and cut it to the ROI.
 
@@ -119,6 +125,7 @@ class Stamp:
             box = clip((tight[0], tight[1], tight[2]), self._reach, size)
             start = tuple(part.start - middle for part, middle in zip(box, centre, strict=True))
             field = displacement_field(self._control, size, box)
+            assert whole.form is not None  # real tumours are not warped
             voxels = rasterise(whole.form, self._spacing_mm, start, field.shape[1:], field)
         return box, voxels
 

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from scans.cases import source_name
 from scans.catalog import Case, Catalog, Dataset, find_cases, read_case
 from scans.durable import sha256
 from scans.errors import CatalogError, ScanError, StoreError
-from scans.preparation import check_size, prepare
+from scans.preparation import Prepared, check_size, prepare, to_frame
 from scans.region import Region
 from scans.series import series_files
+from scans.volume import Volume
 from synth import source_store
 from synth.cluster import check_workers, open_cluster
 from synth.tasks import Failure, run_tasks
@@ -54,6 +56,7 @@ def prepare_datasets(
     say: Callable[[str], None] = lambda sentence: None,
     modality: str | None = None,
     region_name: str | None = None,
+    tumours: Sequence[str] = (),
 ) -> Report:
     """Prepare every scan of some datasets, one task each; one that cannot be is named and left out.
 
@@ -78,6 +81,8 @@ def prepare_datasets(
         Called with a sentence about the cluster.
     modality, region_name : str, optional
         Which modality of datasets that have several; see :meth:`scans.catalog.Catalog.in_one_modality`.
+    tumours : sequence of str
+        Datasets of the same region with role ``tumour``: their annotated tumours can be lent (``donor.tumours``).
 
     Returns
     -------
@@ -94,7 +99,7 @@ def prepare_datasets(
     """
     check_size(size)
     check_workers(cluster, workers)
-    region, datasets, cases = _collect(catalog, names, modality, region_name)
+    region, datasets, cases = _collect(catalog, names, tumours, modality, region_name)
     keep = functools.partial(_is_kept, out.resolve(), datasets, region, size)
     make = functools.partial(_make_source, out.resolve(), datasets, region, size)
     kept: set[str] = set()
@@ -152,7 +157,9 @@ def prepare_case(
         If the scan cannot be used.
     """
     scan = read_case(case, dataset, region)
-    prepared = prepare(scan.volume, scan.roi, scan.lesion, region, size, where=str(case.image))
+    lends_tumour = dataset.role == "tumour"
+    diseased = scan.label if lends_tumour else scan.lesion
+    prepared = prepare(scan.volume, scan.roi, diseased, region, size, where=str(case.image))
     roi = prepared.roi if prepared.lesion is None else prepared.roi & ~prepared.lesion
     mean = float(f"{prepared.intensity[roi].mean(dtype=np.float64):.9g}")
     if mean <= 0:
@@ -163,6 +170,11 @@ def prepare_case(
         "roi": roi.astype(np.uint8),
         "foreground": prepared.roi.astype(np.uint8),
     }
+    lent: dict[str, Any] = {}
+    if lends_tumour:
+        tumour = _tumour(scan.label, prepared, str(case.image))
+        arrays["roi"] = (prepared.roi & ~tumour).astype(np.uint8)
+        lent = {"tumour_voxels": int(tumour.sum())}
     return arrays, {
         **_origin(case, dataset, region, size),
         "frame": prepared.frame.to_json(),
@@ -172,7 +184,18 @@ def prepare_case(
         "roi_voxels": int(roi.sum()),
         "lesion_voxels": int(prepared.roi.sum()) - int(roi.sum()),
         "coverage": round(prepared.coverage, 6),
+        **lent,
     }
+
+
+def _tumour(label: Volume | None, prepared: Prepared, where: str) -> np.ndarray:
+    """Return the voxels of the cube that are tumour for the greater part, bool."""
+    if label is None:
+        raise ScanError(f"{where}: has no label file to cut its tumour by; see the layout in the catalog")
+    tumour = prepared.roi & (to_frame(label.with_array(label.array.astype(np.float32)), prepared.frame) >= 0.5)
+    if not tumour.any():
+        raise ScanError(f"{where}: its label holds no tumour that fills a voxel of the cube")
+    return tumour
 
 
 def lend(intensity: np.ndarray, healthy: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
@@ -217,18 +240,24 @@ def lend(intensity: np.ndarray, healthy: np.ndarray, spacing_mm: tuple[float, fl
 
 
 def _collect(
-    catalog: Catalog, names: list[str], modality: str | None, region_name: str | None
+    catalog: Catalog, names: list[str], tumours: Sequence[str], modality: str | None, region_name: str | None
 ) -> tuple[Region, dict[str, Dataset], list[Case]]:
     """Return the region, the datasets in one modality, and their cases, or say why they cannot be prepared together."""
+    names = list(dict.fromkeys([*names, *tumours]))
     if not names:
         raise CatalogError("name at least one dataset with --dataset")
     regions, datasets, cases = {}, {}, []
-    for name in dict.fromkeys(names):
+    for name in names:
         dataset, region = catalog.in_one_modality(name, modality, region_name)
         regions[name], datasets[name] = region, dataset
         first = names[0]
-        if dataset.role != "normal":
-            raise CatalogError(f"dataset {name} holds tumours; sources are made of datasets with role normal")
+        if dataset.role != "normal" and name not in tumours:
+            raise CatalogError(
+                f"dataset {name} holds tumours; sources are made of datasets with role normal, and --tumours names "
+                "those whose tumours are lent"
+            )
+        if dataset.role == "normal" and name in tumours:
+            raise CatalogError(f"--tumours {name}: its scans have role normal; name it with --dataset")
         if region != regions[first]:
             told = [f"{regions[n].name} {regions[n].modality}" for n in (first, name)]
             raise CatalogError(
@@ -281,7 +310,7 @@ def _digest(path: Path) -> str:
 
 
 def _name(case: Case) -> str:
-    return source_store.source_name(case.dataset, case.name)
+    return source_name(case.dataset, case.name)
 
 
 def _make_source(out: Path, datasets: dict[str, Dataset], region: Region, size: int, case: Case) -> str | None:

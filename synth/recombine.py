@@ -13,6 +13,7 @@ import numpy as np
 from scans.errors import StoreError
 from scans.normalisation import Statistics, scale
 from synth.blend import INSIDE, lay, paste
+from synth.manifest import lends_tumour
 from synth.philox import Stream
 from synth.sample import Box, Layer, Sample, Tumour, empty_sample
 
@@ -70,7 +71,7 @@ class Recombine:
     tumours : sequence of int, optional
         Samples whose tumours are used; all if not given.
     sources : sequence of int, optional
-        Positions of the sources that receive them; all if not given.
+        Positions of the sources that receive them; all if not given. Those that lend a real tumour receive none.
     flip, move : bool
         Mirror each axis with probability 1/2; draw a new centre, uniform over the ROI, in place of the old one. A form
         that reaches a face of the cube keeps to it, since it may have been cut there.
@@ -102,7 +103,8 @@ class Recombine:
     ) -> None:
         self.corpus, self.seed, self.flip, self.move = corpus, seed, flip, move
         self._alpha, self._ratio = alpha, ratio
-        self._sources = sorted({int(s) for s in (range(len(corpus.sources)) if sources is None else sources)})
+        given = {int(s) for s in (range(len(corpus.sources)) if sources is None else sources)}
+        self._sources = sorted(s for s in given if not _lends_tumour(corpus, s))
         everyone = np.arange(len(corpus)) if tumours is None else np.asarray(tumours, int)
         self._check(everyone)
         if len(corpus.sources) > 1 and len(self._sources) == 1:  # its own tissue is no tumour
@@ -177,6 +179,8 @@ class Recombine:
 
     def _in_units_of(self, drawn: Recombination, layer: Layer) -> Layer:
         """Bring the tissue from the scale and contrast of its first normal to those of the new one (Eq. 4)."""
+        if _lends_tumour(self.corpus, drawn.donor):
+            return layer  # by its own scan's statistics, whatever the normal
         recipe = self.corpus.recipe(drawn.tumour)
         before, after = (self.corpus.manifest.sources[int(p)] for p in (recipe["normal"], drawn.normal))
         was, will = (self._statistics(source) for source in (before, after))
@@ -207,6 +211,12 @@ class Recombine:
         while True:
             yield self[step]
             step += 1
+
+
+def _lends_tumour(corpus: "Corpus", position: int) -> bool:
+    """Say whether a source is a scan with a real tumour; a number out of range is none."""
+    sources = corpus.manifest.sources
+    return 0 <= position < len(sources) and lends_tumour(sources[position])
 
 
 def _flipped(layer: Layer, flip: Sequence[bool]) -> Layer:

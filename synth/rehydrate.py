@@ -22,6 +22,7 @@ from synth.manifest_checks import LAYOUTS
 from synth.match import region_of, unmatched
 from synth.place import Stamp, cut
 from synth.prepare import Report, prepare_datasets
+from synth.real import stamp_of
 from synth.receipt import read_receipts
 from synth.recipe import Recipe
 from synth.recipe_pack import Recipes, check_rows
@@ -58,7 +59,12 @@ def prepare_for(
     """
     region = region_of(recipes.manifest)
     ours = catalog.model_copy(update={"regions": dict.fromkeys(catalog.regions, region)})
-    return prepare_datasets(ours, names, sources, recipes.manifest.size, cluster, workers, progress, say)
+    normals, tumours = (
+        [name for name in names if (catalog.dataset(name).role == "tumour") == lending] for lending in (False, True)
+    )
+    return prepare_datasets(
+        ours, normals, sources, recipes.manifest.size, cluster, workers, progress, say, tumours=tumours
+    )
 
 
 @dataclass(frozen=True)
@@ -191,7 +197,7 @@ def make_shard(pack: Path, sources: Path, out: str, identity: str, shard: int) -
 
     def fitting() -> Iterator[tuple[Recipe, Synthesis]]:
         for recipe, settings in check_rows(manifest, shard, recipes.rows(shard), str(pack)):
-            if not _fits(recipe, settings, lend(recipe.normal)):
+            if not _fits(recipe, settings, lend(recipe.normal), lend(recipe.donor)):
                 raise StoreError(f"{pack}: shard {shard} holds a tumour that no scan could hold; get the pack again")
             yield recipe, settings
 
@@ -207,8 +213,10 @@ def _opened(pack: Path, identity: str) -> Recipes:
     return recipes
 
 
-def _fits(recipe: Recipe, settings: Synthesis, normal: Source) -> bool:
+def _fits(recipe: Recipe, settings: Synthesis, normal: Source, donor: Source) -> bool:
     """Say whether a tumour is of a size that is drawn, and touches the organ; before memory is taken for it."""
+    if donor.lends_tumour:
+        return stamp_of(donor, normal).place(recipe.centre)[2] > 0
     form = make_form(
         recipe.volume_mm3, recipe.axis_ratio, recipe.rotation, recipe.octaves, settings.shape.amplitude,
         recipe.noise_seed,

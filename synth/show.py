@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from scans.durable import write_bytes
 from scans.markdown import clean
 from synth.corpus import Corpus
+from synth.manifest import lends_tumour
 
 _COLUMNS = ("composite", "normal", "tumour texture", "composite, mask contour")
 _PLANES = ("axial", "coronal", "sagittal")
@@ -97,13 +98,18 @@ def _numbers(corpus: Corpus, index: int) -> str:
     recipe = corpus.recipe(index)
     pair = [clean(corpus.sources[i]["name"].split("--")[-1]) for i in (corpus.normal[index], corpus.donor[index])]
     normal, donor = (name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…" for name in pair)
+    lines = [
+        f"sample {index}",
+        f"normal {normal}",
+        f"donor {donor}",
+        f"volume {recipe['volume_mm3'] * recipe['kept'] / 1000:.1f} ml",
+        f"kept {recipe['kept']:.0%} of the form",
+    ]
+    if lends_tumour(corpus.sources[corpus.donor[index]]):
+        return "\n".join([*lines, "a real tumour", f"alpha {recipe['alpha']:.2f}"])
     return "\n".join(
         [
-            f"sample {index}",
-            f"normal {normal}",
-            f"donor {donor}",
-            f"volume {recipe['volume_mm3'] * recipe['kept'] / 1000:.1f} ml",
-            f"kept {recipe['kept']:.0%} of the form",
+            *lines,
             f"r {recipe['ratio']:.2f}   alpha {recipe['alpha']:.2f}",
             f"blur {recipe['sigma_mm']:.1f} mm",
             f"octaves {recipe['octaves']:.0f}   q {recipe['axis_ratio']:.2f}",

@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import zarr
@@ -22,17 +21,13 @@ from scans.durable import only_writer, sync, write_text
 from scans.errors import StoreError
 from scans.normalisation import Statistics
 from scans.region import Region
+from synth.manifest import lends_tumour
 
 FORMAT = "layered-tumors-sources"
 VERSION = 2
 ARRAYS = {"intensity": "float32", "lent": "float32", "roi": "uint8", "foreground": "uint8"}
 _CHECKSUM = 4  # bytes of CRC-32C behind the voxels
 _MOST_VALUES = 2**26  # ROI voxels that common statistics are taken over
-
-
-def source_name(dataset: str, case: str) -> str:
-    """Return the name of a source, safe as the name of a folder."""
-    return f"{quote(dataset, safe='')}--{quote(case, safe='')}"
 
 
 @contextlib.contextmanager
@@ -126,11 +121,11 @@ def finalise(path: Path) -> None:
     """Compute the statistics that all sources share, where the region asks for them.
 
     Percentiles, mean and standard deviation are over the healthy ROI voxels of all sources together; of more
-    than 2**26 voxels every k-th is taken.
+    than 2**26 voxels every k-th is taken. Scans that only lend a tumour have no part in it.
     """
     attributes = store_attributes(path)
     region = Region.model_validate(attributes["region"])
-    sources = finished_sources(path)
+    sources = {name: source for name, source in finished_sources(path).items() if not lends_tumour(source)}
     if region.normalisation.kind != "window" or attributes["statistics"] is not None or not sources:
         return
     total = sum(int(source["roi_voxels"]) for source in sources.values())

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from scans.errors import StoreError
 from scans.normalisation import Statistics, scale
 from scans.region import Region
+from synth.manifest import lends_tumour
 from synth.sample import Normal, Voxels
 from synth.source_store import content_sha256, finished_sources, read_arrays, store_attributes
 
@@ -67,6 +69,11 @@ class Source:
         ndarray of float16, same shape
         """
         return scale(raw, self.statistics).astype(np.float16)
+
+    @property
+    def lends_tumour(self) -> bool:
+        """Whether it has a tumour, which fills what is in `foreground` and not in `roi`."""
+        return lends_tumour(self.provenance)
 
     @property
     def as_normal(self) -> Normal:
@@ -154,6 +161,25 @@ class SourceStore:
     def named(self, content: str) -> str | None:
         """Return the name of the source whose content has this hash, if there is one."""
         return self._by_content.get(content)
+
+    def drawn_from(self, tumours: Sequence[str] = ()) -> list[str]:
+        """Return the names of the sources that samples are drawn from: all normals, and those that lend `tumours`.
+
+        Raises
+        ------
+        StoreError
+            If there is no normal, or a name is not that of a source with a tumour.
+        """
+        lending = [name for name in self.names if lends_tumour(self._provenance[name])]
+        if len(lending) == len(self.names):
+            raise StoreError(f"{self.path} holds no finished source; run synth prepare first")
+        unknown = sorted(set(tumours) - set(lending))
+        if unknown:
+            raise StoreError(
+                f"donor.tumours {unknown[0]}: {self.path} has no source of that name with a tumour; "
+                f"there are {', '.join(lending) or 'none, prepare some with synth prepare --tumours'}"
+            )
+        return [name for name in self.names if name in tumours or name not in lending]
 
     def __len__(self) -> int:
         """Finished sources."""

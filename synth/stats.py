@@ -132,7 +132,9 @@ def measure(
         If the store is missing or damaged, or workers are killed.
     """
     sources = sources.resolve()
-    names = SourceStore(sources).names
+    if settings.donor.tumours:
+        raise StoreError("donor.tumours: synth stats measures forms that are drawn; real tumours follow no law")
+    names = SourceStore(sources).drawn_from()
     chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
     rows, masks = np.empty((count, len(COLUMNS) + len(MEASURED))), [b""] * count
     placed, rois = np.empty((count, len(PLACED))), [Roi({})] * len(names)
@@ -186,7 +188,7 @@ def sphericity(mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> floa
 def _measure(store: Path, settings: Synthesis, seed: int, indices: range) -> tuple[np.ndarray, list[bytes]]:
     """Return a row of numbers and a hash of the mask for each sample."""
     opened = _open(store)
-    names = opened.names
+    names = opened.drawn_from()
 
     def lend(position: int) -> Source:
         return opened.load(names[position])
@@ -217,7 +219,7 @@ def _examine(store: Path, task: tuple[int, np.ndarray]) -> tuple[Roi, np.ndarray
     from scipy.ndimage import distance_transform_edt
 
     position, centres = task
-    source = _open(store).load(_open(store).names[position])
+    source = _open(store).load(_open(store).drawn_from()[position])
     depth = distance_transform_edt(np.pad(source.roi, 1), sampling=source.spacing_mm)[1:-1, 1:-1, 1:-1]
     depth = np.round(depth / _DEPTH_STEP_MM) * _DEPTH_STEP_MM
     along, found = {}, []

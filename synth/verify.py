@@ -290,10 +290,11 @@ def _layers(sample: Sample, settings: Synthesis) -> list[str]:
 
 def check_recipe(recipe: Recipe, settings: Synthesis, sources: Sequence[int], size: int) -> list[str]:
     """Say which numbers of a recipe cannot come from its settings, or from the positions it was drawn among."""
-    ratios = settings.linear.ratio
+    ratios, real = settings.linear.ratio, bool(settings.donor.tumours)  # a real tumour has the volume it has
     within = {
         "alpha": settings.alpha[0] <= recipe.alpha <= settings.alpha[1],
-        "drawn_volume_mm3": settings.shape.volume_mm3[0] <= recipe.drawn_volume_mm3 <= settings.shape.volume_mm3[1],
+        "drawn_volume_mm3": (real and recipe.drawn_volume_mm3 == recipe.volume_mm3)
+        or settings.shape.volume_mm3[0] <= recipe.drawn_volume_mm3 <= settings.shape.volume_mm3[1],
         "volume_mm3": _LEAST_VOLUME < recipe.volume_mm3 <= recipe.drawn_volume_mm3,
         "axis_ratio": settings.shape.axis_ratio[0] <= recipe.axis_ratio <= settings.shape.axis_ratio[1],
         "octaves": settings.shape.octaves[0] <= recipe.octaves <= settings.shape.octaves[1],

@@ -11,7 +11,7 @@ from scans.region import Synthesis, recorded
 from synth.blend import lay
 from synth.compose import make_layer
 from synth.draw import draw_recipe
-from synth.manifest import Manifest, load_manifest
+from synth.manifest import Manifest, lends_tumour, load_manifest
 from synth.receipt import bytes_of
 from synth.recipe import Recipe
 from synth.sample import Normal
@@ -82,12 +82,13 @@ def recipes(lend: "Lender", manifest: Manifest, shard: int) -> Iterator[tuple[Re
         generation = manifest.generations[number]
         settings = recorded(generation.settings, "the manifest")
         places = generation.sources
+        tumours = [at for at, place in enumerate(places) if lends_tumour(manifest.sources[place])]
 
         def drawn(position: int, places: tuple[int, ...] = places) -> Source:
             return lend(places[position])
 
         for index in range(first, first + count):
-            recipe = draw_recipe(drawn, len(places), settings, generation.seed, index)
+            recipe = draw_recipe(drawn, len(places), settings, generation.seed, index, tumours)
             yield (
                 dataclasses.replace(recipe, normal=places[recipe.normal], donor=places[recipe.donor]),
                 settings,

@@ -50,6 +50,9 @@ def test_json_says_the_same_with_its_conventions(evaluated):
     assert scores["mean"]["network"]["dice"]["cases"] == 2
     assert scores["mean"]["network"]["one_empty"] == 0
     assert scores["threshold_rule"]["side"] == "above"
+    (first, *_) = scores["cases"]
+    assert first["network"]["missed_ml"] == evaluation.cases[0].model.missed_ml
+    assert first["threshold"]["false_ml"] == evaluation.cases[0].threshold.false_ml
 
 
 def test_masks_are_kept_on_the_scans_grid(evaluated, heads):
@@ -66,6 +69,7 @@ def test_report_is_self_contained_and_escapes_names(evaluated):
     assert "<b>" not in page
     assert "cite &lt;us&gt;" in page
     assert evaluation.verdict() in page
+    assert {file.name for file in (out / "pictures").iterdir()} == {"one.png", "two <b>.png"}
     assert "BatchNorm" in page
     assert "zero-shot" in page
 
@@ -95,7 +99,7 @@ def test_a_bad_case_is_named_the_rest_is_scored_and_the_exit_code_says_so(checkp
     assert "unlabelled" in result.output
     assert "report.html" in result.output
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "Without a result" in page
+    assert page.index("Without a result") < page.index("Mean over cases"), "what is not scored comes first"
     assert page.count("data:image/png") == 1
 
 

@@ -115,7 +115,8 @@ def test_scores_of_each_class_are_in_every_file_and_the_threshold_row_is_of_the_
         assert [row["row"] for row in csv.DictReader(file)] == rows * 2
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "scored on whole tumour alone" in page
-    assert page.count("enhancing tumour") >= 3
+    assert page.count("Cases, worst first: ") == 3
+    assert page.count("Pictures, worst first: enhancing tumour") == 1
     assert "mean Dice of whole tumour" in evaluation.verdict()
 
 

@@ -10,7 +10,7 @@ from train.checkpoint import Record
 from train.classes import Classes
 from train.evaluation_file import Evaluation, Mean
 from train.onnx_graph import Channel
-from train.terms import real_datasets, scans_of, sources_of
+from train.terms import lent_tumours, real_datasets, scans_of, sources_of
 
 HEADINGS = (
     ("dice", "Dice"),
@@ -110,12 +110,14 @@ def settings(record: Record) -> Markdown:
 def data(record: Record) -> Markdown:
     """Return which corpus and which real scans it was trained on, and what was held out."""
     known, rows = record.data, []
+    lent = len(lent_tumours(known))
     if known.get("corpus"):
         rows += [
             ("corpus (content hash)", known["corpus"]),
             ("corpus: seed", known.get("corpus_seed", "")),
             ("corpus: samples", known.get("corpus_samples", "")),
-            ("corpus: healthy scans", len(sources_of(known))),
+            ("corpus: healthy scans", len(sources_of(known)) - lent),
+            *([("corpus: annotated scans that lent their tumours", lent)] if lent else []),
             ("held out", _listed(known.get("held_out")) or "no scan"),
             ("how samples were parted", known.get("split", "")),
         ]
@@ -151,22 +153,23 @@ def terms(entries: Sequence[Terms]) -> Markdown:
 
 
 def scans(record: Record) -> Markdown | None:
-    """Return the healthy scans by name, or None where there are none."""
+    """Return the corpus's scans by name, or None where there are none."""
     sources, held_out = sources_of(record.data), record.data.get("held_out")
     kept = set(map(str, held_out)) if isinstance(held_out, list) else set()
+    lent = lent_tumours(record.data)
     if not sources:
         return None
     rows = [
         (
             source.get("name", ""),
             source.get("dataset", ""),
-            "held out" if str(source.get("name")) in kept else "trained on",
+            "lent its tumour" if source in lent else "held out" if str(source.get("name")) in kept else "trained on",
         )
         for source in sources[:_MOST_SCANS]
     ]
     more = len(sources) - len(rows)
     return Markdown(
-        table(("healthy scan", "dataset", "use"), rows)
+        table(("scan" if lent else "healthy scan", "dataset", "use"), rows)
         + (f"\n\nAnd {more:,} more, which the record names." if more else "")
     )
 

@@ -1,7 +1,5 @@
 """What an evaluation scores a network against: each class that it finds, by the labels of a task or dataset."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from scans.catalog import Case, Catalog
@@ -9,7 +7,6 @@ from scans.errors import CheckpointError, ScanError
 from scans.volume import read_mask
 from train.classes import TUMOUR, Classes, trained_classes, whole
 from train.inference import Model
-from train.metrics import Scores, score
 
 
 def classes_to_score(model: Model, catalog: Catalog, name: str) -> Classes:
@@ -48,19 +45,14 @@ def main_class(classes: Classes) -> str:
     return whole(classes) or next(iter(classes))
 
 
-def score_classes(
-    masks: Mapping[str, np.ndarray], case: Case, classes: Classes, spacing_mm: tuple[float, float, float]
-) -> dict[str, Scores]:
-    """Score the mask of each class, on the scan's own grid, against the label file.
+def truths_of(case: Case, classes: Classes) -> dict[str, np.ndarray]:
+    """Return the reference mask of each class, bool, on the scan's own grid.
 
     Raises
     ------
     ScanError
-        If there is none, or it cannot be read.
+        If there is no label file, or it cannot be read.
     """
     if case.label is None:
         raise ScanError(f"{case.image}: has no label file to score against; see the layout in the catalog")
-    return {
-        name: score(masks[name], read_mask(case.label, labels, kind="label mask").array, spacing_mm)
-        for name, labels in classes.items()
-    }
+    return {name: read_mask(case.label, labels, kind="label mask").array != 0 for name, labels in classes.items()}

@@ -1,21 +1,17 @@
-"""Curves as SVG that stands inside a page: no script, no font, no file beside it, in the page's own text colour."""
+"""Curves over the steps of a training, as SVG."""
 
-import html
-import io
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from train.svg import INK, as_svg, dress
+
 TRAINING, HELD_OUT, REAL = "#5b8fd9", "#e08214", "#1b9e77"  # distinct for colour-blind readers, on white and on black
-_INK = "#010203"  # stands for the page's text colour until the drawing is done
 _POINTS = 400  # of a curve: more than a screen shows of a chart this wide
 _SMOOTH = 25  # points of the average drawn over a noisy curve
 _MARKED = 40  # points up to which each has a dot
@@ -102,10 +98,10 @@ def chart(
     for curve, steps, values in drawn:
         _draw(axes, curve, steps, values)
     if level is not None:
-        axes.axhline(level[1], color=_INK, linewidth=1, linestyle=(0, (4, 3)), label=level[0])
+        axes.axhline(level[1], color=INK, linewidth=1, linestyle=(0, (4, 3)), label=level[0])
     everything = np.concatenate([values for _, _, values in drawn])
     _frame(axes, everything, whole, legend=level is not None or any(curve.label for curve, _, _ in drawn))
-    return _svg(figure, name)
+    return as_svg(figure, name)
 
 
 def _draw(axes: Axes, curve: Curve, steps: np.ndarray, values: np.ndarray) -> None:
@@ -136,31 +132,8 @@ def _frame(axes: Axes, values: np.ndarray, whole: bool, legend: bool) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("step", color=_INK, fontsize=9)
+    axes.set_xlabel("step", color=INK, fontsize=9)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.tick_params(which="both", colors=_INK, labelsize=8.5)
-    axes.grid(color=_INK, alpha=0.13, linewidth=0.6)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(_INK)
-    axes.set_facecolor("none")
-    if legend:
-        axes.legend(frameon=False, fontsize=8.5, labelcolor=_INK, loc="best")
-
-
-def _svg(figure: Figure, name: str) -> str:
-    """Return a figure as an element that a page may hold beside others."""
-    figure.patch.set_alpha(0)
-    text = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    # Text stays text. Identifiers are drawn from the name, so that no two charts of a page share one.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
-        FigureCanvasSVG(figure).print_svg(text, metadata=nothing)
-    opening, _, content = text.getvalue().partition("<svg")[2].partition(">")
-    view = re.search(r'viewBox="[^"]*"', opening)
-    assert view is not None
-    content = re.sub(r'<g id="[^"]*"', "<g", content.replace(_INK, "currentColor"))
-    content = re.sub(r"'DejaVu Sans'(, '[^']*')*, sans-serif", "system-ui, sans-serif", content)
-    return f'<svg {view[0]} role="img" aria-label="{html.escape(name)}">{content}'
+    dress(axes, legend=legend)

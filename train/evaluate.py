@@ -7,26 +7,28 @@ from pathlib import Path
 
 import numpy as np
 
+from scans.cases import source_name
 from scans.catalog import Case, Dataset, load_catalog, read_case
-from scans.errors import CheckpointError, ScanError, UserError
-from scans.preparation import to_frame
+from scans.errors import CheckpointError, UserError
 from scans.volume import write_volume
 from train.baseline import Threshold
 from train.cases import dataset_cases
-from train.class_scores import classes_to_score, main_class, score_classes
+from train.class_scores import classes_to_score, main_class, truths_of
 from train.classes import TUMOUR, Classes, labels_of, masks_of, whole
+from train.failure_picture import failure_picture
 from train.inference import Model, decompose, label_map, load_model, prepare_for, share_in_scan, to_scan
 from train.metrics import Scores, Summary, score, summarise
-from train.pictures import Views, case_picture
 from train.scores_file import write_scores
 from train.settings import SettingsError
+from train.terms import lent_tumours
+from train.upright import upright
 
 
 @dataclass(frozen=True)
 class CaseResult:
     """Scores of network and threshold row on one case, or the sentence that says why there are none.
 
-    Of several classes ``classes`` has each; ``model``, like the picture, is then of `main_class`. The threshold row
+    Of several classes ``classes`` has each, as ``pictures`` has; ``model`` is then of `main_class`. The threshold row
     finds a tumour as a whole: it is there where that is a class.
     """
 
@@ -34,7 +36,7 @@ class CaseResult:
     model: Scores | None = None
     threshold: Scores | None = None
     problem: str = ""
-    picture: bytes = field(default=b"", repr=False)
+    pictures: dict[str, bytes] = field(default_factory=dict, repr=False)
     classes: dict[str, Scores] = field(default_factory=dict)
 
 
@@ -125,7 +127,7 @@ def evaluate(
         Of a task of the catalog, or of a dataset with label files; see `train.class_scores.classes_to_score`.
     out : Path
     all_cases : bool
-        Score also the cases that a fine-tuned checkpoint was trained on.
+        Score also the annotated cases that the network was trained on.
     device, precision : str
     told : callable
         Told of each case.
@@ -165,10 +167,21 @@ def evaluate(
 
 
 def _select(cases: list[Case], model: Model, dataset_name: str, all_cases: bool) -> tuple[list[Case], str]:
-    """Leave out what a fine-tuned network has trained on, unless told otherwise."""
+    """Leave out what a network was shown the annotation of, unless told otherwise."""
     data = model.record.data
+    shown = f"all {len(cases)} cases"
+    if lent := {str(source["name"]) for source in lent_tumours(data) if source.get("dataset") == dataset_name}:
+        if all_cases:
+            return cases, f"{shown}, those whose tumours the network was trained on included"
+        others = [case for case in cases if source_name(dataset_name, case.name) not in lent]
+        if len(others) in (0, len(cases)):
+            raise CheckpointError(
+                f"{model.path}: was trained on tumours cut from dataset {dataset_name}, and leaves "
+                f"{'no case of it' if not others else 'unknown of which cases'}; --all-cases scores them all"
+            )
+        cases, shown = others, f"the {len(others)} of {len(cases)} cases that lent the network no tumour"
     if model.record.stage != "finetune" or data.get("dataset") != dataset_name:
-        return cases, f"all {len(cases)} cases"
+        return cases, shown
     if all_cases:
         return cases, f"all {len(cases)} cases, those the network was fine-tuned on included"
     test = set(data["test"])
@@ -185,7 +198,7 @@ def evaluate_case(
 ) -> CaseResult:
     """Segment one case by network and threshold row and score both on the scan's own grid.
 
-    Of several modalities the threshold row and the picture take the first. `classes` are those of the network with the
+    Of several modalities the threshold row and the pictures take the first. `classes` are those of the network with the
     labels to score against; without them one, as the dataset says.
 
     Raises
@@ -196,9 +209,7 @@ def evaluate_case(
     classes = classes or dict.fromkeys(TUMOUR, dataset.label_values)
     main = main_class(classes)
     scan = read_case(case, dataset.model_copy(update={"label_values": classes[main]}), model.region)
-    if scan.label is None:
-        raise ScanError(f"{case.image}: has no label file to score against; see the layout in the catalog")
-    truth = scan.label.array != 0
+    truths = truths_of(case, classes)
     spacing = scan.volume.spacing_mm
     channels = prepare_for(model, scan.volumes, scan.roi, str(case.image))
     first = channels[0]
@@ -206,27 +217,19 @@ def evaluate_case(
     labels = label_map([share_in_scan(each, first) for each in found.probabilities], model.classes)
     write_volume(labels, masks / f"{case.name.replace('/', '_')}_mask.nii.gz")
     found_in_scan = dict(zip(model.classes, masks_of(labels.array, model.classes), strict=True))
-    cube_spacing = first.frame.spacing_mm
     rule = None
     if model.record.threshold is not None and whole(classes) is not None:
         rule = Threshold(**model.record.threshold)
-    beyond = None if rule is None else rule(found.scan[0], first.roi, cube_spacing)
-    reference = None if beyond is None else score(to_scan(beyond, first).array, truth, spacing)
+    beyond = None if rule is None else rule(found.scan[0], first.roi, first.frame.spacing_mm)
+    reference = None if beyond is None else score(to_scan(beyond, first).array, truths[main], spacing)
     inside = masks_of(labels_of(found.probabilities >= 0.5, model.classes), {main: model.classes[main]})[0]
-    layered = model.record.stage != "finetune"
-    label = scan.label.with_array(truth.astype(np.float32))
-    views = Views(
-        case.name,
-        found.scan[0],
-        found.normal[0] if layered else None,
-        np.where(inside, found.texture[0], 0) if layered else None,
-        inside,
-        to_frame(label, first.frame) >= 0.5,
-        cube_spacing,
-        beyond,
-    )
-    picture = case_picture(views)
-    if len(classes) == 1:
-        return CaseResult(case.name, score(found_in_scan[main], truth, spacing), reference, picture=picture)
-    each = score_classes(found_in_scan, case, classes, spacing)
-    return CaseResult(case.name, each[main], reference, picture=picture, classes=each)
+    layers = () if model.record.stage == "finetune" else (found.normal[0], np.where(inside, found.texture[0], 0))
+    scores = {name: score(found_in_scan[name], truth, spacing) for name, truth in truths.items()}
+    pictures = {
+        name: failure_picture(
+            upright(scan.volume, first, truth, found_in_scan[name] != 0, model.region.orientation, layers)
+        )
+        for name, truth in truths.items()
+    }
+    several = scores if len(classes) > 1 else {}
+    return CaseResult(case.name, scores[main], reference, pictures=pictures, classes=several)

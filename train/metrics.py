@@ -9,6 +9,8 @@ Conventions, where libraries disagree or divide by zero:
   them out and says how many.
 * Specificity counts every voxel of the image, background included, as the literature does; it is high for
   almost any mask.
+* A lesion is a part of the truth whose voxels touch, be it at a corner. It is missed if no voxel of it is found; a
+  part of the mask is false if no voxel of it is true.
 """
 
 import math
@@ -21,11 +23,20 @@ import numpy as np
 from train.statistics import bootstrap_mean, spread
 
 METRICS = ("dice", "sensitivity", "specificity", "hd95_mm")
+AMOUNTS = (
+    "volume_ml", "truth_ml", "missed_ml", "false_ml",
+    "lesions", "missed_lesions", "missed_lesions_ml", "false_parts", "false_parts_ml",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one case; ``nan`` where undefined. Volumes in ml."""
+    """Scores of one case; ``nan`` where undefined. Volumes in ml.
+
+    ``missed_ml`` is of the truth and not found, ``false_ml`` found and not true. Of ``lesions`` parts of the truth
+    ``missed_lesions`` are missed altogether, ``false_parts`` of the mask touch none; with the volumes of these parts,
+    as many are specks.
+    """
 
     dice: float
     sensitivity: float
@@ -33,6 +44,13 @@ class Scores:
     hd95_mm: float
     volume_ml: float
     truth_ml: float
+    missed_ml: float
+    false_ml: float
+    lesions: int
+    missed_lesions: int
+    missed_lesions_ml: float
+    false_parts: int
+    false_parts_ml: float
 
     @property
     def one_empty(self) -> bool:
@@ -58,6 +76,8 @@ def score(mask: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, float, f
     true_positive, false_positive, true_negative, false_negative = _confusion(mask, truth)
     found, real = true_positive + false_positive, true_positive + false_negative
     voxel_ml = math.prod(spacing_mm) / 1000.0
+    lesions, missed = _parts(truth, mask)
+    _, stray = _parts(mask, truth)
     return Scores(
         dice=1.0 if found + real == 0 else 2.0 * true_positive / (found + real),
         sensitivity=true_positive / real if real else math.nan,
@@ -65,6 +85,13 @@ def score(mask: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, float, f
         hd95_mm=hausdorff95(mask, truth, spacing_mm),
         volume_ml=found * voxel_ml,
         truth_ml=real * voxel_ml,
+        missed_ml=false_negative * voxel_ml,
+        false_ml=false_positive * voxel_ml,
+        lesions=lesions,
+        missed_lesions=len(missed),
+        missed_lesions_ml=int(missed.sum()) * voxel_ml,
+        false_parts=len(stray),
+        false_parts_ml=int(stray.sum()) * voxel_ml,
     )
 
 
@@ -99,6 +126,16 @@ def _confusion(mask: np.ndarray, truth: np.ndarray) -> tuple[int, int, int, int]
     a, b = (torch.from_numpy(m.astype(np.float64))[None, None] for m in (mask, truth))
     counts = get_confusion_matrix(a, b, include_background=True)[0, 0]
     return tuple(int(count) for count in counts)  # type: ignore[return-value]
+
+
+def _parts(mask: np.ndarray, other: np.ndarray) -> tuple[int, np.ndarray]:
+    """Count the parts of a mask, and the voxels of each that shares none with another mask."""
+    from train.clean import Parts  # reads scans, which a training does without
+
+    parts = Parts.of(mask)
+    alone = np.ones(parts.sizes.size + 1, bool)
+    alone[parts.labels[other[parts.box]]] = False
+    return parts.sizes.size, parts.sizes[alone[1:]]
 
 
 def _box_around(mask: np.ndarray) -> tuple[slice, ...]:

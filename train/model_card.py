@@ -20,7 +20,7 @@ from train.classes import recorded_classes
 from train.evaluation_file import Evaluation
 from train.onnx_check import TOLERANCE
 from train.onnx_graph import Channel, channels_of
-from train.terms import real_datasets, scans_of, sources_of, trained_on, unclear
+from train.terms import lent_tumours, real_datasets, scans_of, sources_of, trained_on, unclear
 
 
 @dataclass(frozen=True)
@@ -159,9 +159,12 @@ def _slug(text: str) -> str:
 def _learned(record: Record) -> str:
     """Say what a network has learned from."""
     data, sentences = record.data, []
+    lent = len(lent_tumours(data))
     samples = f"{data['corpus_samples']:,} " if isinstance(data.get("corpus_samples"), int) else ""
     if data.get("corpus"):
-        sentences.append(f"It learned from {samples}artificial tumours in {len(sources_of(data))} healthy scans.")
+        healthy = len(sources_of(data)) - lent
+        kind = f"tumours, real ones cut from {lent} annotated scans among them," if lent else "artificial tumours"
+        sentences.append(f"It learned from {samples}{kind} in {healthy} healthy scans.")
     for each in real_datasets(data):
         name, count = each.get("dataset", ""), len(scans_of(each))
         if each.get("stage", record.stage) == "adapt":
@@ -169,7 +172,7 @@ def _learned(record: Record) -> str:
         else:
             how = "was then fine-tuned" if sentences else "was trained from scratch"
             sentences.append(f"It {how} on {count} annotated scans of {name}.")
-    if record.stage == "pretrain":
+    if record.stage == "pretrain" and not lent:
         sentences.append("It was shown no annotation of a real tumour.")
     return " ".join(sentences)
 

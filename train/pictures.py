@@ -1,4 +1,4 @@
-"""Pictures of layers: one per validation, three planes per case for the report.
+"""Pictures of layers, one per validation.
 
 Matplotlib takes half a second to import, and a training can do without it: it is imported where something is drawn.
 """
@@ -16,8 +16,6 @@ from train.checkpoint import write_atomically
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TRUTH, PREDICTION, THRESHOLD = "#f0a202", "#25c5f5", "#d86cf0"  # distinct for colour-blind readers, on grey
-PLANES = ("axial", "coronal", "sagittal")  # fixed z, y, x
 _LABEL = 30  # letters of a name that fit beside a row; the end of a long one tells most
 
 
@@ -34,22 +32,17 @@ class Views:
     texture: np.ndarray | None
     mask: np.ndarray
     truth: np.ndarray | None
-    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    threshold: np.ndarray | None = None
 
 
 Window = tuple[float, float]
 
 
-def centre(views: Views) -> tuple[int, int, int]:
-    """Return the slices (z, y, x) with most truth, else most prediction, else the middle."""
+def centre(views: Views) -> int:
+    """Return the axial slice with most truth, else most prediction, else the middle."""
     for mask in (views.truth, views.mask):
         if mask is not None and mask.any():
-            areas = [mask.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
-            z, y, x = (int(area.argmax()) for area in areas)
-            return z, y, x
-    z, y, x = (side // 2 for side in views.scan.shape)
-    return z, y, x
+            return int(mask.sum(axis=(1, 2)).argmax())
+    return views.scan.shape[0] // 2
 
 
 def validation_picture(samples: Sequence[Views], path: Path) -> np.ndarray:
@@ -74,13 +67,13 @@ def validation_picture(samples: Sequence[Views], path: Path) -> np.ndarray:
     figure = Figure(figsize=(2.0 * len(titles), 2.1 * len(samples)), dpi=80, layout="constrained")
     axes = figure.subplots(len(samples), len(titles), squeeze=False)
     for row, views in zip(axes, samples, strict=True):
-        plane = centre(views)[0]
+        plane = centre(views)
         nothing = np.zeros_like(views.scan)
         layers = [nothing if volume is None else volume for volume in (views.scan, views.normal, views.texture)]
         masks = [nothing if mask is None else mask.astype(float) for mask in (views.mask, views.truth)]
         windows = [*_windows(views), (0.0, 1.0), (0.0, 1.0)]
         for axis, volume, window in zip(row, [*layers, *masks], windows, strict=True):
-            _show(axis, _on_black(volume, views.scan, window)[plane], window, 1.0)
+            _show(axis, _on_black(volume, views.scan, window)[plane], window)
         row[0].set_ylabel(views.name if len(views.name) <= _LABEL else f"…{views.name[1 - _LABEL :]}", fontsize=7)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=9)
@@ -90,43 +83,6 @@ def validation_picture(samples: Sequence[Views], path: Path) -> np.ndarray:
     figure.savefig(png, format="png", metadata={"Software": ""})
     write_atomically(path, png.getvalue())
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def case_picture(views: Views) -> bytes:
-    """Draw three planes of scan, predicted normal, predicted tumour and contours; return a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    window, _, tumour_window = _windows(views)
-    columns = [("scan", views.scan, window)]
-    if views.normal is not None and views.texture is not None:
-        columns += [
-            ("predicted normal", views.normal, window),
-            ("predicted tumour", views.texture, tumour_window),
-        ]
-    columns.append(("contours", views.scan, window))
-    figure = Figure(figsize=(2.4 * len(columns), 2.4 * 3), dpi=80, layout="constrained", facecolor="white")
-    axes = figure.subplots(3, len(columns), squeeze=False)
-    at = centre(views)
-    for fixed, (row, plane) in enumerate(zip(axes, PLANES, strict=True)):
-        down, right = (s for a, s in enumerate(views.spacing_mm) if a != fixed)
-        for axis, (title, volume, shown) in zip(row, columns, strict=True):
-            _show(axis, _plane(_on_black(volume, views.scan, shown), fixed, at), shown, down / right)
-            if fixed == 0:
-                axis.set_title(title, fontsize=9)
-        row[0].set_ylabel(plane, fontsize=9)
-        for mask, colour in ((views.threshold, THRESHOLD), (views.truth, TRUTH), (views.mask, PREDICTION)):
-            if mask is not None and (cut := _plane(mask, fixed, at)).any():
-                row[-1].contour(cut.astype(float), levels=[0.5], colors=[colour], linewidths=1.2)
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    return buffer.getvalue()
-
-
-def _plane(volume: np.ndarray, fixed: int, at: tuple[int, int, int]) -> np.ndarray:
-    """Cut a plane; coronal and sagittal are turned head up (z grows towards the head in LPS and RAS)."""
-    cut = np.take(volume, at[fixed], axis=fixed)
-    return cut if fixed == 0 else cut[::-1]
 
 
 def _windows(views: Views) -> tuple[Window, Window, Window]:
@@ -144,7 +100,7 @@ def _on_black(volume: np.ndarray, scan: np.ndarray, window: Window) -> np.ndarra
     return np.where((scan == 0) | (volume == 0), window[0], volume)
 
 
-def _show(axis: "Axes", plane: np.ndarray, window: tuple[float, float], aspect: float) -> None:
-    axis.imshow(plane, cmap="gray", vmin=window[0], vmax=window[1], aspect=aspect, interpolation="nearest")
+def _show(axis: "Axes", plane: np.ndarray, window: Window) -> None:
+    axis.imshow(plane, cmap="gray", vmin=window[0], vmax=window[1], interpolation="nearest")
     axis.set_xticks([])
     axis.set_yticks([])

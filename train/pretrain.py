@@ -235,6 +235,7 @@ def crops(corpus: Corpus, stream: Recombine | Recombined | None) -> Callable[[in
 def describe(corpus: Corpus | Corpora, split: Split) -> dict[str, Any]:
     """Return what a record says of a corpus: region, size, statistics and data."""
     kept = ("name", "dataset", "licence", "terms", "citation", "redistribute_derived")
+    lent = ("tumour_voxels",)  # of annotated scans alone, whose real tumours are in the corpus
     return {
         "channels": corpus.channels,
         "size": corpus.size,
@@ -242,7 +243,10 @@ def describe(corpus: Corpus | Corpora, split: Split) -> dict[str, Any]:
             "corpus": corpus.content_hash,
             "corpus_seed": corpus.seed,
             "corpus_samples": len(corpus),
-            "sources": [{key: source.get(key) for key in kept} for source in corpus.sources],
+            "sources": [
+                {key: source.get(key) for key in kept} | {key: source[key] for key in lent if key in source}
+                for source in corpus.sources
+            ],
             "held_out": list(split.held_out),
             "split": split.note,
         },

@@ -1,19 +1,21 @@
 """The report: one self-contained ``report.html`` that a person looks at."""
 
-import base64
 import math
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from train.checkpoint import write_atomically
 from train.class_scores import main_class
 from train.classes import whole
 from train.evaluate import Evaluation
-from train.metrics import METRICS, Scores, Summary
+from train.failure_page import COLOURS, MOST_PICTURES, failure_section
+from train.failures import Outcome
+from train.metrics import METRICS, Summary
 from train.pages import NORMS, write_page
-from train.pictures import PREDICTION, THRESHOLD, TRUTH
 from train.proxies.residual import Residual
+from train.terms import lent_tumours
 from train.unet import UNet
 
 HEADINGS = {
@@ -25,12 +27,31 @@ HEADINGS = {
 
 
 def write_report(evaluation: Evaluation, path: Path) -> None:
-    """Write the report. Every value is escaped: file and case names are not to be trusted."""
-    write_page("report.html", path, _content(evaluation))
+    """Write the report, and all pictures into the folder ``pictures`` beside it.
+
+    Every value is escaped: file and case names are not to be trusted.
+    """
+    outcomes = {name: _outcomes(evaluation, name) for name in evaluation.classes}
+    (path.parent / "pictures").mkdir(exist_ok=True)
+    for name, each in outcomes.items():
+        for outcome in each:
+            stem = f"{outcome.case}_{name}" if evaluation.several else outcome.case
+            write_atomically(path.parent / "pictures" / f"{stem.replace('/', '_')}.png", outcome.picture)
+    write_page("report.html", path, _content(evaluation, outcomes))
 
 
-def _content(evaluation: Evaluation) -> dict[str, Any]:
-    record = evaluation.model.record
+def _outcomes(evaluation: Evaluation, name: str) -> list[Outcome]:
+    """Return what came of one class in every case that was scored."""
+    compared = name == whole(evaluation.classes)
+    return [
+        Outcome(case.name, scores, case.threshold if compared else None, case.pictures.get(name, b""))
+        for case in evaluation.scored
+        if (scores := case.classes.get(name, case.model))
+    ]
+
+
+def _content(evaluation: Evaluation, outcomes: dict[str, list[Outcome]]) -> dict[str, Any]:
+    record, modalities = evaluation.model.record, evaluation.model.modalities
     return {
         "dataset_name": evaluation.dataset_name,
         "dataset": evaluation.dataset,
@@ -38,45 +59,27 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
         "verdict": evaluation.verdict(),
         "headings": [HEADINGS[metric] for metric in METRICS],
         "means": {row: [_mean(each) for each in means.values()] for row, means in evaluation.means.items()},
-        "classes": _classes(evaluation),
         "main": main_class(evaluation.classes) if evaluation.several else "",
         "thresholded": whole(evaluation.classes),
         "empties": {row: sum(case.one_empty for case in scores) for row, scores in evaluation.rows().items()},
-        "cases": [
-            {
-                "name": case.name,
-                "network": _numbers(case.model),
-                "threshold": _numbers(case.threshold),
-                "volumes": f"{case.model.volume_ml:.1f} / {case.model.truth_ml:.1f}" if case.model else "",
-                "picture": base64.b64encode(case.picture).decode(),
-            }
-            for case in evaluation.scored
+        "scored": len(evaluation.scored),
+        "sections": [
+            failure_section(each, name if evaluation.several else "", max(1, MOST_PICTURES // len(outcomes)))
+            for name, each in outcomes.items()
+            if each
         ],
+        "colours": COLOURS,
+        "layered": record.stage != "finetune",
         "failed": evaluation.failed,
         "record": record,
-        "modalities": [region.modality for region in evaluation.model.regions],
+        "modalities": modalities,
+        "of_modality": f" of the first modality, {modalities[0]}" if len(modalities) > 1 else "",
         "rule": record.threshold,
         "network_is": _described(evaluation.model.network),
         "sources": record.data.get("sources", []),
+        "lent": len(lent_tumours(record.data)),
         "path": evaluation.model.path,
-        "colours": {"truth": TRUTH, "prediction": PREDICTION, "threshold": THRESHOLD},
     }
-
-
-def _classes(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Return the scores of each of several classes on each case."""
-    if not evaluation.several:
-        return []
-    return [
-        {
-            "case": case.name,
-            "name": name,
-            "numbers": _numbers(scores),
-            "volumes": f"{scores.volume_ml:.1f} / {scores.truth_ml:.1f}",
-        }
-        for case in evaluation.scored
-        for name, scores in case.classes.items()
-    ]
 
 
 def _described(network: nn.Module) -> str:
@@ -84,18 +87,6 @@ def _described(network: nn.Module) -> str:
         return network.restorer.said
     assert isinstance(network, UNet)
     return f"3D UNet, width {network.settings.width}; {NORMS[network.settings.norm]}"
-
-
-def _numbers(scores: Scores | None) -> list[str]:
-    if scores is None:
-        return []
-    return [_number(getattr(scores, metric), metric) for metric in METRICS]
-
-
-def _number(value: float, metric: str) -> str:
-    if math.isnan(value):
-        return "undefined"
-    return f"{value:.1f}" if metric == "hd95_mm" else f"{value:.4f}" if metric == "specificity" else f"{value:.3f}"
 
 
 def _mean(summary: Summary) -> str:

@@ -15,7 +15,7 @@ from train.progress import duration
 from train.run_history import Entry, Run, is_number, number, read_run
 from train.run_settings import tabulated
 from train.settings import Network
-from train.terms import real_datasets, scans_of
+from train.terms import lent_tumours, real_datasets, scans_of
 
 STAGES = {
     "pretrain": ("Pretraining", "artificial tumours in healthy scans, nothing annotated by hand"),
@@ -71,6 +71,8 @@ def content(run: Run) -> dict[str, Any]:
     stage = str(run.settings.get("stage", ""))
     title, learns = STAGES.get(stage, (stage or "Training", ""))
     record = run.record
+    if record and stage == "pretrain" and (lent := len(lent_tumours(record.data))):
+        learns = f"tumours in healthy scans, real ones cut from {lent} annotated scans among them"
     network = record.network if record else run.settings.get("network", {})
     return {
         "name": run.folder.resolve().name,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from train.checkpoint import plain, write_atomically
 from train.classes import whole
-from train.metrics import METRICS, Scores, Summary
+from train.metrics import AMOUNTS, METRICS, Scores, Summary
 
 if TYPE_CHECKING:
     from train.evaluate import CaseResult, Evaluation
@@ -31,13 +31,13 @@ def cases_csv(evaluation: "Evaluation") -> str:
     """One line a case and row; an undefined score is an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "row", *METRICS, "volume_ml", "truth_ml", "one_empty", "problem"])
+    writer.writerow(["case", "row", *METRICS, *AMOUNTS, "one_empty", "problem"])
     for case in evaluation.cases:
         for row, scores in evaluation.rows_of(case).items():
-            numbers = [_cell(getattr(scores, name)) for name in (*METRICS, "volume_ml", "truth_ml")]
+            numbers = [_cell(getattr(scores, name)) for name in (*METRICS, *AMOUNTS)]
             writer.writerow([case.name, row, *numbers, int(scores.one_empty), ""])
         if case.problem:
-            writer.writerow([case.name, "", *[""] * (len(METRICS) + 3), case.problem])
+            writer.writerow([case.name, "", *[""] * (len(METRICS) + len(AMOUNTS) + 1), case.problem])
     return text.getvalue()
 
 

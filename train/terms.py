@@ -36,6 +36,11 @@ def sources_of(data: dict[str, Any]) -> list[dict[str, Any]]:
     return [source for source in sources if isinstance(source, dict)] if isinstance(sources, list) else []
 
 
+def lent_tumours(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return those of `sources_of` that are annotated scans, whose real tumours are in the corpus."""
+    return [source for source in sources_of(data) if source.get("tumour_voxels")]
+
+
 def with_dataset(
     data: dict[str, Any], name: str, dataset: Dataset, stage: str, scans: Sequence[str]
 ) -> list[dict[str, Any]]:

@@ -42,6 +42,10 @@ def prepare(
     region: Annotated[
         str | None, typer.Option(help="Instead: every dataset of normals of this region that is on this machine.")
     ] = None,
+    tumours: Annotated[
+        list[str] | None,
+        typer.Option(help="An annotated dataset whose tumours are lent (`donor.tumours`); give several times."),
+    ] = None,
     modality: Annotated[
         str | None, typer.Option(help="Of a dataset with several: a corpus has one (its region's own, if not given).")
     ] = None,
@@ -73,10 +77,12 @@ def prepare(
                 f"{catalog}: no normal scan of region {region} is on this machine "
                 f"({', '.join(normals) or 'no dataset'}); synth scan tells how to get and place them"
             )
-    if not dataset:
+    if not (dataset or tumours):
         raise CatalogError("give --dataset NAME (synth scan lists them), or --region NAME")
     with bar("scans") as advance:
-        report = prepare_datasets(loaded, dataset, store, size, cluster, workers, advance, say, modality, region)
+        report = prepare_datasets(
+            loaded, dataset or [], store, size, cluster, workers, advance, say, modality, region, tumours or ()
+        )
     for case, sentence in report.failed:
         err.print(f"left out {case}: {sentence}", style="yellow", markup=False)
     out.print(f"{store}: {len(report.done)} prepared, {len(report.kept)} kept, {len(report.failed)} left out")

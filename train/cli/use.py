@@ -157,7 +157,7 @@ def evaluate(
     ] = None,
     catalog: CatalogOption = DEFAULT_CATALOG,
     all_cases: Annotated[
-        bool, typer.Option(help="Score a fine-tuned network also on the cases it was trained on.")
+        bool, typer.Option(help="Score also the annotated cases that the network was trained on.")
     ] = False,
     precision: PrecisionOption = None,
     device: DeviceOption = None,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from scans.cases import source_name
 from scans.durable import write_text
 from scans.errors import StoreError, UserError
 from train.settings import Adapt, Finetune, Pretrain, SettingsError, recorded
@@ -149,6 +150,7 @@ class Runs:
 
 def _sources(runs: Runs, step: Step, folder: Path) -> None:
     datasets = [word for name in step.settings["normals"] for word in ("--dataset", name)]
+    datasets += [word for name in step.settings.get("tumours", ()) for word in ("--tumours", name)]
     size = str(step.settings["size"])
     # Exit code 1: some scans were left out, the rest is prepared.
     output = _synth(
@@ -162,10 +164,26 @@ def _sources(runs: Runs, step: Step, folder: Path) -> None:
 def _corpus(runs: Runs, step: Step, folder: Path) -> None:
     sources = runs.folder(step.after[0]) / "sources.zarr"
     overridden = [word for assignment in step.settings["set"] for word in ("--set", assignment)]
+    if "tumours_of_fold" in step.settings:
+        lending = _lending(runs.folder(step.after[1]) / FOLDS, step.settings["tumours_of_fold"], sources)
+        overridden += ["--set", f"donor.tumours={json.dumps(lending)}"]
     _synth(
         runs, folder, (0,), "generate", "--sources", str(sources), "--out", str(folder / "corpus.zarr"),
         "-n", str(step.settings["samples"]), "--seed", str(step.settings["seed"]), *overridden,
     )  # fmt: skip
+
+
+def _lending(folds_file: Path, fold: int, sources: Path) -> list[str]:
+    """Return the sources whose tumours are those of a fold's training cases, as far as they could be prepared."""
+    from train.folds import read_folds
+
+    folds = read_folds(folds_file)
+    parts = folds.parts(fold)
+    names = [source_name(folds.dataset, case) for case in (*parts.training, *parts.validation)]
+    there = [name for name in names if (sources / name).is_dir()]
+    if not there:
+        raise StoreError(f"none of the {len(names)} training cases of fold {fold} has a tumour that can be cut")
+    return sorted(there)
 
 
 def _synth(runs: Runs, folder: Path, good: tuple[int, ...], *words: str) -> str:

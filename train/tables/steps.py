@@ -77,7 +77,7 @@ def scores_of(row: Row, column: Column, task: Task, target: Target, scale: Scale
         If a network of this row cannot be described in this release's settings.
     """
     zero_shot = not row.finetuned or column.share == 0
-    repeated = "seeds" if zero_shot else task.repeated
+    repeated = "folds" if row.real else "seeds" if zero_shot else task.repeated
     numbers = range(seeds) if repeated == "seeds" else scale.folds
     return {
         f"{repeated.removesuffix('s')} {number}": _scores(row, column, task, target, scale, repeated, number, zero_shot)
@@ -89,7 +89,7 @@ def _scores(
     row: Row, column: Column, task: Task, target: Target, scale: Scale, repeated: str, number: int, zero_shot: bool
 ) -> Step:
     seed = number if repeated == "seeds" else 0
-    corpus = _corpus(row, task, target, scale)
+    corpus = _corpus(row, task, target, scale, number)
     network = None if row.proxy is None else _pretrained(row, task, scale, seed, corpus)
     if row.adapted and network is not None:
         network = _adapted(row, task, target, scale, seed, network, corpus)
@@ -102,12 +102,16 @@ def _scores(
     return Step("scores", network.name, settings, (network,))
 
 
-def _corpus(row: Row, task: Task, target: Target, scale: Scale) -> Step:
+def _corpus(row: Row, task: Task, target: Target, scale: Scale, fold: int) -> Step:
+    name = f"{task.region}-{scale.size}"
     prepared = {"region": target.region, "normals": target.normals, "size": scale.size}
-    sources = Step("sources", f"{task.region}-{scale.size}", prepared)
     drawn = {"samples": scale.samples, "seed": CORPUS_SEED, "set": list(row.synthesis)}
+    if row.real:
+        sources = Step("sources", f"{name}-real", {**prepared, "tumours": {target.dataset: target.cases}})
+        return Step("corpus", f"{name}-real-fold{fold}", {**drawn, "tumours_of_fold": fold}, (sources, _folds(target)))
+    sources = Step("sources", name, prepared)
     off = "".join(f"-no-{setting.partition('.')[0]}" for setting in row.synthesis)
-    return Step("corpus", f"{task.region}-{scale.size}{off}", drawn, (sources,))
+    return Step("corpus", f"{name}{off}", drawn, (sources,))
 
 
 def _pretrained(row: Row, task: Task, scale: Scale, seed: int, corpus: Step) -> Step:
@@ -154,11 +158,15 @@ def _finetuned(
         values["augment"] = row.augment
     settings = validated(Finetune, values, f"{row.name}: train finetune").model_dump(mode="json")
     where = {"task": target.finetuned_as, "size": scale.size}
-    folds = Step("folds", target.finetuned_as, {"cases": target.cases, "task": target.finetuned_as})
+    folds = _folds(target)
     begun = f"{task.name}-scratch" if network is None else network.name
     augmented = "" if row.augment is None else f"-augment-{row.augment}"
     name = f"{begun}{augmented}-fraction{column.share:g}-fold{fold}"
     return Step("finetune", name, {**where, "settings": settings}, (folds,) if network is None else (folds, network))
+
+
+def _folds(target: Target) -> Step:
+    return Step("folds", target.finetuned_as, {"cases": target.cases, "task": target.finetuned_as})
 
 
 def _schedule(base: Pretrain | Adapt | Finetune, steps: int, scale: Scale, seed: int) -> dict[str, Any]:

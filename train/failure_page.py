@@ -1,0 +1,97 @@
+"""The part of an evaluation's page that shows failures: numbers by size, every case worst first, pictures."""
+
+import base64
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from train.failure_picture import FALSE, MISSED
+from train.failures import Contrast, Outcome, SizeClass, by_size, in_common, in_sum, ml, worst_first
+from train.metrics import AMOUNTS
+from train.size_chart import size_chart
+
+MOST_PICTURES = 24  # in a page, about 0.25 MB each: what a mail still takes, and more than anybody looks through
+COLOURS = {"missed": MISSED, "false": FALSE}
+
+
+def failure_section(outcomes: Sequence[Outcome], class_name: str = "", most: int = MOST_PICTURES) -> dict[str, Any]:
+    """Return what ``failures.html`` shows of one class of tumour.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+        Of every case that was scored.
+    class_name : str
+        Empty if there is but one.
+    most : int
+        Pictures.
+    """
+    ordered = worst_first(outcomes)
+    return {
+        "class_name": class_name,
+        "said": in_sum(ordered),
+        "chart": size_chart(ordered, f"Dice over the volume of the tumour {class_name}".strip()),
+        "without_tumour": sum(not outcome.scores.truth_ml for outcome in ordered),
+        "sizes": [_size(each) for each in by_size(ordered)],
+        "third": len(ordered) // 3,
+        "in_common": [_contrast(each) for each in in_common(ordered)],
+        "cases": [_case(outcome) for outcome in ordered],
+        "compared": any(outcome.threshold for outcome in ordered),
+        "pictures": [
+            {**_case(outcome), "png": base64.b64encode(outcome.picture).decode()}
+            for outcome in ordered[:most]
+            if outcome.picture
+        ],
+        "left_out": max(0, len(ordered) - most),
+        "best_shown": f"{ordered[most - 1].scores.dice:.3f}" if len(ordered) > most else "",
+    }
+
+
+def _case(outcome: Outcome) -> dict[str, Any]:
+    scores = outcome.scores
+    return {
+        "name": outcome.case,
+        "dice": f"{scores.dice:.3f}",
+        "threshold": f"{outcome.threshold.dice:.3f}" if outcome.threshold else "",
+        "sensitivity": "undefined" if math.isnan(scores.sensitivity) else f"{scores.sensitivity:.3f}",
+        "hd95_mm": f"{scores.hd95_mm:.1f}",
+        **{name: ml(getattr(scores, name)) for name in AMOUNTS if name.endswith("_ml")},
+        **{name: getattr(scores, name) for name in AMOUNTS if not name.endswith("_ml")},
+    }
+
+
+def _size(each: SizeClass) -> dict[str, Any]:
+    scores = [outcome.scores for outcome in each.outcomes]
+    compared = [outcome.threshold.dice for outcome in each.outcomes if outcome.threshold]
+    truth, missed = math.fsum(s.truth_ml for s in scores), math.fsum(s.missed_ml for s in scores)
+    return {
+        "name": _span(each),
+        "cases": len(scores),
+        "dice": _mean([s.dice for s in scores], 3),
+        "threshold": _mean(compared, 3),
+        "missed": f"{missed / truth:.0%}" if truth else "",
+        "missed_lesions": f"{sum(s.missed_lesions for s in scores)} of {sum(s.lesions for s in scores)}",
+        "false_ml": _mean([s.false_ml for s in scores], 1),
+    }
+
+
+def _span(each: SizeClass) -> str:
+    if not each.high_ml:
+        return "no tumour"
+    if not each.low_ml:
+        return f"under {each.high_ml:g} ml"
+    return f"{each.low_ml:g} ml and more" if math.isinf(each.high_ml) else f"{each.low_ml:g} to {each.high_ml:g} ml"
+
+
+def _contrast(each: Contrast) -> dict[str, str]:
+    return {
+        "name": each.name,
+        **{
+            side: "undefined" if math.isnan(value) else f"{value:.{each.digits}f}"
+            for side, value in (("worst", each.worst), ("others", each.others))
+        },
+    }
+
+
+def _mean(values: Sequence[float], digits: int) -> str:
+    return f"{math.fsum(values) / len(values):.{digits}f}" if values else ""
