@@ -7,7 +7,14 @@ from pydantic import AfterValidator, Field, model_validator
 
 from scans.region import Strict
 
-Label = Annotated[int, Field(ge=-(2**31), lt=2**31)]  # what every format of label files can hold
+
+def _marks(label: int) -> int:
+    if label == 0:
+        raise ValueError("0 marks nothing in a label file; a class has other values")
+    return label
+
+
+Label = Annotated[int, Field(ge=-(2**31), lt=2**31), AfterValidator(_marks)]  # what label files of any format can hold
 
 
 def _checked_rule(rule: str) -> str:

@@ -187,6 +187,7 @@ def test_a_task_without_scans_says_what_to_do(monkeypatch):
         ("modalities: [FLAIR] -> modalities: [T2]", "task T: names T2"),
         ("classes: {all: null} -> classes: {}", "classes"),
         ("classes: {all: null} -> classes: {all: []}", "class all has no label values"),
+        ("classes: {all: null} -> classes: {all: [0, 1]}", "0 marks nothing in a label file"),
         ("folds: {parts: 3} -> folds: {parts: 3, share: 0.1}", "exactly one of parts, share and test"),
         ("  T: -> heads:", "a dataset has this name"),
         ("label: -> lesion:", "gives no pattern for label"),
