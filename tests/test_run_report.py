@@ -129,7 +129,7 @@ def test_it_says_what_the_best_network_is_worth(finished):
 
 def test_it_shows_data_terms_norm_speed_and_pictures(finished):
     page, text, _ = page_of(finished)
-    for said in ("1,500 artificial tumours", "ab" * 32, "cite <us>", "set--1, held out", "BatchNorm with running"):
+    for said in ("1,500 artificial tumours", "ab" * 32, "cite <us>", "set--1, held out", "BatchNorm with the mean"):
         assert said in text, said
     assert "0.5 s a step, 4 samples a second" in text
     assert page.count("data:image/png;base64,") == 2 + 2 + 2  # the newest of each kind, and two of each before
