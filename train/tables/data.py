@@ -72,8 +72,9 @@ def find_targets(path: Path, tasks: Sequence[Task]) -> dict[str, Target]:
 
 def find_target(catalog: Catalog, task: Task) -> Target:
     """Return a task's normals and its annotated scans: of the paper's dataset, else of another of its region."""
-    several = catalog.tasks.get(task.name) if task.classes else None
-    if task.classes and (several is None or set(several.classes) != set(task.classes)):
+    called = _with_classes(catalog, task)
+    several = catalog.tasks.get(called) if task.classes else None
+    if task.classes and several is None:
         return Target(problem=f"the catalog has no task {task.name} with the classes {', '.join(task.classes)}")
     if task.region not in catalog.regions:
         return Target(problem=f"the catalog has no region {task.region}")
@@ -105,16 +106,25 @@ def find_target(catalog: Catalog, task: Task) -> Target:
     name = task.dataset if task.dataset in annotated else next(iter(annotated))
     note = f"{task.name}: {len(annotated[name])} annotated scans of {name}, {_counted(normals)} normal ones"
     if name != task.dataset:
-        note += f"; the paper's dataset, {task.dataset}, is not here"
-    known = task.name in catalog.tasks and catalog.tasks[task.name].dataset == name
+        instead = f", in {', '.join(several.modalities)}" if several is not None else ""
+        note += f"{instead}; the paper's dataset, {task.dataset}, is not here"
+    known = called in catalog.tasks and catalog.tasks[called].dataset == name
     return Target(
         region=catalog.region(task.region).model_dump(mode="json"),
         normals=normals,
         dataset=name,
         cases=annotated[name],
-        finetuned_as=task.name if known else name,
+        finetuned_as=called if known else name,
         note=f"{note}.",
     )
+
+
+def _with_classes(catalog: Catalog, task: Task) -> str:
+    """Return the catalog's name of a task: its own, or another's with the same classes whose scans are here."""
+    fit = [name for name, other in catalog.tasks.items() if set(other.classes) == set(task.classes)]
+    fit.sort(key=lambda name: name != task.name)
+    here = (name for name in fit if find_cases(catalog.datasets[catalog.tasks[name].dataset], name))
+    return next(here, next(iter(fit), "")) if task.classes else task.name
 
 
 def _counted(normals: dict[str, list[str]]) -> str:
