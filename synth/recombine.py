@@ -12,7 +12,7 @@ import numpy as np
 
 from scans.errors import StoreError
 from scans.normalisation import Statistics, scale
-from synth.blend import INSIDE, lay, paste
+from synth.blend import INSIDE, lay, paste, widen
 from synth.manifest import lends_tumour
 from synth.philox import Stream
 from synth.sample import Box, Layer, Sample, Tumour, empty_sample
@@ -184,7 +184,7 @@ class Recombine:
         recipe = self.corpus.recipe(drawn.tumour)
         before, after = (self.corpus.manifest.sources[int(p)] for p in (recipe["normal"], drawn.normal))
         was, will = (self._statistics(source) for source in (before, after))
-        raw = layer.tissue.astype(np.float32) * np.float32(was.std) + np.float32(was.mean)
+        raw = widen(layer.tissue) * np.float32(was.std) + np.float32(was.mean)
         if self.corpus.settings(drawn.tumour)["linear"]["enabled"]:
             # Eq. 4 made the tissue's mean r times the normal's; now it becomes r' times the new normal's.
             change = drawn.ratio / recipe["ratio"] if recipe["ratio"] else 0.0  # r = 0 left nothing to scale
