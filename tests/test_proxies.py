@@ -44,6 +44,12 @@ from train.unet import UNet
 
 SMALL_FIELD = {"latent": 4, "width": 16, "layers": 2, "frequencies": 2, "points": 512, "restore_steps": 8}
 NAMES = sorted(PROXIES)
+DIFFERENT = [
+    "genesis",
+    "jigsaw",
+    "implicit_field",
+    "asc_net",
+]  # the other two are like jigsaw
 
 
 def noise(seed=0, channels=1, size=24):
@@ -557,8 +563,8 @@ def test_a_proxy_leaves_a_run_folder_and_records_itself(runs, name):
     assert ("accuracy" in saved.record.validation) == (name in ("rotation", "jigsaw", "patch_location"))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_resumed_proxy_equals_one_that_was_not_interrupted(corpus_path, runs, tmp_path, name):
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_a_resumed_proxy_equals_one_that_was_not_interrupted(corpus_path, tmp_path, name):
     pretrain(corpus_path, tmp_path / "parts", chosen(name, schedule=schedule(steps=1)))
     pretrain(corpus_path, tmp_path / "parts", chosen(name), resume=True)
     pretrain(corpus_path, tmp_path / "whole", chosen(name, schedule=schedule(checkpoint_every=1)))
@@ -569,12 +575,18 @@ def test_a_resumed_proxy_equals_one_that_was_not_interrupted(corpus_path, runs, 
     assert all(torch.equal(parts.optimiser[key], whole.optimiser[key]) for key in whole.optimiser)
 
 
-@pytest.mark.parametrize("name", ["genesis", "jigsaw", "implicit_field", "asc_net"])
-def test_a_proxy_sees_all_modalities_of_aligned_corpora(corpus_path, tmp_path, name):
-    other = make_store(tmp_path / "other.zarr", 3, region=REGION.model_copy(update={"modality": "other"}))
+@pytest.fixture(scope="module")
+def second_modality(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("aligned")
+    other = make_store(folder / "other.zarr", 3, region=REGION.model_copy(update={"modality": "other"}))
     manifest = make_manifest(SourceStore(other), samples=22, seed=7, shard_size=8)
-    assert not generate(manifest, other, tmp_path / "two.zarr", workers=0).failed
-    pretrain([corpus_path, tmp_path / "two.zarr"], tmp_path / "run", chosen(name))
+    assert not generate(manifest, other, folder / "two.zarr", workers=0).failed
+    return folder / "two.zarr"
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_a_proxy_sees_all_modalities_of_aligned_corpora(corpus_path, second_modality, tmp_path, name):
+    pretrain([corpus_path, second_modality], tmp_path / "run", chosen(name))
     saved = load_checkpoint(tmp_path / "run" / "last.safetensors")
     assert [channel["region"]["modality"] for channel in saved.record.channels] == ["noise", "other"]
     if name == "implicit_field":
@@ -617,7 +629,7 @@ def heads(tmp_path_factory):
     return catalog
 
 
-@pytest.mark.parametrize("name", ["genesis", "patch_location", "jigsaw", "rotation", "asc_net"])
+@pytest.mark.parametrize("name", ["genesis", "jigsaw", "asc_net"])
 def test_fine_tuning_takes_the_encoder_of_a_proxy(runs, heads, tmp_path, name):
     init = runs / name / "best.safetensors"
     settings = Finetune(network={"width": 2}, schedule=schedule(steps=1, checkpoint_every=1, learning_rate=1e-12))
