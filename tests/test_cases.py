@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from modality_pairs import channel, write_pair, write_pairs_catalog
 
+from scans.catalog import load_catalog
 from scans.errors import CatalogError, ScanError
 from scans.region import Region
 from train.cases import dataset_cases, prepare_cases
@@ -21,7 +22,7 @@ def pairs(tmp_path_factory):
 
 def prepared(catalog, *modalities, **keywords):
     wanted = regions(*modalities)
-    dataset, cases = dataset_cases(catalog, "heads", wanted)
+    dataset, cases = dataset_cases(load_catalog(catalog), "heads", wanted)
     return prepare_cases(cases, dataset, wanted, 16, [None] * len(wanted), annotated=True, **keywords)
 
 
@@ -47,9 +48,9 @@ def test_each_modality_has_its_own_mean_and_deviation(pairs):
 
 def test_a_dataset_that_lacks_a_modality_or_is_of_another_region_is_refused(pairs):
     with pytest.raises(CatalogError, match="heads has no T2, and the network takes FLAIR, T2; there are FLAIR, T1"):
-        dataset_cases(pairs, "heads", regions("FLAIR", "T2"))
+        dataset_cases(load_catalog(pairs), "heads", regions("FLAIR", "T2"))
     with pytest.raises(CatalogError, match="of region brain, the checkpoint of region head"):
-        dataset_cases(pairs, "heads", regions("FLAIR", name="head"))
+        dataset_cases(load_catalog(pairs), "heads", regions("FLAIR", name="head"))
 
 
 def test_one_modality_goes_with_one_however_each_spells_it(pairs, tmp_path):
@@ -57,7 +58,7 @@ def test_one_modality_goes_with_one_however_each_spells_it(pairs, tmp_path):
     two = '{FLAIR: "{case}_flair.nii.gz", T1: "{case}_t1.nii.gz"}'
     text = pairs.read_text(encoding="utf-8").replace("[FLAIR, T1]", "T2-FLAIR").replace(two, '"{case}_flair.nii.gz"')
     one.write_text(text, encoding="utf-8")
-    assert len(dataset_cases(one, "heads", regions("FLAIR"))[1]) == 2
+    assert len(dataset_cases(load_catalog(one), "heads", regions("FLAIR"))[1]) == 2
 
 
 def test_a_case_that_lacks_a_modality_is_told_of_and_left_out(tmp_path):

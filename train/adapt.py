@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from scans.catalog import load_catalog
 from scans.errors import CheckpointError
 from synth.corpus import Corpus
 from train import hardware, loop
@@ -218,7 +219,7 @@ def adapt(
         )
     known = recorded_channels(start.record, str(checkpoint))
     regions, statistics = [channel.region for channel in known], [channel.statistics for channel in known]
-    dataset, cases = dataset_cases(catalog, dataset_name, regions)
+    dataset, cases = dataset_cases(load_catalog(catalog), dataset_name, regions)
     scans = prepare_cases(cases, dataset, regions, corpus.size, statistics, annotated=False, told=say)
     say(f"{len(scans)} of {len(cases)} scans of {dataset_name}, without their annotations")
     schedule = settings.schedule

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from scans.catalog import Case, Dataset, find_cases, load_catalog, read_case
+from scans.catalog import Case, Catalog, Dataset, find_cases, read_case
 from scans.errors import CatalogError, ScanError, UserError
 from scans.normalisation import Statistics, normalise
 from scans.preparation import prepare_modalities, to_frame
@@ -32,12 +31,12 @@ class RealScan:
     mask: np.ndarray | None
 
 
-def dataset_cases(catalog: Path, name: str, regions: Sequence[Region]) -> tuple[Dataset, list[Case]]:
+def dataset_cases(catalog: Catalog, name: str, regions: Sequence[Region]) -> tuple[Dataset, list[Case]]:
     """Look up a dataset and its cases.
 
     Parameters
     ----------
-    catalog : Path
+    catalog : Catalog
     name : str
     regions : sequence of Region
         What a network takes, one a modality: they choose and order those of the dataset by name.
@@ -53,8 +52,7 @@ def dataset_cases(catalog: Path, name: str, regions: Sequence[Region]) -> tuple[
     CatalogError
         If the dataset is unknown, of another region, lacks a modality, or holds no cases.
     """
-    loaded = load_catalog(catalog)
-    whole = loaded.dataset(name)
+    whole = catalog.dataset(name)
     wanted = [region.modality for region in regions]
     if len(wanted) == len(whole.modalities) == 1:  # however each spells it
         wanted = list(whole.modalities)
@@ -69,7 +67,7 @@ def dataset_cases(catalog: Path, name: str, regions: Sequence[Region]) -> tuple[
                 f"dataset {name} is of region {whole.region_of(modality)}, the checkpoint of region {region.name}; "
                 "train on a corpus of the dataset's region"
             )
-    dataset, _ = loaded.in_modalities(name, wanted)
+    dataset, _ = catalog.in_modalities(name, wanted)
     cases = find_cases(dataset, name)
     if not cases:
         reason = dataset.status() or f"nothing under {dataset.root} matches its layout"

@@ -141,7 +141,7 @@ def evaluate(
     model = load_model(checkpoint, device, precision)
     loaded = load_catalog(catalog)
     wanted = loaded.task(name)
-    dataset, cases = dataset_cases(catalog, wanted.dataset, model.regions)
+    dataset, cases = dataset_cases(loaded, wanted.dataset, model.regions)
     classes = classes_to_score(model, loaded, name)
     cases, selection = _select(cases, model, wanted.dataset, all_cases)
     try:

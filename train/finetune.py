@@ -67,7 +67,7 @@ def finetune(
     if known and names != before:
         say(f"the network takes {', '.join(names)}; its encoder was trained on {', '.join(before)}")
     regions = [channel.region for channel in channels]
-    dataset, cases = dataset_cases(catalog, wanted.dataset, regions)
+    dataset, cases = dataset_cases(loaded, wanted.dataset, regions)
     if start is None or init is None:
         network = _network(settings, names, len(classes), size)
     else:

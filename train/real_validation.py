@@ -139,15 +139,15 @@ def find_real_cases(
         return []
     try:
         known = [recorded_channel(channel, "the corpus") for channel in channels]
-        datasets = load_catalog(catalog).datasets
+        loaded = load_catalog(catalog)
     except UserError as error:
         told(f"no real cases are shown: {error}")
         return []
     regions, statistics = [channel.region for channel in known], [channel.statistics for channel in known]
     annotated = []
-    for name in sorted(name for name, dataset in datasets.items() if dataset.role == "tumour"):
+    for name in sorted(name for name, dataset in loaded.datasets.items() if dataset.role == "tumour"):
         with suppress(CatalogError):  # of another region or other modalities, or not here
-            dataset, cases = dataset_cases(catalog, name, regions)
+            dataset, cases = dataset_cases(loaded, name, regions)
             annotated.append([(name, dataset, case) for case in cases if case.label is not None])
     found: list[RealScan] = []
     seen: set[Path] = set()

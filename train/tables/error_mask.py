@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from scans.catalog import load_catalog
 from scans.errors import CheckpointError, UserError
 from train.cases import dataset_cases
 from train.corpora import open_corpus
@@ -108,7 +109,7 @@ def evaluate_by_error(
     network = ErrorMask(model.network, source, level).eval()
     model.machine.place(network)
     model = replace(model, network=network)
-    dataset, cases = dataset_cases(catalog, dataset_name, model.regions)
+    dataset, cases = dataset_cases(load_catalog(catalog), dataset_name, model.regions)
     (out / "masks").mkdir(parents=True, exist_ok=True)
     results = []
     for case in cases:
