@@ -5,6 +5,7 @@ here and in `scans.preparation`, nowhere else.
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,6 +142,11 @@ def read_mask(path: Path, values: tuple[int, ...] | None = None, *, kind: str = 
     ScanError
         As `read_volume`, or if the labels are not whole numbers.
     """
+    return read_masks(path, [values], kind=kind)[0]
+
+
+def read_masks(path: Path, each: Iterable[tuple[int, ...] | None], *, kind: str = "mask") -> list[Volume]:
+    """Read several masks from one file of labels; as `read_mask`, with the labels of each."""
     volume = _read(path, kind)
     labels = volume.array
     if labels.dtype.kind == "f":
@@ -148,8 +154,8 @@ def read_mask(path: Path, values: tuple[int, ...] | None = None, *, kind: str = 
         if not np.isfinite(labels).all() or np.abs(labels - whole).max() > 1e-3:
             raise ScanError(f"{path}: this {kind} has values that are not whole numbers; threshold it first")
         labels = whole
-    inside = labels != 0 if values is None else np.isin(labels, values)
-    return volume.with_array(inside.astype(np.uint8))
+    masks = (labels != 0 if values is None else np.isin(labels, values) for values in each)
+    return [volume.with_array(mask.astype(np.uint8)) for mask in masks]
 
 
 def read_grid(path: Path, *, kind: str = "scan") -> Grid:

@@ -10,7 +10,7 @@ from scans.errors import CatalogError, ScanError, UserError
 from scans.normalisation import Statistics, normalise
 from scans.preparation import prepare_modalities, to_frame
 from scans.region import Region
-from scans.volume import read_mask
+from scans.volume import read_masks
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _prepared(
     channels = prepare_modalities(scan.volumes, scan.roi, regions, size, statistics, where=str(case.image))
     mask = None
     if annotated and scan.label is not None and case.label is not None:
-        labels = [read_mask(case.label, values, kind="label mask") for values in classes] or [scan.label]
+        labels = read_masks(case.label, classes, kind="label mask") if classes else [scan.label]
         shares = [to_frame(label.with_array(label.array.astype(np.float32)), channels[0].frame) for label in labels]
         mask = np.stack(shares) >= 0.5
         mask = mask if len(mask) > 1 else mask[0]

@@ -4,7 +4,7 @@ import numpy as np
 
 from scans.catalog import Case, Catalog
 from scans.errors import CheckpointError, ScanError
-from scans.volume import read_mask
+from scans.volume import read_masks
 from train.classes import TUMOUR, Classes, trained_classes, whole
 from train.inference import Model
 
@@ -55,4 +55,5 @@ def truths_of(case: Case, classes: Classes) -> dict[str, np.ndarray]:
     """
     if case.label is None:
         raise ScanError(f"{case.image}: has no label file to score against; see the layout in the catalog")
-    return {name: read_mask(case.label, labels, kind="label mask").array != 0 for name, labels in classes.items()}
+    masks = read_masks(case.label, classes.values(), kind="label mask")
+    return {name: mask.array != 0 for name, mask in zip(classes, masks, strict=True)}

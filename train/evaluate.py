@@ -208,7 +208,7 @@ def evaluate_case(
     """
     classes = classes or dict.fromkeys(TUMOUR, dataset.label_values)
     main = main_class(classes)
-    scan = read_case(case, dataset.model_copy(update={"label_values": classes[main]}), model.region)
+    scan = read_case(case, dataset, model.region)
     truths = truths_of(case, classes)
     spacing = scan.volume.spacing_mm
     channels = prepare_for(model, scan.volumes, scan.roi, str(case.image))
