@@ -3,18 +3,49 @@
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from scans.terminal import err, out
 
 QUIET_SECONDS = 60.0  # between two lines of a file, such as SLURM keeps: a training of days stays readable
 
 
-class Steps(AbstractContextManager["Steps"]):
+class Bars:
+    """Bars that move in a terminal while something is done.
+
+    Parameters
+    ----------
+    *more : ProgressColumn
+        Beside description, bar, count and time.
+    moves : bool
+        False: none are drawn.
+    """
+
+    def __init__(self, *more: ProgressColumn, moves: bool) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            *more,
+            console=err,
+            disable=not moves,
+        )
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+
+class Steps(Bars):
     """A progress line over training steps; validations leave a line of their own.
 
     Parameters
@@ -30,29 +61,12 @@ class Steps(AbstractContextManager["Steps"]):
     def __init__(self, total: int, batch: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._total, self._batch, self._clock = total, batch, clock
         self._moves = err.is_terminal and not out.quiet
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=err,
-            disable=not self._moves,
-        )
+        super().__init__(TextColumn("{task.fields[left]}"), moves=self._moves)
         self._task: TaskID = self._bar.add_task("training", total=total, left="")
         self._loss = self._seconds = float("nan")
         self._best: tuple[float, int] | None = None
         self._first: tuple[int, float] | None = None
         self._told = clock()
-
-    def __enter__(self) -> "Steps":
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
 
     def __call__(self, step: int, shown: Mapping[str, Any]) -> None:
         """Show progress, for ``train.loop``.

@@ -1,16 +1,15 @@
 """The command that makes the paper's tables: ``table``."""
 
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TaskID
 from rich.table import Table as Shown
 
 from scans.terminal import err, out
 from train.cli.application import DEFAULT_CATALOG, CatalogOption, DeviceOption, app
-from train.progress import duration
+from train.progress import Bars, duration
 
 if TYPE_CHECKING:
     from train.tables.gather import Gathered
@@ -58,30 +57,14 @@ def table(
         raise typer.Exit(1)
 
 
-class Watching:
+class Watching(Bars):
     """Shows how far a table is, and the training of the moment; a file gets a line a step of the table."""
 
     def __init__(self) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=err,
-            disable=not err.is_terminal,
-        )
+        super().__init__(moves=err.is_terminal)
         self._all: TaskID = self._bar.add_task("table", total=None)
         self._one: TaskID = self._bar.add_task("", total=None, visible=False)
         self._count, self._done = 0, 0
-
-    def __enter__(self) -> "Watching":
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
 
     def planned(self, steps: "list[Step]") -> None:
         """Hear what is to be made."""
