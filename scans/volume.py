@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from scans.durable import write_bytes
 from scans.errors import ScanError
 from scans.grid import Grid, UnplacedGrid
-from scans.itk import Geometry, itk_name, quiet, read_file, read_file_header
+from scans.itk import Geometry, itk_name, read_file, read_file_header
 from scans.mgh import read_mgh, read_mgh_header
 from scans.nifti import read_nifti, read_nifti_header, stated_geometry
 from scans.nifti_bytes import nifti_bytes
@@ -240,8 +240,7 @@ def _write_by_itk(volume: Volume, path: Path, suffix: str) -> None:
     part = path.with_name(f".{uuid.uuid4().hex}.part{suffix}")
     name = itk_name(part)
     try:
-        with quiet():
-            sitk.WriteImage(volume.to_itk(), name, useCompression=True)
+        sitk.WriteImage(volume.to_itk(), name, useCompression=True)
         with part.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
