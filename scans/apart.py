@@ -53,8 +53,9 @@ def apart(function: Callable[[Path], _Result]) -> Callable[[Path], _Result]:
 
 def grant(count: int) -> None:
     """Let the process beside take `count` bytes from now on, and some room; without effect in any other."""
-    if _is_there:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    statm = Path("/proc/self/statm")
+    if _is_there and statm.exists():  # elsewhere than on Linux nobody tells what is taken
+        pages = int(statm.read_text(encoding="ascii").split()[0])
         taken = pages * resource.getpagesize()
         _limit(resource.RLIMIT_AS, taken + count + _ROOM)
 

@@ -123,6 +123,7 @@ def read_series(folder: Path) -> tuple[np.ndarray, Geometry]:
 @apart
 def _series_of(folder: Path) -> tuple[str, ...]:
     name = itk_name(folder)
+    grant(_ROOM_FOR_BYTES * sum(file.stat().st_size for file in folder.iterdir() if file.is_file()))
     try:
         return tuple(sitk.ImageSeriesReader.GetGDCMSeriesIDs(name))
     except RuntimeError as error:

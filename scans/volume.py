@@ -70,6 +70,10 @@ class Volume:
         """Return `array`, shape (z, y, x), on this volume's grid."""
         return Volume.on(self.grid, array)
 
+    def laid_on(self, other: "Volume") -> "Volume":
+        """Return this volume on the grid of `other`, if one of the two does not state its place; else as it is."""
+        return self if self.placed and other.placed else other.with_array(self.array)
+
     def crop(self, box: tuple[slice, slice, slice]) -> "Volume":
         """Return the part in a box of voxel ranges (z, y, x), in its place."""
         first = [part.start for part in box[::-1]]
