@@ -160,7 +160,7 @@ def _check_claim(path: Path, header: TextHeader, claimed: int, voxels: int) -> N
     else:
         there = {"hex": stored // 2, "raw": stored}.get(packing, claimed if stored >= 2 * voxels - 1 else stored)
     if there < claimed:
-        raise ScanError(f"{path} is cut off or its header is damaged: it claims {claimed} bytes; copy it again")
+        raise ScanError(f"{path} cannot be read (cut off, or its header is damaged); copy it again")
 
 
 def _unpacked_bytes(path: Path, header: TextHeader, most: int) -> int:

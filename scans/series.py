@@ -149,7 +149,7 @@ def _open_slice(file: Path) -> sitk.ImageFileReader:
         )
     stored = file.stat().st_size
     if claimed_bytes(reader) > stored * _MOST_PACKED or (_is_plain(file) and _stored_bytes(reader) > stored):
-        raise ScanError(f"{file} is cut off or its header is damaged; copy the series again")
+        raise ScanError(f"{file} cannot be read (cut off, or its header is damaged); copy the series again")
     return reader
 
 

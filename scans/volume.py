@@ -120,15 +120,15 @@ def read_volume(path: Path, *, kind: str = "scan") -> Volume:
         If it is missing, damaged, 4D, not finite, constant, tiny, or without a usable geometry; and whatever else the
         libraries that read it make of its bytes.
     """
-    volume = _read(path, kind)
-    with np.errstate(over="ignore"):
+    with _door(path, kind):
+        volume = _read(path)
         array = volume.array.astype(np.float32, copy=False)
-    bad = array.size - int(np.isfinite(array).sum())
-    if bad:
-        raise ScanError(f"{path}: {bad} voxels are NaN or infinite; replace them, e.g. by the background value")
-    if array.min() == array.max():
-        raise ScanError(f"{path}: every voxel is {array.flat[0]:g}; this {kind} is empty, export it again")
-    return volume.with_array(array)
+        bad = array.size - int(np.isfinite(array).sum())
+        if bad:
+            raise ScanError(f"{path}: {bad} voxels are NaN or infinite; replace them, e.g. by the background value")
+        if array.min() == array.max():
+            raise ScanError(f"{path}: every voxel is {array.flat[0]:g}; this {kind} is empty, export it again")
+        return volume.with_array(array)
 
 
 def read_mask(path: Path, values: tuple[int, ...] | None = None, *, kind: str = "mask") -> Volume:
@@ -157,18 +157,21 @@ def read_mask(path: Path, values: tuple[int, ...] | None = None, *, kind: str = 
 
 def read_masks(path: Path, each: Iterable[tuple[int, ...] | None], *, kind: str = "mask") -> list[Volume]:
     """Read several masks from one file of labels; as `read_mask`, with the labels of each."""
-    volume = _read(path, kind)
-    labels = volume.array
-    if labels.dtype.kind == "f":
-        for one in labels:  # slice by slice, for the memory it takes
-            whole = np.rint(one)
-            if not np.isfinite(one).all() or np.abs(one - whole).max() > 1e-3:
-                raise ScanError(f"{path}: this {kind} has values that are not whole numbers; threshold it first")
-            one[...] = whole
-    if labels.min() < 0:
-        raise ScanError(f"{path}: this {kind} has the label {labels.min():g}; give its voxels 0, or a label above 0")
-    masks = (labels != 0 if values is None else np.isin(labels, values) for values in each)
-    return [volume.with_array(mask.view(np.uint8)) for mask in masks]
+    with _door(path, kind):
+        volume = _read(path)
+        labels = volume.array
+        if labels.dtype.kind == "f":
+            for one in labels:  # slice by slice, for the memory it takes
+                whole = np.rint(one)
+                if not np.isfinite(one).all() or np.abs(one - whole).max() > 1e-3:
+                    raise ScanError(f"{path}: this {kind} has values that are not whole numbers; threshold it first")
+                one[...] = whole
+        if labels.min() < 0:
+            raise ScanError(
+                f"{path}: this {kind} has the label {labels.min():g}; give its voxels 0, or a label above 0"
+            )
+        masks = (labels != 0 if values is None else np.isin(labels, values) for values in each)
+        return [volume.with_array(mask.view(np.uint8)) for mask in masks]
 
 
 def read_grid(path: Path, *, kind: str = "scan") -> Grid:
@@ -294,20 +297,19 @@ def _is_mgh(path: Path) -> bool:
     return path.name.lower().endswith((".mgh", ".mgz"))
 
 
-def _read(path: Path, kind: str) -> Volume:
-    with _door(path, kind):
-        if path.is_dir():
-            array, geometry = read_series(path)
-            return Volume.on(_from_itk(geometry, path), array)
-        if _is_nifti(path):
-            array, header = read_nifti(path)
-            return Volume.on(_from_affine(header.shape, header.affine, path, header.placed), array)
-        if _is_mgh(path):
-            array, affine = read_mgh(path)
-            z, y, x = array.shape
-            return Volume.on(_from_affine((x, y, z), affine, path), array)
-        array, geometry = read_file(path)
+def _read(path: Path) -> Volume:
+    if path.is_dir():
+        array, geometry = read_series(path)
         return Volume.on(_from_itk(geometry, path), array)
+    if _is_nifti(path):
+        array, header = read_nifti(path)
+        return Volume.on(_from_affine(header.shape, header.affine, path, header.placed), array)
+    if _is_mgh(path):
+        array, affine = read_mgh(path)
+        z, y, x = array.shape
+        return Volume.on(_from_affine((x, y, z), affine, path), array)
+    array, geometry = read_file(path)
+    return Volume.on(_from_itk(geometry, path), array)
 
 
 def _from_affine(shape: tuple[int, int, int], affine: np.ndarray, path: Path, placed: bool = True) -> Grid:
