@@ -93,7 +93,7 @@ def _images(dataset: Dataset, modality: str, root: Path) -> dict[str, list[Path]
         for case, path in _matches(pattern, root):
             if _counts(path, dataset):
                 of_pattern.setdefault(case, []).append(path)
-        if (folder := _folder_of_case(pattern)) is not None:
+        if (folder := folder_of_case(pattern)) is not None:
             for case, path in _matches(folder, root):
                 if nowhere(path):
                     of_pattern.setdefault(case, []).append(path)
@@ -110,7 +110,7 @@ def _matches(pattern: str, root: Path) -> list[tuple[str, Path]]:
     return [(match["case"], path) for match, path in matches if match]
 
 
-def _folder_of_case(pattern: str) -> str | None:
+def folder_of_case(pattern: str) -> str | None:
     """Return the pattern of a case's own folder: where that is a link to nothing, no file in it matches."""
     parts = pattern.split("/")
     first = next(number for number, part in enumerate(parts, 1) if "{case}" in part)
