@@ -6,6 +6,7 @@ from pathlib import Path
 
 from scans.durable import sha256
 from scans.errors import ScanError
+from scans.nifti import voxels_of_pair
 from scans.series import series_files
 from scans.text_header import read_text_header
 
@@ -44,20 +45,6 @@ def files_of(path: Path) -> tuple[Path, ...]:
     except OSError as error:
         raise ScanError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
     return (path,)
-
-
-def voxels_of_pair(header: Path) -> Path:
-    """Return the ``.img`` file beside a ``.hdr`` file.
-
-    Raises
-    ------
-    ScanError
-        If there is none.
-    """
-    for suffix in (".img", ".IMG"):
-        if (beside := header.with_suffix(suffix)).is_file():
-            return beside
-    raise ScanError(f"{header} has no {header.stem}.img beside it; copy the two files together")
 
 
 def content_sha256(paths: Iterable[Path]) -> str:

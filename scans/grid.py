@@ -50,11 +50,28 @@ class Grid:
         indices = np.array([[i, j, k, 1.0] for i in (0, x) for j in (0, y) for k in (0, z)])
         return (indices @ self.affine.T)[:, :3]
 
+    @property
+    def readings(self) -> tuple["Grid", ...]:
+        """Where the voxels lie to one software or another: here only."""
+        return (self,)
+
     def distance_voxels(self, other: "Grid") -> float:
         """Return how far apart the two grids' corners are at most, in voxels of the finer side."""
-        apart = np.linalg.norm(self.corners() - other.corners(), axis=1).max()
-        return float(apart) / min(self.spacing_mm)
+        pairs = ((a.corners(), b.corners()) for a in self.readings for b in other.readings)
+        return min(float(np.linalg.norm(a - b, axis=1).max()) for a, b in pairs) / min(self.spacing_mm)
 
     def matches(self, other: "Grid", tolerance: float = 0.1) -> bool:
         """Tell whether the voxels of `other` lie on these, within `tolerance` voxels."""
         return self.shape == other.shape and self.distance_voxels(other) <= tolerance
+
+
+class UnplacedGrid(Grid):
+    """The grid of a file that does not state where its voxels lie: nibabel's reading, which ITK does not share.
+
+    Masks that either made of such a scan lie on its voxels.
+    """
+
+    @property
+    def readings(self) -> tuple[Grid, ...]:
+        """The grid as nibabel has it, and as ITK has it."""
+        return self, Grid(self.shape, self.spacing_mm, (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))

@@ -5,23 +5,24 @@ of the qform with the axes of the sform, each without an error; it refuses axes 
 orthonormal. Here every byte is read and checked against the header and gzip's checksum.
 """
 
-import gzip
-import io
 import math
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import nibabel
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from scans.errors import ScanError
+from scans.nifti_affine import affine_of
+from scans.stored import MOST_VOXELS, opened, read_voxels
 
-_HEADER_BYTES = 540  # of NIfTI-2; NIfTI-1 has 348
-_MOST_VOXELS = 2**31  # a header that claims more is damaged, or a bomb
+_SIZES = (348, 540)  # bytes of a header of NIfTI-1 and NIfTI-2
+_MAGIC = {False: (b"n+1", b"n+2"), True: (b"ni1", b"ni2")}  # in one file; in a pair of .hdr and .img
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_CODES = ("qform_code", "sform_code")
+_CONVERTERS = "e.g. with FreeSurfer's mri_convert, or with dcm2niix from the original DICOM"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class NiftiHeader:
         Bytes before the first voxel.
     slope, intercept : float
         ``value = slope * stored + intercept``.
+    placed : bool
+        Whether the header states where the volume lies (see `scans.nifti_affine`).
     """
 
     shape: tuple[int, int, int]
@@ -48,10 +51,11 @@ class NiftiHeader:
     offset: int
     slope: float
     intercept: float
+    placed: bool = True
 
 
 def read_nifti_header(path: Path) -> NiftiHeader:
-    """Read and check the header of a ``.nii`` or ``.nii.gz`` file.
+    """Read and check the header of a ``.nii``, ``.nii.gz`` or ``.hdr`` file.
 
     Parameters
     ----------
@@ -66,25 +70,37 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     ScanError
         If the file is damaged, is not one 3D volume of real numbers, or has no usable geometry.
     """
-    with _open(path) as file:
-        return _parse(_read(file, _HEADER_BYTES, path), path)
+    return _parse(stated_geometry(path), path)
 
 
 def stated_geometry(path: Path) -> Any:
-    """Return the header of a ``.nii`` or ``.nii.gz`` file as nibabel has it, for `nifti_bytes`.
+    """Return the header of a ``.nii``, ``.nii.gz`` or ``.hdr`` file as nibabel has it, for `nifti_bytes`.
+
+    What extends it is not looked at, whatever it holds.
 
     Raises
     ------
     ScanError
-        As `read_nifti_header`.
+        If it is no header of NIfTI.
     """
-    with _open(path) as file:
-        head = _read(file, _HEADER_BYTES, path)
-    return _kind(head, path).from_fileobj(io.BytesIO(head), check=False)
+    with opened(path) as file:
+        head = file.read(_SIZES[1])
+    kinds: dict[int, Any] = {_SIZES[0]: nibabel.Nifti1Header, _SIZES[1]: nibabel.Nifti2Header}
+    size = next((n for order in ("little", "big") if (n := int.from_bytes(head[:4], order)) in kinds), 0)
+    pair = _is_pair(path)
+    header = kinds[size](head[:size], check=False) if 0 < size <= len(head) else None
+    magic = b"" if header is None else header["magic"].item()[:3]
+    if header is not None and pair and not magic.strip(b"\0"):
+        raise ScanError(
+            f"{path} is a header of Analyze 7.5, which does not tell left from right; convert it, {_CONVERTERS}"
+        )
+    if header is None or magic != _MAGIC[pair][_SIZES.index(size)]:
+        raise ScanError(f"{path} is not a NIfTI file; export it again, or give it the suffix of what it is")
+    return header
 
 
 def read_nifti(path: Path) -> tuple[np.ndarray, NiftiHeader]:
-    """Read a ``.nii`` or ``.nii.gz`` file to its last byte.
+    """Read a ``.nii`` or ``.nii.gz`` file, or a ``.hdr`` with its ``.img``, to the last byte.
 
     Parameters
     ----------
@@ -101,91 +117,64 @@ def read_nifti(path: Path) -> tuple[np.ndarray, NiftiHeader]:
     ScanError
         As `read_nifti_header`, or if the voxels are cut off or fail their checksum.
     """
-    with _open(path) as file:
-        head = _read(file, _HEADER_BYTES, path)
-        header = _parse(head, path)
-        count = math.prod(header.shape)
-        needed = header.offset + count * header.dtype.itemsize
-        content = head + _read(file, needed - len(head), path)
-        if len(content) < needed:
-            raise ScanError(f"{path} is cut off: {len(content)} of {needed} bytes are there; copy it again")
-        while _read(file, 2**20, path):  # gzip checks its sum only at the end
-            pass
-    array = np.frombuffer(content, header.dtype, count, header.offset).reshape(header.shape[::-1])
-    array = array.astype(header.dtype.newbyteorder("="), copy=False)
+    header = read_nifti_header(path)
+    voxels = voxels_of_pair(path) if _is_pair(path) else path
+    with opened(voxels) as file:
+        array = read_voxels(file, voxels, header.offset, header.shape, header.dtype)
     if (header.slope, header.intercept) != (1.0, 0.0):
-        array = (array * header.slope + header.intercept).astype(np.float32)
+        stored, array = array, np.empty(array.shape, np.float32)
+        for one, scaled in zip(stored, array, strict=True):  # in float64, which the whole has no room for
+            scaled[...] = one * header.slope + header.intercept
     return array, header
 
 
-def _open(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path)) if path.name.lower().endswith(".gz") else path.open("rb")
+def voxels_of_pair(header: Path) -> Path:
+    """Return the ``.img`` file beside a ``.hdr`` file.
+
+    Raises
+    ------
+    ScanError
+        If there is none.
+    """
+    for suffix in (".img", ".IMG"):
+        if (beside := header.with_suffix(suffix)).is_file():
+            return beside
+    raise ScanError(f"{header} has no {header.stem}.img beside it; copy the two files together")
 
 
-def _read(file: BinaryIO, count: int, path: Path) -> bytes:
+def _is_pair(path: Path) -> bool:
+    return path.name.lower().endswith(".hdr")
+
+
+def _parse(header: Any, path: Path) -> NiftiHeader:
     try:
-        return file.read(max(count, 0))
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ScanError(f"{path} is damaged or cut off ({error}); copy or export it again") from error
-
-
-def _kind(head: bytes, path: Path) -> Any:
-    kinds: dict[int, Any] = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
-    size = head[:4]
-    kind = kinds.get(int.from_bytes(size, "little")) or kinds.get(int.from_bytes(size, "big"))
-    if kind is None or len(head) < 348:
-        raise ScanError(f"{path} is not a NIfTI file; export it again, or give it the suffix of what it is")
-    return kind
-
-
-def _parse(head: bytes, path: Path) -> NiftiHeader:
-    kind = _kind(head, path)
-    try:
-        header = kind.from_fileobj(io.BytesIO(head), check=False)
-        shape = header.get_data_shape()
+        shape = tuple(int(side) for side in header.get_data_shape())
         dtype = header.get_data_dtype()
         slope, intercept = header.get_slope_inter()
-    except (HeaderDataError, OSError, ValueError, KeyError) as error:
+    except (HeaderDataError, ValueError, KeyError) as error:
         raise ScanError(f"{path} has a damaged NIfTI header ({error}); export it again") from error
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) != 3:
         sides = " x ".join(map(str, shape))
         raise ScanError(f"{path} is {len(shape)}D ({sides}); give one 3D volume, e.g. split off the volume you mean")
-    if min(shape) < 1 or math.prod(shape) > _MOST_VOXELS:
+    if min(shape) < 1 or math.prod(shape) > MOST_VOXELS:
         raise ScanError(f"{path} claims {' x '.join(map(str, shape))} voxels; its header is damaged, export it again")
     if dtype.kind not in "iuf":
-        raise ScanError(f"{path} holds {dtype} voxels; export it with one real number a voxel")
+        what = {"c": "complex numbers"}.get(dtype.kind, "".join(dtype.names or ()) + " colours")
+        raise ScanError(f"{path} holds {what}; export it with one real number a voxel")
+    offset = float(header["vox_offset"])
+    if not (0 if _is_pair(path) else header.sizeof_hdr) <= offset < 2**63:
+        raise ScanError(f"{path} has a damaged NIfTI header (voxels at byte {offset:g}); export it again")
+    if any(not 0 <= header[name] < 2**15 for name in _CODES):
+        raise ScanError(f"{path} has a damaged NIfTI header (its form codes mean nothing); export it again")
+    affine, placed = affine_of(header, shape, path)
     return NiftiHeader(
-        shape=cast(tuple[int, int, int], tuple(int(n) for n in shape)),
-        affine=_LPS_FROM_RAS @ _affine(header, shape, path),
+        shape=shape,
+        affine=_LPS_FROM_RAS @ affine,
         dtype=dtype,
-        offset=int(header.get_data_offset()),
+        offset=int(header["vox_offset"]),
         slope=1.0 if slope is None else float(slope),
         intercept=0.0 if intercept is None else float(intercept),
+        placed=placed,
     )
-
-
-def _affine(header: Any, shape: tuple[int, ...], path: Path) -> np.ndarray:
-    """Return the RAS affine: the sform, else the qform, else plain spacing."""
-    spacing = np.asarray(header["pixdim"][1:4], float)
-    if not (np.isfinite(spacing) & (spacing > 0)).all():
-        sides = " x ".join(f"{s:g}" for s in spacing)
-        raise ScanError(f"{path} has voxels of {sides} mm; write its true spacing into the header")
-    try:
-        q, s = header.get_qform(coded=True)[0], header.get_sform(coded=True)[0]
-    except HeaderDataError as error:
-        raise ScanError(f"{path} has a damaged qform ({error}); export it again") from error
-    if q is not None and s is not None:
-        corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], float)
-        corners[:, :3] *= np.array(shape) - 1
-        apart = float(np.linalg.norm((corners @ (q - s).T)[:, :3], axis=1).max())
-        if not apart <= spacing.min():
-            raise ScanError(
-                f"{path} states two geometries (qform and sform) up to {apart:.1f} mm apart; "
-                "write the right one into both"
-            )
-    affine = s if s is not None else q if q is not None else header.get_base_affine()
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise ScanError(f"{path} has an affine that maps no volume; write its true geometry into the header")
-    return np.asarray(affine, float)

@@ -97,13 +97,15 @@ def prepare(
     Raises
     ------
     ScanError
-        If there is no usable ROI, the lesion lies outside it, or nothing varies inside it.
+        If there is no usable ROI, the lesion lies outside it, or nothing varies or nothing is left inside it.
     """
     check_size(size)
     where = where or "scan"
     for mask in (roi, lesion):
         if mask is not None and not mask.same_grid(volume):
             raise ScanError(f"{where}: a mask is not on the scan's grid; resample it to the scan's grid")
+    if lesion is not None:  # where a scan states no place, its masks may lie elsewhere, voxel by voxel on its own
+        lesion = volume.with_array(lesion.array)
     background = border_value(volume.array)
     inside = region_of_interest(volume, roi, region, background, where)
     if lesion is not None and lesion.array.any() and not (inside & (lesion.array > 0)).any():
@@ -117,6 +119,11 @@ def prepare(
     framed = volume.with_array(large_parts(inside, _LEAST_FRAMED))
     frame = fit_frame(framed, region.field_of_view, region.orientation, size)
     intensity, roi_cube = _resampled(volume, inside, zero, frame)
+    if not roi_cube.any():
+        raise ScanError(
+            f"{where}: its ROI is thinner than a voxel of the network's cube everywhere; "
+            f"check the {'ROI mask' if roi is not None else 'scan, or give an ROI mask'}"
+        )
     lesion_cube = None
     if lesion is not None and lesion.array.any():
         lesion_cube = to_frame(lesion, frame) >= _LESION_SHARE

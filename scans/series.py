@@ -1,80 +1,28 @@
-"""Read MetaImage, NRRD and DICOM series with SimpleITK, one clear sentence for each way they fail.
+"""Read DICOM series with SimpleITK, one clear sentence for each way they fail.
 
 Sizes, spacings, origins and directions are ITK's here: (x, y, z), LPS.
 """
 
-from dataclasses import dataclass
+import math
+import re
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from scans.errors import ScanError
+from scans.itk import Geometry, claimed_bytes, itk_name, open_header, quiet, unreadable
 
-
-@dataclass(frozen=True)
-class Geometry:
-    """ITK's description of a 3D grid: size in voxels, spacing and origin in mm, nine direction cosines."""
-
-    size: tuple[int, int, int]
-    spacing: tuple[float, float, float]
-    origin: tuple[float, float, float]
-    direction: tuple[float, ...]
-
-
-def read_file_header(path: Path) -> Geometry:
-    """Read the geometry of a MetaImage or NRRD file; a fourth side of 1 is dropped.
-
-    Raises
-    ------
-    ScanError
-        If it cannot be read, or is not one 3D volume of real numbers.
-    """
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise _unreadable(path, error) from error
-    size = list(reader.GetSize())
-    while len(size) > 3 and size[-1] == 1:
-        size.pop()
-    if len(size) != 3:
-        sides = " x ".join(map(str, size))
-        raise ScanError(f"{path} is {len(size)}D ({sides}); give one 3D volume, e.g. split off the volume you mean")
-    if reader.GetNumberOfComponents() != 1:
-        raise ScanError(f"{path} holds {reader.GetNumberOfComponents()} numbers a voxel; export it with one")
-    dimension = reader.GetDimension()
-    direction = np.reshape(reader.GetDirection(), (dimension, dimension))[:3, :3].ravel()
-    x, y, z = reader.GetSpacing()[:3]
-    ox, oy, oz = reader.GetOrigin()[:3]
-    return Geometry((size[0], size[1], size[2]), (x, y, z), (ox, oy, oz), tuple(direction.tolist()))
-
-
-def read_file(path: Path) -> tuple[np.ndarray, Geometry]:
-    """Read a MetaImage or NRRD file.
-
-    Returns
-    -------
-    array : ndarray, shape (z, y, x)
-    geometry : Geometry
-
-    Raises
-    ------
-    ScanError
-        As `read_file_header`, or if the voxels are cut off.
-    """
-    geometry = read_file_header(path)
-    try:
-        array = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-    except RuntimeError as error:
-        raise _unreadable(path, error) from error
-    return array.reshape(geometry.size[::-1]), geometry
+_MOST_PACKED = 1032  # times: what a compressed slice may claim
+_PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 
 
 def holds_series(folder: Path) -> bool:
     """Tell whether a folder's own files are slices of DICOM series, one or several."""
-    return bool(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
+    try:
+        return bool(_series_of(folder))
+    except ScanError:  # its name is not UTF-8: the marks at the start of its files tell
+        return any(_is_dicom(file) for file in folder.iterdir())
 
 
 def series_files(folder: Path) -> list[Path]:
@@ -85,12 +33,17 @@ def series_files(folder: Path) -> list[Path]:
     ScanError
         If there is no series, or more than one.
     """
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    series = _series_of(folder)
     if not series:
         raise ScanError(f"{folder} holds no DICOM series; name the folder whose files are the slices")
     if len(series) > 1:
         raise ScanError(f"{folder} holds {len(series)} DICOM series; keep one series a folder")
-    return [Path(name) for name in sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])]
+    try:
+        with quiet():
+            names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(itk_name(folder), series[0])
+    except RuntimeError as error:
+        raise unreadable(folder, error) from error
+    return [Path(name) for name in names]
 
 
 def read_series_header(folder: Path) -> Geometry:
@@ -99,20 +52,13 @@ def read_series_header(folder: Path) -> Geometry:
     Raises
     ------
     ScanError
-        If there is not exactly one series, slices differ, or one is missing.
+        If there is not exactly one series, slices differ, one is missing, or a file holds more than a slice: ITK
+        does not read the position of each frame.
     """
     files = series_files(folder)
+    slices = [_open_slice(file) for file in files]
     if len(files) < 2:
         raise ScanError(f"{folder} holds a single DICOM slice; give the whole series")
-    slices = []
-    for file in files:
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(file))
-        try:
-            reader.ReadImageInformation()
-        except RuntimeError as error:
-            raise _unreadable(file, error) from error
-        slices.append(reader)
     first = slices[0]
     for file, one in zip(files, slices, strict=True):
         same = one.GetSize()[:2] == first.GetSize()[:2] and np.allclose(one.GetSpacing()[:2], first.GetSpacing()[:2])
@@ -154,18 +100,58 @@ def read_series(folder: Path) -> tuple[np.ndarray, Geometry]:
     """
     geometry = read_series_header(folder)
     reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([str(file) for file in series_files(folder)])
+    reader.SetFileNames([itk_name(file) for file in series_files(folder)])
     try:
-        array = sitk.GetArrayFromImage(reader.Execute())
+        with quiet():
+            image = reader.Execute()
     except RuntimeError as error:
-        raise _unreadable(folder, error) from error
+        raise unreadable(folder, error) from error
+    array = sitk.GetArrayFromImage(image)
     if array.shape != geometry.size[::-1]:
         raise ScanError(f"{folder} holds slices that are not plain 2D images; export it as one image a file")
     return array, geometry
 
 
-def _unreadable(path: Path, error: RuntimeError) -> ScanError:
-    """Keep the last line of ITK's message: the others name its own source files."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = lines[-1].rpartition("ERROR: ")[2].rstrip(".") if lines else "no reason given"
-    return ScanError(f"{path} cannot be read ({reason}); copy or export it again")
+def _series_of(folder: Path) -> tuple[str, ...]:
+    name = itk_name(folder)
+    try:
+        with quiet():
+            return tuple(sitk.ImageSeriesReader.GetGDCMSeriesIDs(name))
+    except RuntimeError as error:
+        raise unreadable(folder, error) from error
+
+
+def _is_dicom(file: Path) -> bool:
+    try:
+        if not file.is_file():
+            return False
+        with file.open("rb") as opened:
+            return opened.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def _open_slice(file: Path) -> sitk.ImageFileReader:
+    reader = open_header(file)
+    if len(reader.GetSize()) > 2 and math.prod(reader.GetSize()[2:]) > 1:
+        raise ScanError(
+            f"{file} is a DICOM file of {math.prod(reader.GetSize()[2:])} frames, whose places ITK does not read; "
+            "convert it to NIfTI with dcm2niix"
+        )
+    stored = file.stat().st_size
+    if claimed_bytes(reader) > stored * _MOST_PACKED or (_is_plain(file) and _stored_bytes(reader) > stored):
+        raise ScanError(f"{file} is cut off or its header is damaged; copy the series again")
+    return reader
+
+
+def _is_plain(file: Path) -> bool:
+    """Tell whether a file's transfer syntax packs nothing."""
+    with file.open("rb") as opened:
+        found = re.search(rb"\x02\x00\x10\x00UI..([0-9.]+)", opened.read(2**12), re.DOTALL)
+    return found is None or found[1].decode() in _PLAIN
+
+
+def _stored_bytes(reader: sitk.ImageFileReader) -> int:
+    """Return how many bytes a plain slice takes; ITK has it in a larger type where it scales it."""
+    bits = reader.GetMetaData("0028|0100").strip() if reader.HasMetaDataKey("0028|0100") else ""
+    return math.prod(reader.GetSize()) * (int(bits) if bits.isdecimal() else 8) // 8

@@ -4,8 +4,10 @@ Arrays are (z, y, x), and so is ``spacing_mm``; physical points are ITK's (x, y,
 here and in `scans.preparation`, nowhere else.
 """
 
+import contextlib
 import os
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,19 +16,19 @@ import SimpleITK as sitk
 
 from scans.durable import write_bytes
 from scans.errors import ScanError
-from scans.grid import Grid
-from scans.nifti import NiftiHeader, read_nifti, read_nifti_header, stated_geometry
+from scans.grid import Grid, UnplacedGrid
+from scans.itk import Geometry, itk_name, quiet, read_file, read_file_header
+from scans.mgh import read_mgh, read_mgh_header
+from scans.nifti import read_nifti, read_nifti_header, stated_geometry
 from scans.nifti_bytes import nifti_bytes
-from scans.series import Geometry, read_file, read_file_header, read_series, read_series_header
+from scans.series import read_series, read_series_header
 
-READ_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
+# A pair of .hdr and .img goes by its header alone, or it would count as two scans.
+READ_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh", ".hdr")
 WRITE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
 _LEAST_SIDE = 4  # voxels; fewer leave nothing to interpolate between
 _ROUNDING = 1e-5  # departure from orthonormal axes that is left as it is
 _SHEAR_LIMIT = 0.035  # sine of 2 degrees: beyond this, axes are sheared (gantry tilt), not rounded
-
-# Errors are told in one sentence; ITK's own warnings on stderr would only blur it.
-sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 
 @dataclass(frozen=True)
@@ -43,23 +45,26 @@ class Volume:
         Centre of the first voxel, (x, y, z) in mm, LPS.
     direction : tuple of float
         ITK's nine direction cosines, row major.
+    placed : bool
+        Whether the file states where its voxels lie (see `scans.grid.UnplacedGrid`).
     """
 
     array: np.ndarray
     spacing_mm: tuple[float, float, float]
     origin: tuple[float, float, float]
     direction: tuple[float, ...]
+    placed: bool = True
 
     @property
     def grid(self) -> Grid:
         """The geometry without the voxels."""
         z, y, x = self.array.shape
-        return Grid((z, y, x), self.spacing_mm, self.origin, self.direction)
+        return (Grid if self.placed else UnplacedGrid)((z, y, x), self.spacing_mm, self.origin, self.direction)
 
     @classmethod
     def on(cls, grid: Grid, array: np.ndarray) -> "Volume":
         """Return `array`, shape (z, y, x), as a volume on `grid`."""
-        return cls(array, grid.spacing_mm, grid.origin, grid.direction)
+        return cls(array, grid.spacing_mm, grid.origin, grid.direction, not isinstance(grid, UnplacedGrid))
 
     def with_array(self, array: np.ndarray) -> "Volume":
         """Return `array`, shape (z, y, x), on this volume's grid."""
@@ -92,7 +97,7 @@ class Volume:
 
 
 def read_volume(path: Path, *, kind: str = "scan") -> Volume:
-    """Read a scan: ``.nii``, ``.nii.gz``, ``.mha``, ``.mhd``, ``.nrrd``, or a folder with one DICOM series.
+    """Read a scan: a file with one of `READ_SUFFIXES`, or a folder with one DICOM series.
 
     Parameters
     ----------
@@ -108,11 +113,12 @@ def read_volume(path: Path, *, kind: str = "scan") -> Volume:
     Raises
     ------
     ScanError
-        If it is missing, damaged, 4D, not finite, constant, tiny, or without a usable geometry.
+        If it is missing, damaged, 4D, not finite, constant, tiny, or without a usable geometry; and whatever else the
+        libraries that read it make of its bytes.
     """
     volume = _read(path, kind)
     with np.errstate(over="ignore"):
-        array = volume.array.astype(np.float32)
+        array = volume.array.astype(np.float32, copy=False)
     bad = array.size - int(np.isfinite(array).sum())
     if bad:
         raise ScanError(f"{path}: {bad} voxels are NaN or infinite; replace them, e.g. by the background value")
@@ -140,7 +146,7 @@ def read_mask(path: Path, values: tuple[int, ...] | None = None, *, kind: str = 
     Raises
     ------
     ScanError
-        As `read_volume`, or if the labels are not whole numbers.
+        As `read_volume`, or if the labels are not whole numbers, or below 0.
     """
     return read_masks(path, [values], kind=kind)[0]
 
@@ -150,12 +156,15 @@ def read_masks(path: Path, each: Iterable[tuple[int, ...] | None], *, kind: str 
     volume = _read(path, kind)
     labels = volume.array
     if labels.dtype.kind == "f":
-        whole = np.rint(labels)
-        if not np.isfinite(labels).all() or np.abs(labels - whole).max() > 1e-3:
-            raise ScanError(f"{path}: this {kind} has values that are not whole numbers; threshold it first")
-        labels = whole
+        for one in labels:  # slice by slice, for the memory it takes
+            whole = np.rint(one)
+            if not np.isfinite(one).all() or np.abs(one - whole).max() > 1e-3:
+                raise ScanError(f"{path}: this {kind} has values that are not whole numbers; threshold it first")
+            one[...] = whole
+    if labels.min() < 0:
+        raise ScanError(f"{path}: this {kind} has the label {labels.min():g}; give its voxels 0, or a label above 0")
     masks = (labels != 0 if values is None else np.isin(labels, values) for values in each)
-    return [volume.with_array(mask.astype(np.uint8)) for mask in masks]
+    return [volume.with_array(mask.view(np.uint8)) for mask in masks]
 
 
 def read_grid(path: Path, *, kind: str = "scan") -> Grid:
@@ -166,13 +175,16 @@ def read_grid(path: Path, *, kind: str = "scan") -> Grid:
     ScanError
         As `read_volume`, for what a header tells.
     """
-    _check_there(path, kind)
-    try:
-        if path.is_file() and _is_nifti(path):
-            return _from_affine(read_nifti_header(path), path)
-        return _from_itk(read_series_header(path) if path.is_dir() else read_file_header(path), path)
-    except OSError as error:
-        raise ScanError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+    with _door(path, kind):
+        if path.is_dir():
+            return _from_itk(read_series_header(path), path)
+        if _is_nifti(path):
+            header = read_nifti_header(path)
+            return _from_affine(header.shape, header.affine, path, header.placed)
+        if _is_mgh(path):
+            shape, affine, _ = read_mgh_header(path)
+            return _from_affine(shape, affine, path)
+        return _from_itk(read_file_header(path), path)
 
 
 def check_same_grid(mask: Volume | Grid, scan: Volume | Grid, mask_path: Path, scan_path: Path) -> None:
@@ -225,9 +237,11 @@ def write_volume(volume: Volume, path: Path, like: Path | None = None) -> None:
 
 
 def _write_by_itk(volume: Volume, path: Path, suffix: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part{suffix}")
+    part = path.with_name(f".{uuid.uuid4().hex}.part{suffix}")
+    name = itk_name(part)
     try:
-        sitk.WriteImage(volume.to_itk(), str(part), useCompression=True)
+        with quiet():
+            sitk.WriteImage(volume.to_itk(), name, useCompression=True)
         with part.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -235,36 +249,70 @@ def _write_by_itk(volume: Volume, path: Path, suffix: str) -> None:
         part.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def _door(path: Path, kind: str) -> Iterator[None]:
+    """Let a file in to be read, and nothing out but ScanError: no bytes may end a run over many files.
+
+    Only MemoryError passes: what a header claims has been checked against the file before room was made for it.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            _check_there(path, kind)
+            yield
+    except (ScanError, MemoryError):
+        raise
+    except OSError as error:
+        raise ScanError(f"{path} cannot be read ({error.strerror or error}); check its permissions") from error
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise ScanError(f"{path} cannot be read ({' '.join(reason.split())}); copy or export it again") from error
+
+
 def _check_there(path: Path, kind: str) -> None:
+    if path.is_dir():
+        return
     if not path.exists():
         raise ScanError(f"{path}: no such {kind}; check the path")
-    if path.is_file() and path.stat().st_size == 0:
+    if not path.is_file():
+        raise ScanError(f"{path} is no file; give {', '.join(READ_SUFFIXES)} or a folder with a DICOM series")
+    if path.stat().st_size == 0:
         raise ScanError(f"{path} is an empty file; copy it again")
-    if path.is_file() and not path.name.lower().endswith(READ_SUFFIXES):
+    if path.name.lower().endswith(".img"):
+        raise ScanError(f"{path} holds the voxels of a pair; give the {path.stem}.hdr beside it")
+    if not path.name.lower().endswith(READ_SUFFIXES):
         raise ScanError(f"{path}: unknown suffix; give {', '.join(READ_SUFFIXES)} or a folder with a DICOM series")
 
 
 def _is_nifti(path: Path) -> bool:
-    return path.name.lower().endswith((".nii", ".nii.gz"))
+    return path.name.lower().endswith((".nii", ".nii.gz", ".hdr"))
+
+
+def _is_mgh(path: Path) -> bool:
+    return path.name.lower().endswith((".mgh", ".mgz"))
 
 
 def _read(path: Path, kind: str) -> Volume:
-    _check_there(path, kind)
-    try:
-        if path.is_file() and _is_nifti(path):
+    with _door(path, kind):
+        if path.is_dir():
+            array, geometry = read_series(path)
+            return Volume.on(_from_itk(geometry, path), array)
+        if _is_nifti(path):
             array, header = read_nifti(path)
-            return Volume.on(_from_affine(header, path), array)
-        array, geometry = read_series(path) if path.is_dir() else read_file(path)
-    except OSError as error:
-        raise ScanError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
-    return Volume.on(_from_itk(geometry, path), array)
+            return Volume.on(_from_affine(header.shape, header.affine, path, header.placed), array)
+        if _is_mgh(path):
+            array, affine = read_mgh(path)
+            z, y, x = array.shape
+            return Volume.on(_from_affine((x, y, z), affine, path), array)
+        array, geometry = read_file(path)
+        return Volume.on(_from_itk(geometry, path), array)
 
 
-def _from_affine(header: NiftiHeader, path: Path) -> Grid:
-    columns = header.affine[:3, :3]
+def _from_affine(shape: tuple[int, int, int], affine: np.ndarray, path: Path, placed: bool = True) -> Grid:
+    columns = affine[:3, :3]
     x, y, z = np.linalg.norm(columns, axis=0).tolist()
-    origin = tuple(header.affine[:3, 3].tolist())
-    return _from_itk(Geometry(header.shape, (x, y, z), origin, tuple((columns / (x, y, z)).ravel().tolist())), path)
+    origin = tuple(affine[:3, 3].tolist())
+    grid = _from_itk(Geometry(shape, (x, y, z), origin, tuple((columns / (x, y, z)).ravel().tolist())), path)
+    return grid if placed else UnplacedGrid(grid.shape, grid.spacing_mm, grid.origin, grid.direction)
 
 
 def _from_itk(geometry: Geometry, path: Path) -> Grid:

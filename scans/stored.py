@@ -1,0 +1,92 @@
+"""Bytes of a file, plain or packed by gzip, read to the last one, with no more memory than there are bytes.
+
+What a header claims is checked against the file's size before anything is made for it, and what gzip packs is
+taken in pieces: a header that claims a thousand times too much costs nothing.
+"""
+
+import gzip
+import math
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from scans.errors import ScanError
+
+MOST_VOXELS = 2**31  # a header that claims more is damaged, or a bomb
+_PIECE = 2**20  # bytes
+_PACKED = (".gz", ".mgz")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to read it from its start, unpacked where its suffix says that it is packed.
+
+    Raises
+    ------
+    ScanError
+        While it is read, if gzip finds it damaged or cut off.
+    """
+    packed = path.name.lower().endswith(_PACKED)
+    with cast(BinaryIO, gzip.open(path)) if packed else path.open("rb") as file:
+        try:
+            yield file
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ScanError(f"{path} is damaged or cut off ({error}); copy or export it again") from error
+
+
+def read_voxels(file: BinaryIO, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Read an array that lies `offset` bytes after where a file stands, and all that follows it.
+
+    Parameters
+    ----------
+    file : binary file
+        From `opened`, at its start.
+    path : Path
+        Its name, for errors.
+    offset : int
+        Bytes before the first voxel.
+    shape : tuple of int
+        Along (x, y, z), x fastest.
+    dtype : dtype
+        As stored, with its byte order.
+
+    Returns
+    -------
+    ndarray, shape (z, y, x)
+        In its stored type and this machine's byte order.
+
+    Raises
+    ------
+    ScanError
+        If the voxels are cut off.
+    """
+    needed = math.prod(shape) * dtype.itemsize
+    if not isinstance(file, gzip.GzipFile) and (size := os.fstat(file.fileno()).st_size) < offset + needed:
+        raise _cut_off(path, size, offset + needed)
+    passed = 0
+    while passed < offset:
+        piece = file.read(min(_PIECE, offset - passed))
+        if not piece:
+            raise _cut_off(path, passed, offset + needed)
+        passed += len(piece)
+    content = bytearray()
+    while len(content) < needed:
+        piece = file.read(min(_PIECE, needed - len(content)))
+        if not piece:
+            raise _cut_off(path, offset + len(content), offset + needed)
+        content += piece
+    while file.read(_PIECE):  # gzip checks its sum only at the end
+        pass
+    array = np.frombuffer(content, dtype).reshape(shape[::-1])
+    if not dtype.isnative:
+        array = array.byteswap(inplace=True).view(dtype.newbyteorder("="))
+    return array
+
+
+def _cut_off(path: Path, there: int, needed: int) -> ScanError:
+    return ScanError(f"{path} is cut off: {there} of {needed} bytes are there; copy it again")
