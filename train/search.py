@@ -200,21 +200,30 @@ def _is_mask(path: Path, cases: set[Path]) -> bool:
     """Say whether a file is a mask or label: by its name beside a scan of its case, else by its voxels too."""
     case, ending = _parts(stem(path))
     if case and _MASK.fullmatch(ending):
-        return path.parent / case in cases or _holds_labels(path)
+        return path.parent / case in cases or _is_label_file(path)
     named = (case and _PERHAPS.fullmatch(ending)) or _MASK_FOLDER.fullmatch(path.parent.name.lower())
-    return bool(named) and _holds_labels(path)
+    return bool(named) and _is_label_file(path)
 
 
-def _holds_labels(path: Path) -> bool:
+def _is_label_file(path: Path) -> bool:
     """Say whether a file holds a few whole numbers; False if it cannot be read: reading it as a scan says why."""
     try:
         with one_scan(path):
             if not read_mask(path).array.any():
                 return True
-            values = read_volume(path).array.ravel()
+            return holds_labels(read_volume(path).array, _MOST_LABELS)
     except UserError:
         return False
-    return all(np.unique(some).size <= _MOST_LABELS for some in (values[::_SAMPLED], values))  # the sample first: fast
+
+
+def holds_labels(array: np.ndarray, most: int) -> bool:
+    """Say whether an array, shape (z, y, x), holds whole numbers alone, at most so many different ones."""
+    values = array.ravel()
+    for some in (values[::_SAMPLED], values):  # the sample first: fast, and enough for a scan
+        labels = np.unique(some)
+        if labels.size > most or not np.array_equal(labels, np.rint(labels)):
+            return False
+    return True
 
 
 def _named(scans: list[Path], folder: Path) -> dict[str, Path]:

@@ -1,5 +1,6 @@
 """Commands that use a trained network: ``segment``, ``evaluate``."""
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -94,6 +95,8 @@ def segment(
     another network or with other options are not touched without --overwrite.
     Exits with 1 if a scan could not be segmented.
     """
+    say = functools.partial(err.print, markup=False)
+    say(f"loading the network from {checkpoint}")  # the imports alone take seconds
     from train.results import Options
     from train.segment import segment as run
     from train.settings import validated
@@ -136,6 +139,7 @@ def segment(
             overwrite=overwrite,
             device=device or "auto",
             precision=precision or "auto",
+            say=say,
             found=lambda count: bar.update(task, total=count),
             told=told,
         )

@@ -12,7 +12,6 @@ import torch
 
 from scans.catalog import load_catalog
 from scans.errors import CheckpointError, UserError
-from scans.one_scan import one_scan
 from train.cases import dataset_cases
 from train.corpora import open_corpus
 from train.evaluate import CaseResult, Evaluation, evaluate_case
@@ -115,8 +114,7 @@ def evaluate_by_error(
     results = []
     for case in cases:
         try:
-            with one_scan(case.image):
-                results.append(evaluate_case(model, case, dataset, out / "masks"))
+            results.append(evaluate_case(model, case, dataset, out / "masks"))
         except UserError as problem:
             results.append(CaseResult(case.name, problem=str(problem)))
     evaluation = Evaluation(model, dataset_name, dataset, results, f"all {len(cases)} cases")
