@@ -334,7 +334,7 @@ def hostile_scans(folder):
     save_dicom(head()[0], folder / "two", series="2")
     return {
         **{"4d": "4D", "nan": "NaN", "empty": "every voxel is 0", "thin": "3", "skull": "not skull-stripped"},
-        **{"sheared": "right angles", "text": "damaged", "void": "empty file", "cut": "cannot be read"},
+        **{"sheared": "right angles", "text": "damaged", "void": "empty file", "cut": "cut off"},
         **{"gap": "missing", "two": "2 DICOM series"},
     }
 

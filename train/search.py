@@ -63,7 +63,7 @@ class Search:
         said = [f"{count} not taken for scans ({listed(self.left_out)})"] if self.left_out.total() else []
         if self.others:
             said.append(f"{counted(self.others.total(), 'file')} of other kinds ({listed(self.others)})")
-        return "; ".join([*said, "--pattern chooses otherwise"] if said else [])
+        return "; ".join([*said, "--pattern chooses otherwise"] if self.left_out.total() else said)
 
 
 def search(folder: Path, out: Path) -> Search:
@@ -155,7 +155,7 @@ def _belonging(scans: Iterable[Path]) -> Iterator[Path]:
 
 def _parted(found: list[Path]) -> tuple[list[Path], Counter[str]]:
     """Part scans from masks, labels and results, which are counted by ending."""
-    names = {path.parent / stem(path) for path in found}
+    names = {path.parent / stem(path) for path in found} | set(found)  # two of one stem are named with their suffix
     cases = names | {name.with_name(before) for name in names if (before := _before_modality(name.name))}
     scans, left_out = [], Counter[str]()
     for path in sorted(found, key=lambda path: (path.parent / stem(path), path.name)):
