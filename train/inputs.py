@@ -157,10 +157,12 @@ def _searched(
         nothing = f"nothing in this folder is a scan or a DICOM series{besides}"
         raise SettingsError(f"{folder}: {nothing}; check the folder, or give --pattern")
     if not alone:
-        say("; ".join(filter(None, [f"{folder}: {counted(len(inputs), 'scan')}", found.not_taken()])))
+        choice = "--pattern chooses otherwise" if found.left_out.total() else ""
+        taken = f"{printable(folder)}: {counted(len(inputs), 'scan')}"
+        say("; ".join(filter(None, [taken, found.not_taken(), choice])))
     if found.modalities:
         say(
-            f"{folder}: cases have several scans each ({listed(found.modalities)}), and this network takes "
+            f"{printable(folder)}: cases have several scans each ({listed(found.modalities)}), and this network takes "
             f"{modalities[0]}; to take those alone give --pattern, e.g. '{CASE}_{modalities[0].lower()}.nii.gz'"
         )
     return inputs

@@ -58,12 +58,12 @@ class Search:
     modalities: Counter[str]
 
     def not_taken(self) -> str:
-        """Say what was not taken for a scan, and what to do; empty if there is nothing."""
+        """Say what was not taken for a scan; empty if there is nothing."""
         count = counted(self.left_out.total(), "mask, label or result is", "masks, labels and results are")
         said = [f"{count} not taken for scans ({listed(self.left_out)})"] if self.left_out.total() else []
         if self.others:
             said.append(f"{counted(self.others.total(), 'file')} of other kinds ({listed(self.others)})")
-        return "; ".join([*said, "--pattern chooses otherwise"] if self.left_out.total() else said)
+        return "; ".join(said)
 
 
 def search(folder: Path, out: Path) -> Search:
