@@ -95,7 +95,7 @@ def _images(dataset: Dataset, modality: str, root: Path) -> dict[str, list[Path]
                 of_pattern.setdefault(case, []).append(path)
         if (folder := folder_of_case(pattern)) is not None:
             for case, path in _matches(folder, root):
-                if nowhere(path):
+                if is_lost_folder(path):
                     of_pattern.setdefault(case, []).append(path)
         for case, paths in of_pattern.items():
             images.setdefault(case, paths)
@@ -115,6 +115,11 @@ def folder_of_case(pattern: str) -> str | None:
     parts = pattern.split("/")
     first = next(number for number, part in enumerate(parts, 1) if "{case}" in part)
     return "/".join(parts[:first]) if first < len(parts) else None
+
+
+def is_lost_folder(path: Path) -> bool:
+    """Say whether a path is a link to nothing that is not called like a file."""
+    return bool(nowhere(path)) and not path.name.lower().endswith(READ_SUFFIXES)
 
 
 def _counts(path: Path, dataset: Dataset) -> bool:

@@ -3,6 +3,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scan_files import brain, mask, save, save_dicom
 
 from train.search import holds_labels, search
@@ -78,8 +79,6 @@ def test_a_stray_slice_or_a_series_hides_no_scan(tmp_path):
 
 
 def test_files_of_other_kinds_are_counted_but_not_what_belongs_to_a_scan(tmp_path):
-    import SimpleITK as sitk
-
     sitk.WriteImage(SCAN.to_itk(), str(tmp_path / "a.nhdr"))
     sitk.WriteImage(SCAN.to_itk(), str(tmp_path / "b.mhd"))
     assert len(list(tmp_path.iterdir())) == 4, "two headers with a data file each"

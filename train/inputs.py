@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scans.cases import folder_of_case
+from scans.cases import folder_of_case, is_lost_folder
 from scans.errors import printable
 from scans.file_names import in_utf8, nowhere
 from train.inference import wanted
@@ -178,9 +178,14 @@ def _by_pattern(folder: Path, patterns: Sequence[str], roi_pattern: str | None) 
             exact = pattern.replace(CASE, case)
             files = sorted(glob.glob(_any(pattern, case), root_dir=folder))
             if len(files) != 1:
-                problem = problem or (
-                    f"{folder}: {' and '.join(files[:2]) or 'no file'} {'match' if files else 'matches'} {exact}; "
-                    "each modality of a scan needs one file"
+                lost = folder / (folder_of_case(pattern) or CASE).replace(CASE, case)
+                problem = (
+                    problem
+                    or nowhere(lost)
+                    or (
+                        f"{folder}: {' and '.join(files[:2]) or 'no file'} {'match' if files else 'matches'} {exact}; "
+                        "each modality of a scan needs one file"
+                    )
                 )
             paths += [folder / file for file in files[:1]]
         roi = folder / roi_pattern.replace(CASE, case) if roi_pattern else None
@@ -196,7 +201,7 @@ def _cases(folder: Path, pattern: str) -> set[str]:
         matcher = re.compile(_expression(where))
         for path in glob.glob(_any(where), root_dir=folder):
             match = matcher.fullmatch(Path(path).as_posix())
-            if match and (where == pattern or nowhere(folder / path)):
+            if match and (where == pattern or is_lost_folder(folder / path)):
                 cases.add(match["case"])
     return cases
 
