@@ -1,33 +1,30 @@
-"""SimpleITK at the door: MetaImage and NRRD, and what reading with it needs whatever the format.
+"""Read MetaImage and NRRD with SimpleITK, in a process of its own, and what that needs whatever the format.
 
 Sizes, spacings, origins and directions are ITK's here: (x, y, z), LPS.
 """
 
-import contextlib
 import math
-import os
 import re
-import threading
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
+from scans.apart import apart, grant
 from scans.errors import ScanError
 from scans.stored import MOST_VOXELS
 from scans.text_header import TextHeader, read_text_header
 
 _PIECE = 2**20  # bytes
 _PLAUSIBLE = 4  # times as many bytes as are stored: what a header may claim of packed voxels before they are counted
+_ROOM_FOR_BYTES = 4  # bytes a reader may take for each of the file, or of its unpacked voxels
 _MOST_PACKED = 1032  # times, by deflate
 _COLOURS = {3: "RGB", 4: "RGBA"}
 
 # Errors are told in one sentence; ITK's own warnings on stderr would only blur it.
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
-_one_at_a_time = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -38,29 +35,6 @@ class Geometry:
     spacing: tuple[float, float, float]
     origin: tuple[float, float, float]
     direction: tuple[float, ...]
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep what the C++ libraries below SimpleITK print to standard error from the terminal.
-
-    They write to the descriptor, and cannot be told not to. What another thread prints meanwhile is lost too, so it
-    is held for one call at a time.
-    """
-    with _one_at_a_time:
-        try:
-            saved = os.dup(2)
-        except OSError:  # there is no standard error
-            yield
-            return
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(nowhere, 2)
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(nowhere)
-            os.close(saved)
 
 
 def itk_name(path: Path) -> str:
@@ -96,8 +70,7 @@ def open_header(path: Path) -> sitk.ImageFileReader:
     reader = sitk.ImageFileReader()
     reader.SetFileName(itk_name(path))
     try:
-        with quiet():
-            reader.ReadImageInformation()
+        reader.ReadImageInformation()
     except RuntimeError as error:
         raise unreadable(path, error) from error
     kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
@@ -119,6 +92,7 @@ def claimed_bytes(reader: sitk.ImageFileReader) -> int:
     return math.prod(reader.GetSize()) * (int(bits[1]) // 8 if bits else 8)
 
 
+@apart
 def read_file_header(path: Path) -> Geometry:
     """Read the geometry of a MetaImage or NRRD file; a fourth side of 1 is dropped.
 
@@ -128,6 +102,8 @@ def read_file_header(path: Path) -> Geometry:
         If it cannot be read, is not one 3D volume of real numbers, or claims more voxels than it has.
     """
     header = read_text_header(path)
+    stored = sum(file.stat().st_size for file in {path, *header.names})
+    grant(_ROOM_FOR_BYTES * stored)
     reader = open_header(path)
     size = list(reader.GetSize())
     while len(size) > 3 and size[-1] == 1:
@@ -136,6 +112,7 @@ def read_file_header(path: Path) -> Geometry:
         sides = " x ".join(map(str, size))
         raise ScanError(f"{path} is {len(size)}D ({sides}); give one 3D volume, e.g. split off the volume you mean")
     _check_claim(path, header, claimed_bytes(reader), math.prod(size))
+    grant(_ROOM_FOR_BYTES * max(stored, claimed_bytes(reader)))
     dimension = reader.GetDimension()
     direction = np.reshape(reader.GetDirection(), (dimension, dimension))[:3, :3].ravel()
     x, y, z = reader.GetSpacing()[:3]
@@ -143,6 +120,7 @@ def read_file_header(path: Path) -> Geometry:
     return Geometry((size[0], size[1], size[2]), (x, y, z), (ox, oy, oz), tuple(direction.tolist()))
 
 
+@apart
 def read_file(path: Path) -> tuple[np.ndarray, Geometry]:
     """Read a MetaImage or NRRD file.
 
@@ -158,8 +136,7 @@ def read_file(path: Path) -> tuple[np.ndarray, Geometry]:
     """
     geometry = read_file_header(path)
     try:
-        with quiet():
-            image = sitk.ReadImage(itk_name(path))
+        image = sitk.ReadImage(itk_name(path))
     except RuntimeError as error:
         raise unreadable(path, error) from error
     return sitk.GetArrayFromImage(image).reshape(geometry.size[::-1]), geometry

@@ -104,8 +104,7 @@ def prepare(
     for mask in (roi, lesion):
         if mask is not None and not mask.same_grid(volume):
             raise ScanError(f"{where}: a mask is not on the scan's grid; resample it to the scan's grid")
-    if lesion is not None:  # where a scan states no place, its masks may lie elsewhere, voxel by voxel on its own
-        lesion = volume.with_array(lesion.array)
+    lesion = lesion and lesion.laid_on(volume)
     background = border_value(volume.array)
     inside = region_of_interest(volume, roi, region, background, where)
     if lesion is not None and lesion.array.any() and not (inside & (lesion.array > 0)).any():
@@ -188,7 +187,7 @@ def prepare_modalities(
     if len(volumes) > 1 and roi is None:
         inside = region_of_interest(first, None, regions[0], border_value(first.array), where or "scan")
         roi = first.with_array(inside.astype(np.uint8))
-    each = zip(volumes, regions, statistics, strict=True)
+    each = zip((volume.laid_on(first) for volume in volumes), regions, statistics, strict=True)
     return [prepare(volume, roi, None, region, size, known, where) for volume, region, known in each]
 
 

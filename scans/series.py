@@ -1,4 +1,4 @@
-"""Read DICOM series with SimpleITK, one clear sentence for each way they fail.
+"""Read DICOM series with SimpleITK, in a process of its own: one clear sentence for each way they fail.
 
 Sizes, spacings, origins and directions are ITK's here: (x, y, z), LPS.
 """
@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from scans.apart import apart, grant
 from scans.errors import ScanError
-from scans.itk import Geometry, claimed_bytes, itk_name, open_header, quiet, unreadable
+from scans.itk import Geometry, claimed_bytes, itk_name, open_header, unreadable
 
+_ROOM_FOR_BYTES = 4  # bytes a reader may take for each of the files, or of their unpacked voxels
 _MOST_PACKED = 1032  # times: what a compressed slice may claim
 _PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 
@@ -21,10 +23,11 @@ def holds_series(folder: Path) -> bool:
     """Tell whether a folder's own files are slices of DICOM series, one or several."""
     try:
         return bool(_series_of(folder))
-    except ScanError:  # its name is not UTF-8: the marks at the start of its files tell
+    except ScanError:  # ITK cannot tell, e.g. of a name that is not UTF-8; the marks at the start of the files do
         return any(_is_dicom(file) for file in folder.iterdir())
 
 
+@apart
 def series_files(folder: Path) -> list[Path]:
     """Return the files of the one DICOM series in `folder`, in order of position.
 
@@ -39,13 +42,13 @@ def series_files(folder: Path) -> list[Path]:
     if len(series) > 1:
         raise ScanError(f"{folder} holds {len(series)} DICOM series; keep one series a folder")
     try:
-        with quiet():
-            names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(itk_name(folder), series[0])
+        names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(itk_name(folder), series[0])
     except RuntimeError as error:
         raise unreadable(folder, error) from error
     return [Path(name) for name in names]
 
 
+@apart
 def read_series_header(folder: Path) -> Geometry:
     """Read the geometry of a DICOM series from the headers of its slices.
 
@@ -56,6 +59,7 @@ def read_series_header(folder: Path) -> Geometry:
         does not read the position of each frame.
     """
     files = series_files(folder)
+    grant(_ROOM_FOR_BYTES * sum(file.stat().st_size for file in files))
     slices = [_open_slice(file) for file in files]
     if len(files) < 2:
         raise ScanError(f"{folder} holds a single DICOM slice; give the whole series")
@@ -84,6 +88,7 @@ def read_series_header(folder: Path) -> Geometry:
     return Geometry((x, y, len(files)), (sx, sy, sz), (ox, oy, oz), tuple(direction.ravel().tolist()))
 
 
+@apart
 def read_series(folder: Path) -> tuple[np.ndarray, Geometry]:
     """Read a DICOM series.
 
@@ -99,11 +104,14 @@ def read_series(folder: Path) -> tuple[np.ndarray, Geometry]:
         As `read_series_header`, or if a slice cannot be read.
     """
     geometry = read_series_header(folder)
+    files = series_files(folder)
+    stored = sum(file.stat().st_size for file in files)
+    # ITK's type for scaled voxels has 8 bytes at most.
+    grant(_ROOM_FOR_BYTES * max(stored, 8 * math.prod(geometry.size)))
     reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([itk_name(file) for file in series_files(folder)])
+    reader.SetFileNames([itk_name(file) for file in files])
     try:
-        with quiet():
-            image = reader.Execute()
+        image = reader.Execute()
     except RuntimeError as error:
         raise unreadable(folder, error) from error
     array = sitk.GetArrayFromImage(image)
@@ -112,11 +120,12 @@ def read_series(folder: Path) -> tuple[np.ndarray, Geometry]:
     return array, geometry
 
 
+@apart
 def _series_of(folder: Path) -> tuple[str, ...]:
     name = itk_name(folder)
+    grant(_ROOM_FOR_BYTES * sum(file.stat().st_size for file in folder.iterdir() if file.is_file()))
     try:
-        with quiet():
-            return tuple(sitk.ImageSeriesReader.GetGDCMSeriesIDs(name))
+        return tuple(sitk.ImageSeriesReader.GetGDCMSeriesIDs(name))
     except RuntimeError as error:
         raise unreadable(folder, error) from error
 

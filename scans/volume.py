@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from scans.durable import write_bytes
 from scans.errors import ScanError
 from scans.grid import Grid, UnplacedGrid
-from scans.itk import Geometry, itk_name, quiet, read_file, read_file_header
+from scans.itk import Geometry, itk_name, read_file, read_file_header
 from scans.mgh import read_mgh, read_mgh_header
 from scans.nifti import read_nifti, read_nifti_header, stated_geometry
 from scans.nifti_bytes import nifti_bytes
@@ -69,6 +69,10 @@ class Volume:
     def with_array(self, array: np.ndarray) -> "Volume":
         """Return `array`, shape (z, y, x), on this volume's grid."""
         return Volume.on(self.grid, array)
+
+    def laid_on(self, other: "Volume") -> "Volume":
+        """Return this volume on the grid of `other`, if one of the two does not state its place; else as it is."""
+        return self if self.placed and other.placed else other.with_array(self.array)
 
     def crop(self, box: tuple[slice, slice, slice]) -> "Volume":
         """Return the part in a box of voxel ranges (z, y, x), in its place."""
@@ -240,8 +244,7 @@ def _write_by_itk(volume: Volume, path: Path, suffix: str) -> None:
     part = path.with_name(f".{uuid.uuid4().hex}.part{suffix}")
     name = itk_name(part)
     try:
-        with quiet():
-            sitk.WriteImage(volume.to_itk(), name, useCompression=True)
+        sitk.WriteImage(volume.to_itk(), name, useCompression=True)
         with part.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
