@@ -473,6 +473,20 @@ def test_a_mask_is_kept_while_all_files_of_its_scan_are_the_same_and_no_longer(s
     assert summary(tmp_path / "out")[first.mask.name.removesuffix("_mask.nii.gz")]["scan_sha256"] != before
 
 
+def test_a_mask_stays_while_its_scan_cannot_be_read_and_the_reason_is_told(small, tmp_path):
+    scan, out = write_case(tmp_path, "a"), tmp_path / "out"
+    (first,) = segment(small, [scan], out)
+    scan.rename(tmp_path / "away.nii.gz")
+    scan.symlink_to("nothing")
+    for overwrite in (False, True):
+        (gone,) = segment(small, [scan], out, overwrite=overwrite)
+        assert "is a link to nothing" in gone.problem
+        assert first.mask.exists()
+    scan.unlink()
+    (tmp_path / "away.nii.gz").rename(scan)
+    assert segment(small, [scan], out)[0].kept
+
+
 def test_a_summary_names_a_scan_of_one_file_by_its_own_sha256(small, tmp_path):
     scan = write_case(tmp_path, "a")
     segment(small, [scan], tmp_path / "out")

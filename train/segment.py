@@ -131,12 +131,14 @@ def _segment_into(
 ) -> Segmented:
     """Write what is wanted of one scan, and its row before and after."""
     began = time.monotonic()
-    digest = _digest(one)
+    digest, unreadable = _digest(one)
     (mask,) = targets["mask"]
     row = rows.get(one.case)
     if row and row.mask and mask.exists():
         if row.made_by(made_by) and row.scan_sha256 == digest and out / row.mask == mask:
             return Segmented(one.name, mask, float(row.volume_ml), note=row.note, kept=True)
+        if unreadable:
+            return Segmented(one.name, problem=f"{unreadable} ({mask}, made of it before, stays)")
         if not overwrite:
             other = f"{mask} is there already, made of another scan or ROI mask"
             return Segmented(one.name, problem=f"{other}; choose another --out, or add --overwrite")
@@ -181,13 +183,13 @@ def _classes_ml(labels: Volume, classes: Classes) -> dict[str, str]:
     return {name: f"{n * labels.grid.voxel_mm3 / 1000.0:.3f}" for name, n in zip(classes, counts, strict=True)}
 
 
-def _digest(one: Input) -> str:
-    """Return what the bytes of a scan and its ROI mask come to; empty if they cannot be read: reading says why."""
+def _digest(one: Input) -> tuple[str, str]:
+    """Return what the bytes of a scan and its ROI mask come to, or why they cannot be read."""
     try:
         with one_scan(one.name):
-            return "" if one.problem else content_sha256([*one.scans, *([one.roi] if one.roi else [])])
-    except UserError:
-        return ""
+            return ("" if one.problem else content_sha256([*one.scans, *([one.roi] if one.roi else [])])), one.problem
+    except UserError as error:
+        return "", str(error)
 
 
 def _write_results(
