@@ -8,8 +8,9 @@ from urllib.parse import quote
 
 from scans.dataset import MASK_ROLES, Dataset
 from scans.errors import ScanError
+from scans.file_names import in_utf8, nowhere
 from scans.region import Region
-from scans.volume import Volume, check_same_grid, read_mask, read_volume
+from scans.volume import READ_SUFFIXES, Volume, check_same_grid, read_mask, read_volume
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Case:
     """The files of one scan; a mask that is not there is None.
 
     ``images`` has one a modality, in the dataset's order. ``problem`` says, in a sentence, why the files cannot be
-    told apart, or which modality is missing; empty if all is well.
+    told apart, are not there, or which modality is missing; empty if all is well. ``name`` holds UTF-8 alone, see
+    `scans.file_names.in_utf8`.
     """
 
     name: str
@@ -88,15 +90,43 @@ def _images(dataset: Dataset, modality: str, root: Path) -> dict[str, list[Path]
     images: dict[str, list[Path]] = {}
     for pattern in dataset.images(modality):
         of_pattern: dict[str, list[Path]] = {}
-        matcher = re.compile(_expression(pattern))
-        for found in sorted(glob.glob(pattern.replace("{case}", "*"), root_dir=root)):
-            match = matcher.fullmatch(Path(found).as_posix())
-            path = root / found
-            if match and path.is_dir() == (dataset.layout.kind == "dicom"):
-                of_pattern.setdefault(match["case"], []).append(path)
+        for case, path in _matches(pattern, root):
+            if _counts(path, dataset):
+                of_pattern.setdefault(case, []).append(path)
+        if (folder := folder_of_case(pattern)) is not None:
+            for case, path in _matches(folder, root):
+                if is_lost_folder(path):
+                    of_pattern.setdefault(case, []).append(path)
         for case, paths in of_pattern.items():
             images.setdefault(case, paths)
     return images
+
+
+def _matches(pattern: str, root: Path) -> list[tuple[str, Path]]:
+    """Return what lies at a pattern, by name, with the case of each."""
+    expression = re.compile(_expression(pattern))
+    found = sorted(glob.glob(pattern.replace("{case}", "*"), root_dir=root))
+    matches = ((expression.fullmatch(Path(path).as_posix()), root / path) for path in found)
+    return [(match["case"], path) for match, path in matches if match]
+
+
+def folder_of_case(pattern: str) -> str | None:
+    """Return the pattern of a case's own folder: where that is a link to nothing, no file in it matches."""
+    parts = pattern.split("/")
+    first = next(number for number, part in enumerate(parts, 1) if "{case}" in part)
+    return "/".join(parts[:first]) if first < len(parts) else None
+
+
+def is_lost_folder(path: Path) -> bool:
+    """Say whether a path is a link to nothing that is not called like a file."""
+    return bool(nowhere(path)) and not path.name.lower().endswith(READ_SUFFIXES)
+
+
+def _counts(path: Path, dataset: Dataset) -> bool:
+    """Say whether what a pattern matches stands for a scan: also a link to nothing, which is then named."""
+    if path.is_dir() or nowhere(path):
+        return dataset.layout.kind == "dicom" or path.name.lower().endswith(READ_SUFFIXES)
+    return dataset.layout.kind == "files"
 
 
 def read_case(case: Case, dataset: Dataset, region: Region) -> Scan:
@@ -151,22 +181,27 @@ def _case(case: str, images: dict[str, list[Path]], dataset: Dataset, name: str,
         if not paths:
             expected = _expected(dataset.images(modality), case, dataset)
             problem = problem or f"{there[0]}: its {modality} scan is missing; {expected}"
-        problem = problem or _ambiguity(paths)
+        problem = problem or _trouble(paths, dataset.layout.kind == "files")
     masks: dict[str, Path] = {}
     for role in MASK_ROLES:
         for pattern in getattr(dataset.layout, role) or ():
             found = sorted(glob.glob(pattern.replace("{case}", glob.escape(case)), root_dir=root))
             if found:
-                problem = problem or _ambiguity([root / file for file in found])
+                problem = problem or _trouble([root / file for file in found], True)
                 masks[role] = root / found[0]
                 break
-    return Case(name=case, dataset=name, images=there, problem=problem, **masks)
+    return Case(name=in_utf8(case), dataset=name, images=there, problem=problem, **masks)
 
 
-def _ambiguity(paths: list[Path]) -> str:
-    if len(paths) < 2:
-        return ""
-    return f"{paths[0]} and {paths[1]} match the same pattern of the catalog; keep one, or make the pattern stricter"
+def _trouble(paths: list[Path], are_files: bool) -> str:
+    """Say why the file or folder that a pattern means cannot be told or is not there; empty if all is well."""
+    if len(paths) > 1:
+        return (
+            f"{paths[0]} and {paths[1]} match the same pattern of the catalog; keep one, or make the pattern stricter"
+        )
+    if are_files and any(path.is_dir() for path in paths):
+        return f"{paths[0]} is a folder under the name of a file; take the file out of it"
+    return next((said for path in paths if (said := nowhere(path))), "")
 
 
 def _expression(pattern: str) -> str:

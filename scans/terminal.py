@@ -1,5 +1,6 @@
 """What the two command lines share: where they print, and how a mistake is told."""
 
+import io
 import sys
 
 import typer
@@ -34,6 +35,9 @@ def run(app: typer.Typer, stopped: str) -> None:
     stopped : str
         What to say after Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files hold any byte, and not every terminal has UTF-8
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except UserError as error:

@@ -51,7 +51,7 @@ def open_cluster(
     tasks : int, optional
         How many there are to do: ``local`` starts no more workers than that, and none for no task.
     say : callable
-        Called with the dashboard's address, where there is one.
+        Called with what is started, which takes seconds, and with the dashboard's address, where there is one.
 
     Raises
     ------
@@ -71,9 +71,11 @@ def open_cluster(
         stack.enter_context(dask.config.set(_SETTINGS))
         if cluster == "local":
             stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 1}))
+            count = min(workers or _cores(), tasks or _cores())
+            say(f"starting {count} worker{'s' * (count > 1)}")
             with _deaf_to_ctrl_c(), _quiet_about_ports():
                 local = LocalCluster(
-                    n_workers=min(workers or _cores(), tasks or _cores()),
+                    n_workers=count,
                     threads_per_worker=1,
                     processes=True,
                     memory_limit=0,  # a share of the machine each would be wrong while others need less

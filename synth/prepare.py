@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +13,12 @@ from scipy import ndimage
 
 from scans.cases import source_name
 from scans.catalog import Case, Catalog, Dataset, find_cases, read_case
-from scans.durable import sha256
-from scans.errors import CatalogError, ScanError, StoreError
+from scans.errors import CatalogError, ScanError, StoreError, UserError
+from scans.file_names import in_utf8
+from scans.files import content_sha256
+from scans.one_scan import one_scan
 from scans.preparation import Prepared, check_size, prepare, to_frame
 from scans.region import Region
-from scans.series import series_files
 from scans.volume import Volume
 from synth import source_store
 from synth.cluster import check_workers, open_cluster
@@ -293,20 +293,11 @@ def _origin(case: Case, dataset: Dataset, region: Region, size: int) -> dict[str
         "redistribute_derived": dataset.redistribute_derived,
         "citation": dataset.citation,
         "files": [
-            {"role": role, "name": path.name, "sha256": _digest(path)} for role, path in sorted(case.files().items())
+            {"role": role, "name": in_utf8(path.name), "sha256": content_sha256([path])}
+            for role, path in sorted(case.files().items())
         ],
         "settings_sha256": source_store.settings_sha256(region, size),
     }
-
-
-def _digest(path: Path) -> str:
-    """Return the SHA-256 of a file, or over those of a DICOM series, slice by slice."""
-    if path.is_file():
-        return sha256(path)
-    digest = hashlib.sha256()
-    for file in series_files(path):
-        digest.update(bytes.fromhex(sha256(file)))
-    return digest.hexdigest()
 
 
 def _name(case: Case) -> str:
@@ -316,11 +307,10 @@ def _name(case: Case) -> str:
 def _make_source(out: Path, datasets: dict[str, Dataset], region: Region, size: int, case: Case) -> str | None:
     """Prepare a scan and write it; return why it cannot be used, if so."""
     try:
-        arrays, provenance = prepare_case(case, datasets[case.dataset], region, size)
-    except ScanError as error:
+        with one_scan(case.image):
+            arrays, provenance = prepare_case(case, datasets[case.dataset], region, size)
+    except UserError as error:
         return str(error)
-    except OSError as error:
-        return f"{error.filename or case.image}: {error.strerror or error}"
     try:
         source_store.write_source(out, _name(case), arrays, provenance)
     except OSError as error:
@@ -339,10 +329,11 @@ def _is_kept(
     if case.problem:
         return False
     try:
-        origin = _origin(case, datasets[case.dataset], region, size)
-        if any(provenance.get(key) != value for key, value in origin.items()):
-            return False
-        arrays = source_store.read_arrays(out, _name(case))
-    except (StoreError, OSError):
+        with one_scan(case.image):
+            origin = _origin(case, datasets[case.dataset], region, size)
+            if any(provenance.get(key) != value for key, value in origin.items()):
+                return False
+            arrays = source_store.read_arrays(out, _name(case))
+            return source_store.content_sha256(arrays, provenance) == provenance["content_sha256"]
+    except UserError:
         return False
-    return source_store.content_sha256(arrays, provenance) == provenance["content_sha256"]

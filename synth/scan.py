@@ -7,7 +7,8 @@ from rich.console import Console
 
 from scans.cases import check_files
 from scans.catalog import Case, Catalog, Dataset, find_cases, read_case
-from scans.errors import ScanError
+from scans.errors import UserError
+from scans.one_scan import one_scan
 from scans.preparation import prepare
 from scans.region import Region
 from scans.volume import check_same_grid, read_grid
@@ -130,8 +131,9 @@ def _row(name: str, dataset: Dataset, regions: list[Region], deep: bool) -> Row:
 def _bad(cases: list[Case], dataset: Dataset, regions: list[Region], deep: bool) -> Iterator[tuple[str, str]]:
     for case in cases:
         try:
-            check_case(case, dataset, regions, deep=deep)
-        except ScanError as error:
+            with one_scan(case.image):
+                check_case(case, dataset, regions, deep=deep)
+        except UserError as error:
             yield case.name, str(error)
 
 

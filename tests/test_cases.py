@@ -1,3 +1,6 @@
+import gzip
+import struct
+
 import numpy as np
 import pytest
 from modality_pairs import channel, write_pair, write_pairs_catalog
@@ -59,6 +62,18 @@ def test_one_modality_goes_with_one_however_each_spells_it(pairs, tmp_path):
     text = pairs.read_text(encoding="utf-8").replace("[FLAIR, T1]", "T2-FLAIR").replace(two, '"{case}_flair.nii.gz"')
     one.write_text(text, encoding="utf-8")
     assert len(dataset_cases(load_catalog(one), "heads", regions("FLAIR"))[1]) == 2
+
+
+def test_a_damaged_header_is_told_of_and_the_rest_prepared(tmp_path):
+    for name in ("one", "two", "three"):
+        write_pair(tmp_path / "data", name, spacing_mm=(4.0, 4.0, 4.0))
+    for name, at, value in [("two", 108, np.inf), ("three", 108, -352)]:
+        raw = gzip.decompress((tmp_path / "data" / f"{name}_t1.nii.gz").read_bytes())
+        damaged = raw[:at] + struct.pack("<f", value) + raw[at + 4 :]
+        (tmp_path / "data" / f"{name}_t1.nii.gz").write_bytes(gzip.compress(damaged))
+    catalog, said = write_pairs_catalog(tmp_path / "catalog.yaml", tmp_path / "data"), []
+    assert [scan.name for scan in prepared(catalog, "FLAIR", "T1", told=said.append)] == ["one"]
+    assert [line.split(":")[0] for line in said] == ["left out three", "left out two"]
 
 
 def test_a_case_that_lacks_a_modality_is_told_of_and_left_out(tmp_path):

@@ -1,8 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
 from scan_files import brain, mask, save, save_dicom
 
+from scans.cases import source_name
 from scans.catalog import find_cases, load_catalog, read_case
 from scans.errors import CatalogError, ScanError
 
@@ -311,3 +313,50 @@ def test_development_scans_are_found(dev_data):
     assert found["dev-flair-normal"] == ["healthy", "ms07", "ms19", "ms26", "thick04", "thick20"]
     assert found["dev-flair-tumour"] == ["glioma0002", "glioma0005", "tcga-fg-6692"]
     assert found["dev-liver-normal"] == ["chaos", "ts"]
+
+
+# What a catalog's pattern finds, but cannot be read.
+
+
+def problems(path: Path) -> dict[str, str]:
+    return {case.name: case.problem for case in cases_of(path)[2]}
+
+
+@pytest.mark.parametrize(
+    ("layout", "link"),
+    [
+        ('image: "{case}_flair.nii.gz"', "gone_flair.nii.gz"),
+        ('image: "{case}/flair.nii.gz"', "gone"),
+        ('image: "{case}/a/flair.nii.gz"', "gone"),
+        ('image: "{case}_ct"\n      kind: dicom', "gone_ct"),
+        ('image: "all/{case}/ct"\n      kind: dicom', "all/gone"),
+    ],
+)
+def test_a_link_to_nothing_is_a_case_that_is_named(tmp_path, layout, link):
+    (tmp_path / "data" / link).parent.mkdir(parents=True)
+    (tmp_path / "data" / link).symlink_to("../.git/annex/objects/none")
+    assert list(problems(make(tmp_path, layout))) == ["gone"]
+    assert f"{link} is a link to nothing; fetch" in problems(make(tmp_path, layout))["gone"]
+
+
+def test_a_mask_that_is_a_link_to_nothing_is_named(tmp_path):
+    save(brain(), tmp_path / "data" / "a_flair.nii.gz")
+    (tmp_path / "data" / "a_brain.nii.gz").symlink_to("nothing")
+    path = make(tmp_path, 'image: "{case}_flair.nii.gz"\n      roi: "{case}_brain.nii.gz"')
+    assert "a_brain.nii.gz is a link to nothing" in problems(path)["a"]
+
+
+def test_a_folder_under_the_name_of_a_scan_is_named(tmp_path):
+    (tmp_path / "data" / "a_flair.nii.gz").mkdir(parents=True)
+    assert "is a folder under the name of a file" in problems(make(tmp_path))["a"]
+
+
+def test_a_name_that_is_not_utf8_becomes_a_case_and_a_source_like_any_other(tmp_path):
+    there = save(brain(), tmp_path / "data" / "t_flair.nii.gz")
+    raw = os.fsencode(there.parent) + b"/caf\xe9_flair.nii.gz"
+    os.rename(os.fsencode(there), raw)
+    catalog, dataset, (case,) = cases_of(make(tmp_path))
+    assert case.name == "caf%E9"
+    assert source_name("mine", case.name).encode("ascii")
+    assert os.fsencode(case.image) == raw
+    assert read_case(case, dataset, catalog.region("brain")).volume.array.shape == brain().array.shape

@@ -74,6 +74,67 @@ def test_a_folder_without_scans_is_said_to_be(folder, out):
         find_inputs([folder], ONE, out, patterns=["{case}_flair.nii"])
 
 
+def test_what_was_taken_of_a_folder_and_what_not_is_said_in_one_line(folder, out):
+    for name in ("a_flair.nii.gz", "a_t1.nii.gz", "b_flair.nii.gz"):
+        save(brain(), folder / name)
+    for name in ("a_seg.nii.gz", "b_brain.nii.gz", "a_core.nii.gz"):
+        save(mask(), folder / name)
+    said = []
+    find_inputs([folder], ONE, out, rois=["{case}_brain.nii.gz"], say=said.append)
+    assert said[0].startswith(
+        f"{folder}: 4 scans; 2 masks, labels and results are not taken for scans (1 _brain, 1 _seg)"
+    )
+    assert "2 _flair, 1 _t1), and this network takes FLAIR; to take those alone give --pattern" in said[1]
+    save_dicom(brain(), folder / "series")
+    said.clear()
+    find_inputs([folder / "series", folder / "a_flair.nii.gz"], ONE, out, say=said.append)
+    assert said == [], "what is named is what is taken"
+
+
+def test_masks_given_by_roi_are_counted_among_those_not_taken(folder, out):
+    touch(folder, "a.nii.gz", "a_box.nii.gz")
+    said = []
+    assert list(cases(find_inputs([folder], ONE, out, rois=["{case}_box.nii.gz"], say=said.append))) == ["a"]
+    assert said == [
+        f"{folder}: 1 scan; 1 mask, label or result is not taken for scans (1 of --roi); --pattern chooses otherwise"
+    ]
+
+
+def test_a_folder_of_masks_alone_says_so(folder, out):
+    save(mask(), folder / "a_seg.nii.gz")
+    with pytest.raises(SettingsError, match=r"1 mask, label or result is not taken for scans \(1 _seg\)"):
+        find_inputs([folder], ONE, out)
+
+
+def test_a_stray_slice_hides_no_scan_of_the_folder_that_is_named(folder, out):
+    touch(folder, "a.nii.gz", "sub/b.nii.gz")
+    save_dicom(brain(), folder, skip=tuple(range(1, brain().array.shape[0])))
+    assert list(cases(find_inputs([folder], ONE, out))) == ["scans", "a", "sub/b"]
+
+
+def test_the_two_of_one_stem_share_the_roi_of_that_stem(folder, out):
+    touch(folder, "p1.nii.gz", "p1.nrrd", "p1_brain.nii.gz")
+    found = find_inputs([folder], ONE, out, rois=["{case}_brain.nii.gz"])
+    assert [(one.case, one.roi.name) for one in found] == [
+        ("p1.nii.gz", "p1_brain.nii.gz"),
+        ("p1.nrrd", "p1_brain.nii.gz"),
+    ]
+
+
+@pytest.mark.parametrize("patterns", [(), ("{case}.nii.gz",), ("{case}/flair.nii.gz",)])
+def test_links_to_nothing_are_problems_of_their_own(folder, out, patterns):
+    touch(folder, "a.nii.gz", "a/flair.nii.gz")
+    (folder / "gone.nii.gz").symlink_to("../.git/annex/objects/none")
+    (folder / "gone").symlink_to("nowhere")
+    found = {one.case: one.problem for one in find_inputs([folder], ONE, out, patterns=patterns)}
+    assert not found["a"] if patterns else not found["a/flair"]
+    gone = [problem for case, problem in found.items() if case.startswith("gone")]
+    assert gone
+    assert all("a link to nothing" in problem or "no file matches gone/flair" in problem for problem in gone)
+    (named,) = find_inputs([folder / "gone.nii.gz"], ONE, out)
+    assert "is a link to nothing" in named.problem
+
+
 # Several modalities.
 
 
@@ -112,11 +173,12 @@ def test_patterns_find_the_modalities_of_each_case(folder, out, flair, t1):
 
 
 def test_a_case_that_lacks_a_modality_or_has_it_twice_is_a_problem_of_its_own(folder, out):
-    touch(folder, "a_flair.nii", "a_t1.nii", "b_flair.nii", "c_flair.nii", "c_t1.nii", "c_t1x.nii")
-    a, b, c = find_inputs([folder], TWO, out, patterns=["{case}_flair.nii", "{case}_t1*.nii"])
+    touch(folder, "a_flair.nii", "a_t1.nii", "b_flair.nii", "c_flair.nii", "c_t1.nii", "c_t1x.nii", "d_t1.nii")
+    a, b, c, d = find_inputs([folder], TWO, out, patterns=["{case}_flair.nii", "{case}_t1*.nii"])
     assert not a.problem
     assert "no file matches b_t1*.nii" in b.problem
     assert "c_t1.nii and c_t1x.nii match c_t1*.nii" in c.problem
+    assert "no file matches d_flair.nii" in d.problem, "nor is one left out that has the second alone"
 
 
 @pytest.mark.parametrize("pattern", ["flair.nii.gz", "/abs/{case}.nii.gz", "../{case}.nii", "**/{case}.nii"])

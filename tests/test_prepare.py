@@ -1,17 +1,23 @@
 import gzip
 import hashlib
+import json
+import os
+import struct
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
-from scan_files import brain, mask, save
+import SimpleITK as sitk
+from scan_files import brain, mask, save, save_dicom
 from test_catalog import make
 from test_faults import Dask
 from test_generate import files_of
+from typer.testing import CliRunner
 
 from scans.catalog import find_cases, load_catalog
 from scans.errors import CatalogError, ScanError, StoreError
+from synth.cli import app
 from synth.prepare import lend, prepare_case, prepare_datasets
 from synth.sources import SourceStore
 
@@ -245,3 +251,71 @@ def test_real_scans_become_sources(dev_data, tmp_path):
         assert 1000 < millilitres < 1800
         assert np.abs(source.normal.astype(float)).max() < 10
     assert store.provenance("dev-flair-normal--ms19")["lesion_voxels"] > 0
+
+
+# Files as they come.
+
+
+@pytest.mark.parametrize("kind", ["nhdr", "mhd"])
+def test_a_source_is_made_anew_when_the_voxels_beside_a_header_change(tmp_path, kind):
+    path = make(tmp_path, f'image: "{{case}}.{kind}"')
+    (tmp_path / "data").mkdir()
+
+    def write(seed):
+        sitk.WriteImage(brain(seed=seed).to_itk(), tmp_path / "data" / f"a.{kind}")
+        header = (tmp_path / "data" / f"a.{kind}").read_text()
+        (tmp_path / "data" / f"a.{kind}").write_text(header.replace("a.raw", "voxels.bin"))
+        (tmp_path / "data" / "a.raw").replace(tmp_path / "data" / "voxels.bin")
+        return header
+
+    header = write(0)
+    assert run(path)[0].done == ["mine--a"]
+    assert run(path)[0].kept == ["mine--a"]
+    digest = SourceStore(run(path)[1]).provenance("mine--a")["files"][0]["sha256"]
+    assert write(1) == header, "which says nothing of it"
+    report, out = run(path)
+    assert report.done == ["mine--a"]
+    assert SourceStore(out).provenance("mine--a")["files"][0]["sha256"] != digest
+
+
+def test_a_source_of_a_dicom_series_is_made_anew_when_a_slice_changes(tmp_path):
+    path = make(tmp_path, 'image: "{case}"\n      kind: dicom')
+    save_dicom(brain(), tmp_path / "data" / "a")
+    assert run(path)[0].done == ["mine--a"]
+    assert run(path)[0].kept == ["mine--a"]
+    save_dicom(brain(seed=1), tmp_path / "data" / "a")
+    assert run(path)[0].done == ["mine--a"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_name_that_is_not_utf8_becomes_a_source_whose_provenance_any_reader_takes(catalog_path, workers):
+    data = catalog_path.parent / "data"
+    os.rename(data / "a_flair.nii.gz", os.fsencode(data) + b"/caf\xe9_flair.nii.gz")
+    report, path = run(catalog_path, workers=workers)
+    assert report.done == ["mine--b", "mine--c", "mine--caf%25E9"]
+    provenance = SourceStore(path).provenance("mine--caf%25E9")
+    assert provenance["case"] == "caf%E9"
+    assert provenance["files"][0]["name"] == "caf%E9_flair.nii.gz"
+    json.dumps(provenance, ensure_ascii=False).encode()
+    assert run(catalog_path)[0].kept == report.done
+
+
+def test_no_header_however_damaged_ends_the_run(catalog_path):
+    data = catalog_path.parent / "data"
+    raw = gzip.decompress((data / "a_flair.nii.gz").read_bytes())
+    for name, at, value in [("inf", 108, np.inf), ("minus", 108, -352), ("quaternion", 256, 1.5), ("gone", 0, 0)]:
+        (data / f"{name}_flair.nii.gz").write_bytes(gzip.compress(raw[:at] + struct.pack("<f", value) + raw[at + 4 :]))
+    (data / "gone_flair.nii.gz").unlink()
+    (data / "gone_flair.nii.gz").symlink_to("nothing")
+    report, _ = run(catalog_path)
+    assert [case for case, _ in report.failed if case != "mine/quaternion"] == ["mine/gone", "mine/inf", "mine/minus"]
+    assert {"mine--a", "mine--b", "mine--c"} <= set(report.done)
+    assert all("\n" not in sentence and str(data) in sentence for _, sentence in report.failed)
+
+
+def test_a_file_is_told_what_is_done_before_the_first_scan(catalog_path):
+    command = ["prepare", "--catalog", str(catalog_path), "--dataset", "mine", "--size", "32", "--workers", "2"]
+    result = CliRunner().invoke(app, [*command, "--out", str(catalog_path.parent / "s.zarr")])
+    assert result.exit_code == 0
+    told = [line for line in result.stderr.splitlines() if "dashboard" not in line]
+    assert told == [f"looking for the scans of {catalog_path}", "0 of 3 scans", "starting 2 workers", "3 of 3 scans"]

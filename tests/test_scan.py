@@ -1,4 +1,7 @@
+import gzip
 import io
+import os
+import struct
 
 import numpy as np
 import pytest
@@ -50,6 +53,22 @@ def test_headers_tell_of_cut_files_of_another_grid(catalog_path):
     assert "2 bad" in text
     assert "bad: mine/cut: " in text
     assert "not on the grid" in text
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_no_header_however_damaged_ends_the_look(catalog_path, deep):
+    data = catalog_path.parent / "data"
+    raw = gzip.decompress((data / "good_flair.nii.gz").read_bytes())
+    for name, at, value in [("a", 108, np.inf), ("b", 108, np.nan), ("c", 108, -352)]:
+        (data / f"{name}_flair.nii.gz").write_bytes(gzip.compress(raw[:at] + struct.pack("<f", value) + raw[at + 4 :]))
+    (data / "d_flair.nii.gz").symlink_to("nothing")
+    os.rename(save(brain(), data / "t.nii.gz"), os.fsencode(data) + b"/caf\xe9_flair.nii.gz")
+    code, text = report(catalog_path, deep)
+    assert code == 1
+    assert "4 bad" in text
+    assert [line.split(":")[1] for line in text.splitlines() if line.startswith("bad")] == [
+        f" mine/{name}" for name in "abcd"
+    ]
 
 
 def test_deep_reading_finds_what_headers_hide(catalog_path):

@@ -1,5 +1,9 @@
 import csv
+import gzip
+import hashlib
+import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -334,7 +338,7 @@ def hostile_scans(folder):
     save_dicom(head()[0], folder / "two", series="2")
     return {
         **{"4d": "4D", "nan": "NaN", "empty": "every voxel is 0", "thin": "3", "skull": "not skull-stripped"},
-        **{"sheared": "right angles", "text": "damaged", "void": "empty file", "cut": "cannot be read"},
+        **{"sheared": "right angles", "text": "damaged", "void": "empty file", "cut": "cut off"},
         **{"gap": "missing", "two": "2 DICOM series"},
     }
 
@@ -381,7 +385,112 @@ def test_a_second_run_into_the_same_folder_waits_its_turn(small, tmp_path):
     segment(small, [scan], tmp_path / "out", told=second)
 
 
+def test_no_header_however_damaged_ends_the_run(small, tmp_path):
+    good = write_case(tmp_path / "x", "a")
+    raw = gzip.decompress(good.read_bytes())
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for name in ("a", "z"):
+        (scans / f"{name}.nii").write_bytes(raw)
+    for name, at, value in [("inf", 108, np.inf), ("nan", 108, np.nan), ("minus", 108, -352), ("quaternion", 256, 1.5)]:
+        (scans / f"b_{name}.nii").write_bytes(raw[:at] + struct.pack("<f", value) + raw[at + 4 :])
+    results = segment(small, [scans], tmp_path / "out")
+    assert len(results) == len(summary(tmp_path / "out")) == 6
+    assert not results[0].problem
+    assert not results[-1].problem
+    assert sum("damaged NIfTI header" in result.problem for result in results) == 3
+
+
+def test_a_name_that_is_not_utf8_is_a_scan_like_any_other(small, tmp_path):
+    scan = write_case(tmp_path / "x", "a")
+    folder, out = tmp_path / "scans", tmp_path / "out"
+    folder.mkdir()
+    for name in (b"caf\xe9.nii.gz", b"z.nii.gz"):
+        (folder / os.fsdecode(name)).write_bytes(scan.read_bytes())
+    write_volume(head()[0], tmp_path / "t.nrrd")
+    os.rename(tmp_path / "t.nrrd", os.fsencode(folder) + b"/na\xefve.nrrd")
+    command = ["segment", "--checkpoint", str(small), str(folder), "--out", str(out)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1, "SimpleITK opens no such name"
+    rows = summary(out)
+    assert list(rows) == ["caf%E9", "na%EFve", "z"]
+    assert rows["caf%E9"]["scan"] == f"{folder}/caf\\xe9.nii.gz"
+    assert "UTF-8" in rows["na%EFve"]["problem"]
+    assert names(out) == ["caf%E9_mask.nii.gz", "summary.csv", "z_mask.nii.gz"]
+    assert "(was there)" in CliRunner().invoke(app, command).output
+
+
+def test_two_scans_of_one_stem_have_a_mask_each(checkpoint, tmp_path):
+    scan, tumour, _ = head()
+    write_volume(scan, tmp_path / "scans.nii.gz")
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans.nii.gz").rename(tmp_path / "scans" / "p1.nii.gz")
+    write_volume(scan.with_array(np.where(tumour.array > 0, 100, scan.array)), tmp_path / "scans" / "p1.nrrd")
+    bright, plain = segment(checkpoint, [tmp_path / "scans"], tmp_path / "out")
+    assert bright.volume_ml > 1 > plain.volume_ml
+    assert names(tmp_path / "out") == ["p1.nii.gz_mask.nii.gz", "p1.nrrd_mask.nii.gz", "summary.csv"]
+
+
+def test_a_mask_given_as_a_scan_is_refused(small, tmp_path):
+    scan = write_case(tmp_path, "a")
+    results = segment(small, [scan, tmp_path / "a_seg.nii.gz"], tmp_path / "out")
+    assert [bool(result.problem) for result in results] == [False, True]
+    assert "a mask or label and no scan" in results[1].problem
+
+
 # Again, and on from where it stopped.
+
+
+def write_detached(kind, scan, folder):
+    """Write a scan whose voxels lie in files of other names than the one to be given, which is returned."""
+    if kind == "dicom":
+        return save_dicom(scan, folder / "series")
+    sitk.WriteImage(scan.to_itk(), folder / f"scan.{kind}")
+    if kind == "hdr":
+        return folder / "scan.hdr"
+    data = folder / "scan.raw"
+    header = (folder / f"scan.{kind}").read_text()
+    (folder / f"scan.{kind}").write_text(header.replace("scan.raw", "pixels.bin"))
+    data.replace(folder / "pixels.bin")
+    return folder / f"scan.{kind}"
+
+
+@pytest.mark.parametrize("kind", ["nhdr", "mhd", "hdr", "dicom"])
+def test_a_mask_is_kept_while_all_files_of_its_scan_are_the_same_and_no_longer(small, tmp_path, kind):
+    scan, tumour, _ = head()
+    path = write_detached(kind, scan, tmp_path)
+    (first,) = segment(small, [path], tmp_path / "out")
+    before = summary(tmp_path / "out")[first.mask.name.removesuffix("_mask.nii.gz")]["scan_sha256"]
+    assert segment(small, [path], tmp_path / "out")[0].kept
+    stamp = path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b""
+    write_detached(kind, scan.with_array(np.where(tumour.array > 0, 100, scan.array)), tmp_path)
+    assert not path.is_file() or path.read_bytes() == stamp[1], "the header says nothing of it"
+    (refused,) = segment(small, [path], tmp_path / "out")
+    assert "made of another scan" in refused.problem
+    (again,) = segment(small, [path], tmp_path / "out", overwrite=True)
+    assert not again.kept
+    assert again.volume_ml != first.volume_ml
+    assert summary(tmp_path / "out")[first.mask.name.removesuffix("_mask.nii.gz")]["scan_sha256"] != before
+
+
+def test_a_mask_stays_while_its_scan_cannot_be_read_and_the_reason_is_told(small, tmp_path):
+    scan, out = write_case(tmp_path, "a"), tmp_path / "out"
+    (first,) = segment(small, [scan], out)
+    scan.rename(tmp_path / "away.nii.gz")
+    scan.symlink_to("nothing")
+    for overwrite in (False, True):
+        (gone,) = segment(small, [scan], out, overwrite=overwrite)
+        assert "is a link to nothing" in gone.problem
+        assert first.mask.exists()
+    scan.unlink()
+    (tmp_path / "away.nii.gz").rename(scan)
+    assert segment(small, [scan], out)[0].kept
+
+
+def test_a_summary_names_a_scan_of_one_file_by_its_own_sha256(small, tmp_path):
+    scan = write_case(tmp_path, "a")
+    segment(small, [scan], tmp_path / "out")
+    assert summary(tmp_path / "out")["a_flair"]["scan_sha256"] == hashlib.sha256(scan.read_bytes()).hexdigest()
 
 
 def test_the_same_command_keeps_what_is_there_and_makes_what_is_missing(small, tmp_path):
@@ -485,6 +594,27 @@ def test_a_killed_run_leaves_a_valid_summary_and_the_same_command_goes_on(small,
 
 
 # The command line.
+
+
+def test_a_file_is_told_what_is_done_before_the_first_scan(small, tmp_path):
+    write_case(tmp_path / "scans", "a")
+    command = [*(sys.executable, "-m", "train.cli", "segment", "--checkpoint", str(small), "--device", "cpu")]
+    began = time.monotonic()
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen(
+            [*command, str(tmp_path / "scans"), "--out", str(tmp_path / "out")], stdout=log, stderr=log
+        ) as run,
+    ):
+        while not (tmp_path / "log").read_text() and run.poll() is None:
+            time.sleep(0.01)
+        assert time.monotonic() - began < 20
+        assert not (tmp_path / "out").exists(), "long before there is a result"
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert lines[0] == f"loading the network from {small}"
+    assert lines[1] == "looking for scans"
+    assert "1 scan; 2 masks, labels and results are not taken for scans (1 _brain, 1 _seg)" in lines[2]
+    assert lines[3] == "segmenting 1 scan on cpu"
 
 
 def test_the_command_says_volumes_and_what_to_do_next(checkpoint, tmp_path):

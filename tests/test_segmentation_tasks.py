@@ -1,6 +1,7 @@
 """The catalog's tasks on small folders laid out as the challenges lay out theirs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -217,3 +218,13 @@ tasks:
         load_catalog(path)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_label_that_cannot_be_read_is_told_of_and_its_case_stays_in_its_fold(monkeypatch, lits, tmp_path):
+    shutil.copytree(lits, tmp_path / "lits")
+    (tmp_path / "lits" / "Training Batch 1" / "segmentation-1.nii").write_bytes(b"cut off")
+    monkeypatch.setenv("LITS2017_ROOT", str(tmp_path / "lits"))
+    said: list[str] = []
+    folds = task_folds(CATALOG, "LTS", told=said.append)
+    assert "1" in folds.cases
+    assert said[0].startswith("1 stays in its fold, but cannot be used: ")

@@ -8,6 +8,7 @@ import numpy as np
 from scans.catalog import Case, Catalog, Dataset, find_cases, read_case
 from scans.errors import CatalogError, ScanError, UserError
 from scans.normalisation import Statistics, normalise
+from scans.one_scan import one_scan
 from scans.preparation import prepare_modalities, to_frame
 from scans.region import Region
 from scans.volume import read_masks
@@ -116,7 +117,8 @@ def prepare_cases(
     prepared = []
     for case in cases:
         try:
-            prepared.append(_prepared(case, dataset, regions, size, statistics, annotated, classes))
+            with one_scan(case.image):
+                prepared.append(_prepared(case, dataset, regions, size, statistics, annotated, classes))
         except UserError as error:
             told(f"left out {case.name}: {error}")
     if not prepared:

@@ -1,19 +1,19 @@
 """What to segment: scans named one by one, or found in folders, each with all its modalities and its ROI mask."""
 
 import glob
-import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scans.series import holds_series
-from scans.volume import READ_SUFFIXES
+from scans.cases import folder_of_case, is_lost_folder
+from scans.errors import printable
+from scans.file_names import in_utf8, nowhere
 from train.inference import wanted
+from train.search import counted, listed, search, stem
 from train.settings import SettingsError
 
 CASE = "{case}"
-_RESULTS = ("_mask", "_probability", "_normal")  # endings of what is written for a case
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Input:
     Attributes
     ----------
     case : str
-        Names what is written for it, ``OUT/CASE_mask.nii.gz``; a slash stands for a folder.
+        Names what is written for it, ``OUT/CASE_mask.nii.gz``; a slash stands for a folder. UTF-8 alone.
     scans : tuple of Path
         One a modality, in the network's order: a file, or the folder of a DICOM series.
     roi : Path or None
@@ -39,7 +39,7 @@ class Input:
     @property
     def name(self) -> str:
         """How a user would name it: the paths of its modalities."""
-        return ",".join(map(str, self.scans)) or self.case
+        return printable(",".join(map(str, self.scans)) or self.case)
 
 
 def find_inputs(
@@ -49,6 +49,7 @@ def find_inputs(
     *,
     patterns: Sequence[str] = (),
     rois: Sequence[str | Path] = (),
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> list[Input]:
     """Find the scans that a user means.
 
@@ -65,6 +66,8 @@ def find_inputs(
         How files are named below each folder, one a modality, e.g. ``{case}_flair.nii.gz`` or ``{case}/t1.nii.gz``.
     rois : sequence of str or Path
         ROI masks, one for each scan in their order; or one pattern with ``{case}``, from the scan's folder.
+    say : callable
+        Told what of a folder was taken for a scan and what not.
 
     Returns
     -------
@@ -86,16 +89,18 @@ def find_inputs(
     folders = False
     for text in given:
         path = Path(text)
-        if path.is_dir() and (patterns or not holds_series(path)):
+        if path.is_dir() and patterns:
             folders = True
-            found = _by_pattern(path, patterns) if patterns else _walk(path, modalities, out)
-            if roi_pattern:
-                found = [replace(one, roi=path / roi_pattern.replace(CASE, one.case)) for one in found]
-                masks = {one.roi for one in found}
-                found = [one for one in found if not masks.intersection(one.scans)]
+            found = _by_pattern(path, patterns, roi_pattern)
             if not found:
-                what = f"matches {' or '.join(patterns)}" if patterns else "is a scan or a DICOM series"
-                raise SettingsError(f"{path}: nothing in this folder {what}; check the folder, or give --pattern")
+                what = " or ".join(patterns)
+                raise SettingsError(
+                    f"{path}: nothing in this folder matches {what}; check the folder, or give --pattern"
+                )
+            inputs += found
+        elif path.is_dir():
+            found = _searched(path, modalities, out, roi_pattern, say)
+            folders |= [one.scans for one in found] != [(path,)]
             inputs += found
         else:
             inputs.append(_named(text, modalities, roi_pattern))
@@ -111,13 +116,6 @@ def find_inputs(
     return inputs
 
 
-def stem(path: Path) -> str:
-    """Return a scan's name without the suffix of its format; of a DICOM folder its name."""
-    name = path.absolute().name if path.name not in ("", "..") else path.resolve().name  # a link keeps its own name
-    suffix = next((s for s in READ_SUFFIXES if name.lower().endswith(s)), "")
-    return name[: len(name) - len(suffix)]
-
-
 def _named(text: str | Path, modalities: Sequence[str], roi_pattern: str | None) -> Input:
     """Return the scan whose files are named, joined by commas unless a file's own name has them."""
     path = Path(text)
@@ -128,69 +126,84 @@ def _named(text: str | Path, modalities: Sequence[str], roi_pattern: str | None)
         files = f"{len(paths)} files" if len(paths) != 1 else "one file"
         raise SettingsError(f"{text}: {files}, but {wanted(modalities)}{joined}")
     case = stem(paths[0])
-    return Input(case, paths, paths[0].parent / roi_pattern.replace(CASE, case) if roi_pattern else None)
+    roi = paths[0].parent / roi_pattern.replace(CASE, case) if roi_pattern else None
+    return Input(in_utf8(case), paths, roi, _broken(paths))
 
 
-def _walk(folder: Path, modalities: Sequence[str], out: Path) -> list[Input]:
-    """Return every scan and DICOM series in a folder and the folders in it; not what was written for another."""
+def _broken(paths: Sequence[Path]) -> str:
+    """Say which of some files is a link to nothing; empty if none is."""
+    return next((said for path in paths if (said := nowhere(path))), "")
+
+
+def _searched(
+    folder: Path, modalities: Sequence[str], out: Path, roi_pattern: str | None, say: Callable[[str], None]
+) -> list[Input]:
+    """Return every scan and DICOM series in a folder and the folders in it; not masks, labels and results."""
     if len(modalities) > 1:
         example = " ".join(f"--pattern '{CASE}_{name.lower()}.nii.gz'" for name in modalities)
         raise SettingsError(f"{folder}: {wanted(modalities)}; say how their files are named, e.g. {example}")
-    found = {}
-    for here in _folders(folder, out.resolve()):
-        files = sorted(file for file in here.iterdir() if file.is_file() and not file.name.startswith("."))
-        scans = [file for file in files if file.name.lower().endswith(READ_SUFFIXES)]
-        for scan in scans:
-            found[scan.parent / stem(scan)] = scan
-        if len(files) > len(scans) and holds_series(here):
-            found[here] = here
-    return [
-        Input(name.relative_to(folder).as_posix() if name != folder else stem(folder), (scan,))
-        for name, scan in sorted(found.items())
-        if not any(scan in found for scan in _sources(name))
-    ]
-
-
-def _folders(folder: Path, out: Path) -> Iterator[Path]:
-    """Yield a folder and all in it, through links, each once; hidden ones and `out` are left out."""
-    seen: set[Path] = set()
-    for here, inner, _ in os.walk(folder, followlinks=True):
-        real = Path(here).resolve()
-        if real in seen or (real == out and Path(here) != folder):
-            inner.clear()
-            continue
-        seen.add(real)
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        yield Path(here)
-
-
-def _sources(name: Path) -> list[Path]:
-    """Return the scans that a file of this name (without suffix) may have been written for."""
-    endings = [ending for ending in _RESULTS if name.name.endswith(ending)]
-    scans = [name.with_name(name.name.removesuffix(ending)) for ending in endings if name.name != ending]
-    before, of_modality, _ = name.name.rpartition("_normal_")
-    return scans + ([name.with_name(before)] if of_modality and before else [])
-
-
-def _by_pattern(folder: Path, patterns: Sequence[str]) -> list[Input]:
-    """Return the cases that the first pattern finds in a folder, with the files of the others."""
-    matcher = re.compile(_expression(patterns[0]))
-    matches = (matcher.fullmatch(Path(path).as_posix()) for path in glob.glob(_any(patterns[0]), root_dir=folder))
-    cases = sorted({match["case"] for match in matches if match})
+    found = search(folder, out)
+    alone = list(found.scans.values()) == [folder]  # the folder of one series
     inputs = []
-    for case in cases:
+    for case, scan in found.scans.items():
+        named = stem(scan) if scan == folder else (scan.parent / stem(scan)).relative_to(folder).as_posix()
+        roi = (folder.parent if alone else folder) / roi_pattern.replace(CASE, named) if roi_pattern else None
+        inputs.append(Input(case, (scan,), roi, found.broken.get(case, "")))
+    given = {one.roi for one in inputs}
+    found.left_out["of --roi"] += sum(scan in given for scan in found.scans.values())
+    inputs = [one for one in inputs if not given.intersection(one.scans)]
+    if not inputs:
+        besides = f" ({told})" if (told := found.not_taken()) else ""
+        nothing = f"nothing in this folder is a scan or a DICOM series{besides}"
+        raise SettingsError(f"{folder}: {nothing}; check the folder, or give --pattern")
+    if not alone:
+        choice = "--pattern chooses otherwise" if found.left_out.total() else ""
+        taken = f"{printable(folder)}: {counted(len(inputs), 'scan')}"
+        say("; ".join(filter(None, [taken, found.not_taken(), choice])))
+    if found.modalities:
+        say(
+            f"{printable(folder)}: cases have several scans each ({listed(found.modalities)}), and this network takes "
+            f"{modalities[0]}; to take those alone give --pattern, e.g. '{CASE}_{modalities[0].lower()}.nii.gz'"
+        )
+    return inputs
+
+
+def _by_pattern(folder: Path, patterns: Sequence[str], roi_pattern: str | None) -> list[Input]:
+    """Return the cases that any of the patterns finds in a folder, with the files of all of them."""
+    cases = set().union(*(_cases(folder, pattern) for pattern in patterns))
+    inputs = []
+    for case in sorted(cases):
         paths, problem = [], ""
         for pattern in patterns:
             exact = pattern.replace(CASE, case)
             files = sorted(glob.glob(_any(pattern, case), root_dir=folder))
             if len(files) != 1:
-                problem = problem or (
-                    f"{folder}: {' and '.join(files[:2]) or 'no file'} {'match' if files else 'matches'} {exact}; "
-                    "each modality of a scan needs one file"
+                lost = folder / (folder_of_case(pattern) or CASE).replace(CASE, case)
+                problem = (
+                    problem
+                    or nowhere(lost)
+                    or (
+                        f"{folder}: {' and '.join(files[:2]) or 'no file'} {'match' if files else 'matches'} {exact}; "
+                        "each modality of a scan needs one file"
+                    )
                 )
             paths += [folder / file for file in files[:1]]
-        inputs.append(Input(case, tuple(paths), problem=problem))
-    return inputs
+        roi = folder / roi_pattern.replace(CASE, case) if roi_pattern else None
+        inputs.append(Input(in_utf8(case), tuple(paths), roi, problem or _broken(paths)))
+    masks = {one.roi for one in inputs}
+    return [one for one in inputs if not masks.intersection(one.scans)]
+
+
+def _cases(folder: Path, pattern: str) -> set[str]:
+    """Return the names that stand for {case} in a folder; also of those whose own folder is a link to nothing."""
+    cases = set()
+    for where in filter(None, (pattern, folder_of_case(pattern))):
+        matcher = re.compile(_expression(where))
+        for path in glob.glob(_any(where), root_dir=folder):
+            match = matcher.fullmatch(Path(path).as_posix())
+            if match and (where == pattern or is_lost_folder(folder / path)):
+                cases.add(match["case"])
+    return cases
 
 
 def _any(pattern: str, case: str | None = None) -> str:

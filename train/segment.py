@@ -11,10 +11,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from scans.durable import only_writer
 from scans.errors import CheckpointError, ScanError, UserError
+from scans.files import content_sha256
+from scans.one_scan import one_scan
 from scans.preparation import Prepared, restore
 from scans.volume import Volume, check_same_grid, read_mask, read_volume, write_volume
 from train.classes import Classes, masks_of
@@ -22,10 +22,12 @@ from train.clean import Parts, clean
 from train.inference import Decomposed, Model, decompose, label_map, load_model, prepare_for, share_in_scan
 from train.inputs import Input, find_inputs
 from train.results import Options, check_nothing_in_the_way, check_targets, name_results
+from train.search import counted, holds_labels
 from train.settings import SettingsError
 from train.sliding import slide, window_over
-from train.summary import STARTED, Row, content_sha256, read_summary, write_summary
+from train.summary import STARTED, Row, read_summary, write_summary
 
+_FEWEST_GREYS = 16  # different values; no scan has fewer
 _LEAST_COVERED = 0.995  # of the ROI in the cube; below that it is said
 
 
@@ -55,6 +57,7 @@ def segment(
     overwrite: bool = False,
     device: str = "auto",
     precision: str = "auto",
+    say: Callable[[str], None] = lambda sentence: None,
     found: Callable[[int], None] = lambda count: None,
     told: Callable[[Segmented], None] = lambda result: None,
 ) -> list[Segmented]:
@@ -72,6 +75,8 @@ def segment(
     options : Options, optional
     overwrite : bool
     device, precision : str
+    say : callable
+        Told in a sentence what is done before the first scan, and what of a folder is taken for a scan.
     found : callable
         Told how many scans there are.
     told : callable
@@ -91,7 +96,8 @@ def segment(
     model = load_model(checkpoint, device, precision)
     if options.normal and model.record.stage == "finetune":
         raise CheckpointError(f"{checkpoint}: a fine-tuned network has no normal layer; leave out --normal")
-    inputs = find_inputs(scans, model.modalities, out, patterns=patterns, rois=rois)
+    say("looking for scans")
+    inputs = find_inputs(scans, model.modalities, out, patterns=patterns, rois=rois, say=say)
     targets = [name_results(one.case, out, options, model.modalities, model.classes) for one in inputs]
     check_targets(inputs, targets)
     try:
@@ -104,6 +110,7 @@ def segment(
         if not overwrite:
             check_nothing_in_the_way(inputs, targets, out, rows, made_by)
         found(len(inputs))
+        say(f"segmenting {counted(len(inputs), 'scan')} on {model.machine.device}")
         results = []
         for one, results_of in zip(inputs, targets, strict=True):
             result = _segment_into(model, one, results_of, out, options, rows, made_by, overwrite)
@@ -124,15 +131,14 @@ def _segment_into(
 ) -> Segmented:
     """Write what is wanted of one scan, and its row before and after."""
     began = time.monotonic()
-    try:
-        digest = content_sha256([*one.scans, *([one.roi] if one.roi else [])])
-    except OSError:
-        digest = ""  # reading the scan says what is wrong with it
+    digest, unreadable = _digest(one)
     (mask,) = targets["mask"]
     row = rows.get(one.case)
     if row and row.mask and mask.exists():
         if row.made_by(made_by) and row.scan_sha256 == digest and out / row.mask == mask:
             return Segmented(one.name, mask, float(row.volume_ml), note=row.note, kept=True)
+        if unreadable:
+            return Segmented(one.name, problem=f"{unreadable} ({mask}, made of it before, stays)")
         if not overwrite:
             other = f"{mask} is there already, made of another scan or ROI mask"
             return Segmented(one.name, problem=f"{other}; choose another --out, or add --overwrite")
@@ -144,11 +150,11 @@ def _segment_into(
 
     write(problem=STARTED)
     try:
-        volume, parts, note = _write_results(model, one, targets, options)
-    except (UserError, MemoryError, RuntimeError) as error:
-        problem = str(error) if isinstance(error, UserError) else _memory(one, error)
-        write(problem=problem)
-        return Segmented(one.name, problem=problem)
+        with one_scan(one.name):
+            volume, parts, note = _write_results(model, one, targets, options)
+    except UserError as error:
+        write(problem=str(error))
+        return Segmented(one.name, problem=str(error))
     if overwrite:  # what an earlier run wrote besides would belong to another mask
         everything = options.model_copy(update={"probabilities": True, "normal": True})
         written = {*chain(*targets.values())}
@@ -177,11 +183,13 @@ def _classes_ml(labels: Volume, classes: Classes) -> dict[str, str]:
     return {name: f"{n * labels.grid.voxel_mm3 / 1000.0:.3f}" for name, n in zip(classes, counts, strict=True)}
 
 
-def _memory(one: Input, error: Exception) -> str:
-    """Say that memory ran out, if that is what the error is of: torch and ITK tell it in words alone."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
-        return f"{one.name}: there is not enough memory for it; take a larger machine, or resample it more coarsely"
-    raise error
+def _digest(one: Input) -> tuple[str, str]:
+    """Return what the bytes of a scan and its ROI mask come to, or why they cannot be read."""
+    try:
+        with one_scan(one.name):
+            return ("" if one.problem else content_sha256([*one.scans, *([one.roi] if one.roi else [])])), one.problem
+    except UserError as error:
+        return "", str(error)
 
 
 def _write_results(
@@ -225,6 +233,11 @@ def read_input(model: Model, one: Input) -> tuple[list[Volume], Volume | None]:
         If one cannot be used, or they are not on one grid.
     """
     volumes = [read_volume(path) for path in one.scans]
+    for volume, path in zip(volumes, one.scans, strict=True):
+        if holds_labels(volume.array, _FEWEST_GREYS):
+            raise ScanError(
+                f"{path}: holds a handful of whole numbers, so it is a mask or label and no scan; leave it out"
+            )
     for volume, path in zip(volumes[1:], one.scans[1:], strict=True):
         check_same_grid(volume, volumes[0], path, one.scans[0])
     if one.roi is not None:

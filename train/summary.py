@@ -5,13 +5,12 @@ command goes on where it stopped and never takes the mask of another network for
 """
 
 import csv
-import hashlib
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from scans.durable import sha256, write_text
+from scans.durable import write_text
 from train.settings import SettingsError
 
 NAME = "summary.csv"
@@ -41,7 +40,8 @@ class Row:
     problem, note : str
         Why there is no mask; what to know about the one there is.
     checkpoint, scan_sha256 : str
-        Hexadecimal digits of the SHA-256 of the network, and of the scan's files with its ROI mask.
+        Hexadecimal digits of the SHA-256 of the network, and of all files that the scan and its ROI mask
+        are made of; of a scan in one file, that file's own.
     options : str
         Those that change the result.
     classes_ml : dict of str to str
@@ -119,24 +119,3 @@ def write_summary(folder: Path, rows: Iterable[Row]) -> None:
         write_text(folder / NAME, text.getvalue())
     except OSError as error:
         raise SettingsError(f"{folder / NAME} cannot be written ({error.strerror}); the masks so far stay") from error
-
-
-def content_sha256(paths: Iterable[Path]) -> str:
-    """Return the SHA-256 of scans: files with what belongs to them, folders with all their files.
-
-    Raises
-    ------
-    OSError
-        If one is missing or cannot be read.
-    """
-    digest = hashlib.sha256()
-    for path in paths:
-        files = [path]
-        if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.is_file())
-        elif path.suffix.lower() in (".mhd", ".nhdr"):  # the voxels lie beside the header
-            files = sorted(file for file in path.parent.iterdir() if file.is_file() and file.stem == path.stem)
-        for file in files:
-            digest.update(f"{file.name} {sha256(file)}\n".encode())
-        digest.update(b"\n")
-    return digest.hexdigest()

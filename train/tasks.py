@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from scans.catalog import Case, Dataset, Task, find_cases, load_catalog, read_case
-from scans.errors import CatalogError, ScanError
+from scans.errors import CatalogError, ScanError, UserError
 from scans.normalisation import Statistics
+from scans.one_scan import one_scan
 from scans.preparation import prepare_modalities
 from scans.region import Region
 from scans.volume import read_mask
@@ -52,18 +53,24 @@ def task_folds(
     if not annotated:
         reason = dataset.status() or f"{len(cases)} scans under {dataset.root}, none with a label file"
         raise CatalogError(f"{name} has no annotated cases here: {reason}")
-    empty = [case.name for case in annotated if task.tumour_only and not _has_tumour(case, task)]
+    empty = [case.name for case in annotated if task.tumour_only and not _has_tumour(case, task, told)]
     if empty:
         told(f"{len(empty)} of {len(annotated)} cases hold no tumour and are left out")
     chosen = [case.name for case in annotated if case.name not in set(empty)]
     return draw_folds(name, task, chosen, seed, empty)
 
 
-def _has_tumour(case: Case, task: Task) -> bool:
+def _has_tumour(case: Case, task: Task, told: Callable[[str], None]) -> bool:
+    """Say whether a label marks anything; one that cannot be read stays, so that mending it changes no fold."""
     assert case.label is not None
     values = list(task.classes.values())
     wanted = None if None in values else tuple(value for some in values if some for value in some)
-    return bool(read_mask(case.label, wanted, kind="label mask").array.any())
+    try:
+        with one_scan(case.label):
+            return bool(read_mask(case.label, wanted, kind="label mask").array.any())
+    except UserError as error:
+        told(f"{case.name} stays in its fold, but cannot be used: {error}")
+        return True
 
 
 def folds_for(
@@ -145,11 +152,12 @@ def foreground_statistics(
     values: dict[int, list[np.ndarray]] = {position: [] for position in windowed}
     for case in cases:
         try:
-            scan = read_case(case, dataset, regions[0])
-            prepared = prepare_modalities(
-                scan.volumes, scan.roi, regions, size, [None] * len(regions), where=str(case.image)
-            )
-        except ScanError:
+            with one_scan(case.image):
+                scan = read_case(case, dataset, regions[0])
+                prepared = prepare_modalities(
+                    scan.volumes, scan.roi, regions, size, [None] * len(regions), where=str(case.image)
+                )
+        except UserError:
             continue  # told of when it is prepared to be trained on
         for position in windowed:
             values[position].append(prepared[position].intensity[prepared[position].roi])

@@ -1,6 +1,7 @@
 """What the commands of ``synth`` share: the application, the options they have in common, and their progress bar."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,14 +34,34 @@ WorkersOption = Annotated[
 ]
 
 
+_LOG_EVERY_S = 30.0
+
+
 @contextlib.contextmanager
 def bar(unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Show progress on stderr; yields ``advance(steps, total)``."""
+    """Show progress on stderr, in a file a line now and then; yields ``advance(steps, total)``."""
+    if not err.is_terminal:
+        yield _Lines(unit)
+        return
     with Progress(
         TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), console=err
     ) as progress:
         task = progress.add_task(unit, total=None)
         yield lambda steps, total: progress.update(task, advance=steps, total=total)
+
+
+class _Lines:
+    """Progress in a file: a line at the start, every 30 seconds, and at the end."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit, self._done, self._told = unit, 0, float("-inf")
+
+    def __call__(self, steps: int, total: int) -> None:
+        self._done += steps
+        now = time.monotonic()
+        if now - self._told >= _LOG_EVERY_S or self._done == total:
+            self._told = now
+            say(f"{self._done} of {total} {self._unit}")
 
 
 def say(sentence: str) -> None:

@@ -59,6 +59,7 @@ def prepare(
     Example: `synth prepare --dataset OASIS --out sources.zarr`. A bad scan is named and left out, the rest goes
     on; the exit code is then 1. Finished scans are kept when the command is run again.
     """
+    say(f"looking for the scans of {catalog}")
     from scans.catalog import find_cases, load_catalog
     from synth.prepare import prepare_datasets
 

@@ -1,5 +1,6 @@
 """Commands that use a trained network: ``segment``, ``evaluate``."""
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from scans.errors import printable
 from scans.terminal import err, out
 from train.cli.application import (
     DEFAULT_CATALOG,
@@ -30,7 +32,8 @@ def segment(
         list[str],
         typer.Argument(
             help="Scans (.nii.gz, .nii, .nrrd, .mha, .mhd, or a folder with a DICOM series), the modalities of one "
-            "scan joined by commas in the network's order; or folders of scans, searched with all folders in them.",
+            "scan joined by commas in the network's order; or folders of scans, searched with all folders in "
+            "them; labels, masks and earlier results are told from scans and counted.",
             metavar="SCAN...",
         ),
     ],
@@ -94,6 +97,8 @@ def segment(
     another network or with other options are not touched without --overwrite.
     Exits with 1 if a scan could not be segmented.
     """
+    say = functools.partial(err.print, markup=False)
+    say(f"loading the network from {checkpoint}")  # the imports alone take seconds
     from train.results import Options
     from train.segment import segment as run
     from train.settings import validated
@@ -121,7 +126,7 @@ def segment(
             err.print(f"failed: {result.problem}", style="red", markup=False)
             return
         kept = " (was there)" if result.kept else ""
-        out.print(f"{result.scan}: {result.volume_ml:.1f} ml -> {result.mask}{kept}", markup=False)
+        out.print(f"{result.scan}: {result.volume_ml:.1f} ml -> {printable(result.mask)}{kept}", markup=False)
         if result.note:
             err.print(f"note: {result.scan}: {result.note}", style="yellow", markup=False)
 
@@ -136,6 +141,7 @@ def segment(
             overwrite=overwrite,
             device=device or "auto",
             precision=precision or "auto",
+            say=say,
             found=lambda count: bar.update(task, total=count),
             told=told,
         )
