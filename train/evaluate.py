@@ -10,6 +10,7 @@ import numpy as np
 from scans.cases import source_name
 from scans.catalog import Case, Dataset, load_catalog, read_case
 from scans.errors import CheckpointError, UserError
+from scans.one_scan import one_scan
 from scans.volume import write_volume
 from scans.writing import make_folder
 from train.baseline import Threshold
@@ -162,7 +163,8 @@ def evaluate(
     results = []
     for case in cases:
         try:
-            result = evaluate_case(model, case, dataset, out / "masks", classes)
+            with one_scan(case.image):
+                result = evaluate_case(model, case, dataset, out / "masks", classes)
         except UserError as error:
             result = CaseResult(case.name, problem=str(error))
         if wanted.tumour_only and result.model and result.model.tumour_free:

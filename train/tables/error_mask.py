@@ -12,6 +12,7 @@ import torch
 
 from scans.catalog import load_catalog
 from scans.errors import CheckpointError, UserError
+from scans.one_scan import one_scan
 from scans.writing import make_folder
 from train.cases import dataset_cases
 from train.corpora import open_corpus
@@ -115,7 +116,8 @@ def evaluate_by_error(
     results = []
     for case in cases:
         try:
-            results.append(evaluate_case(model, case, dataset, out / "masks"))
+            with one_scan(case.image):
+                results.append(evaluate_case(model, case, dataset, out / "masks"))
         except UserError as problem:
             results.append(CaseResult(case.name, problem=str(problem)))
     evaluation = Evaluation(model, dataset_name, dataset, results, f"all {len(cases)} cases")
