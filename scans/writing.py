@@ -8,10 +8,11 @@ from pathlib import Path
 
 from scans.errors import UserError
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM)
 _NO_FOLDER = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT)
-REFUSALS = frozenset({*_NO_SPACE, *_NOT_ALLOWED, *_NO_FOLDER, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP})
+_OF_WRITING = (*_NO_SPACE, errno.EROFS)  # never of reading
+_REFUSALS = (*_OF_WRITING, *_NOT_ALLOWED, *_NO_FOLDER, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class WriteError(UserError):
@@ -34,12 +35,13 @@ def why_not_written(path: Path, error: OSError) -> str:
         A sentence without a full stop: the path, the folder that is in the way, what to do.
     """
     above = _nearest(path)
+    where = above if above.is_dir() else above.parent
     if error.errno in _NO_SPACE:
-        return f"{path}: no space is left where {above} lies; free some, or choose another place"
+        return f"{path}: no space is left where {where} lies; free some, or choose another place"
     if error.errno == errno.EROFS:
-        return f"{path}: cannot be written, {above} lies on a read-only file system; choose another place"
+        return f"{path}: cannot be written, {where} lies on a read-only file system; choose another place"
     if error.errno in _NOT_ALLOWED:
-        return f"{path}: cannot be written, you may not write in {above}; ask who owns it, or choose another place"
+        return f"{path}: cannot be written, you may not write in {where}; ask who owns it, or choose another place"
     if error.errno == errno.ENAMETOOLONG:
         return f"{path}: the name is too long for this file system; choose a shorter one"
     if error.errno in _NO_FOLDER and above.is_symlink() and not above.exists():
@@ -51,6 +53,22 @@ def why_not_written(path: Path, error: OSError) -> str:
     if error.errno == errno.ENOENT:
         return f"{path}: there is no folder {path.parent}; make it, or choose another place"
     return f"{path}: cannot be written ({error.strerror or error}); choose another place"
+
+
+def no_folder_for(path: Path) -> str:
+    """Say, as `why_not_written` does, that a file's folder is not there."""
+    return why_not_written(path, FileNotFoundError(errno.ENOENT, "no such folder"))
+
+
+def concerns(target: Path, error: OSError) -> bool:
+    """Tell whether an error is of writing to a target, of which hidden files beside it are part while it is made."""
+    if error.errno not in _REFUSALS:
+        return False
+    if error.filename is None:
+        return error.errno in _OF_WRITING
+    target, file = (Path(os.path.abspath(each)) for each in (target, os.fsdecode(error.filename)))
+    beside = target.parent / f".{target.name}"
+    return file == target or target in file.parents or file in target.parents or str(file).startswith(f"{beside}.")
 
 
 @contextlib.contextmanager

@@ -155,7 +155,7 @@ def test_a_dataset_that_lacks_a_modality_is_refused(heads, tmp_path):
 
 @pytest.fixture(scope="module")
 def with_healthy(checkpoint, tmp_path_factory):
-    """Two cases without a tumour beside one with: in one the network finds a ball that is none, in the other nothing."""
+    """Two cases without a tumour beside one with: in one the network finds a ball, in the other nothing."""
     root = tmp_path_factory.mktemp("healthy")
     spacing = (3.0, 2.5, 2.0)
     for name in ("ill", "false alarm", "healthy"):

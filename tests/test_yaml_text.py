@@ -75,7 +75,8 @@ def test_merge_keys_are_read_as_everywhere_and_what_stands_beside_them_counts():
 
 
 @pytest.mark.parametrize("text", [
-    "{a: 1, a: 2}", "{a: 1, 'a': 2}", "{1: x, 0x1: y}", "x: {<<: {a: 1}, b: 1, b: 2}", "x: &x {a: 1, a: 1}\ny: {<<: *x}",
+    "{a: 1, a: 2}", "{a: 1, 'a': 2}", "{1: x, 0x1: y}", "x: {<<: {a: 1}, b: 1, b: 2}",
+    "x: &x {a: 1, a: 1}\ny: {<<: *x}",
     "a: &a {k: 1}\nb: &b {k: 2}\nx: {<<: *a, <<: *b}",
 ])  # fmt: skip
 def test_a_key_given_twice_is_refused_also_beside_a_merge(text):
@@ -110,7 +111,8 @@ def test_a_dataset_may_be_told_by_how_it_differs_from_another(tmp_path):
 
 @pytest.mark.parametrize("text", [
     "a: !!python/object/apply:os.getcwd []", "a: !mine b", "\tb: 1", "a:\n\t- b", "a: 2001-13-45", "a: !!bool maybe",
-    "a: !!timestamp soon", "a: !!int x", "a: *nowhere", "a: [", "[" * 3000, "a: 'b", "a: b: c", "? [a]\n: b", "\x00", "a\x07",
+    "a: !!timestamp soon", "a: !!int x", "a: *nowhere", "a: [", "[" * 3000, "a: 'b", "a: b: c", "? [a]\n: b", "\x00",
+    "a\x07",
     "a: 1\n---\nb: 2", f"a: {'9' * 5000}", "a: {<<: 3}", "a: {<<: [3]}", "%TAG ! x\n---\n!a b",
 ])  # fmt: skip
 def test_whatever_is_wrong_is_one_sentence_with_the_file(tmp_path, text):
