@@ -94,7 +94,7 @@ def check_case(case: Case, dataset: Dataset, regions: list[Region], *, deep: boo
             check_same_grid(read_grid(path, kind=f"{role} mask"), grid, path, case.image)
 
 
-def print_report(rows: list[Row], console: Console, *, everything: bool = False) -> int:
+def print_report(rows: list[Row], console: Console, *, everything: bool = False, catalog: str = "") -> int:
     """Print what is here as a table, what is bad, and in a line what is not here; then what to do next.
 
     Parameters
@@ -103,6 +103,8 @@ def print_report(rows: list[Row], console: Console, *, everything: bool = False)
     console : Console
     everything : bool
         Tell of each dataset that is not here how to obtain it.
+    catalog : str
+        As the next command needs it, `` --catalog mine.yaml``; empty where it needs none.
 
     Returns
     -------
@@ -133,7 +135,7 @@ def print_report(rows: list[Row], console: Console, *, everything: bool = False)
         tell(("\n" if here else "") + _not_here(missing))
     ready = [row for row in here if row.cases > len(row.bad) and row.dataset.role == "normal"]
     if ready:
-        tell(f"\nnext: synth prepare --dataset {ready[0].name} --out sources.zarr")
+        tell(f"\nnext: synth prepare{catalog} --dataset {ready[0].name} --out sources.zarr")
     elif not any(row.dataset.role == "normal" for row in here):
         tell(_NO_NORMALS)
     return int(any(row.bad for row in rows))
