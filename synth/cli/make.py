@@ -1,5 +1,6 @@
 """Commands that make a corpus: scan, prepare, generate, stats."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,7 +35,8 @@ def scan(
     from synth.scan import print_report, scan_catalog
 
     rows = scan_catalog(load_catalog(catalog), deep=deep)
-    raise typer.Exit(print_report(rows, out, everything=everything))
+    given = "" if catalog == DEFAULT_CATALOG else f" --catalog {shlex.quote(str(catalog))}"
+    raise typer.Exit(print_report(rows, out, everything=everything, catalog=given))
 
 
 @app.command()
