@@ -3,11 +3,10 @@
 Catalogs are YAML; one may include others by path, relative to itself.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from scans.cases import Case, Scan, find_cases, read_case
@@ -15,6 +14,7 @@ from scans.dataset import Dataset
 from scans.errors import CatalogError
 from scans.region import Region, Strict, one_line
 from scans.task import FoldRule, Task
+from scans.yaml_text import read_yaml
 
 __all__ = ["FRAME", "Case", "Catalog", "Dataset", "Scan", "Task", "find_cases", "load_catalog", "read_case"]
 
@@ -192,27 +192,16 @@ def load_catalog(path: str | Path) -> Catalog:
         raise CatalogError(f"{path}: {one_line(error)}") from error
 
 
-class _Loader(yaml.SafeLoader):
-    """The safe loader, which also refuses a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        doubled = next((key for number, key in enumerate(keys) if key in keys[:number]), None)
-        if doubled is not None:
-            raise yaml.MarkedYAMLError(problem=f"{doubled!r} is given twice", problem_mark=node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def _merge(path: Path, merged: dict[str, dict[str, Any]], done: set[Path]) -> None:
     if path.resolve() in done:
         return
     done.add(path.resolve())
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise CatalogError(f"{path}: no catalog can be read there; give one with --catalog") from error
-    except yaml.YAMLError as error:
-        raise CatalogError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        content = read_yaml(path)
+    except OSError as error:
+        raise CatalogError(
+            f"{path}: no catalog can be read there ({error.strerror}); give one with --catalog"
+        ) from error
     if not isinstance(content, dict) or not set(content) <= {"include", *_KINDS}:
         raise CatalogError(f"{path}: a catalog holds include, regions, datasets and tasks, nothing else")
     include = content.get("include") or []
@@ -225,7 +214,7 @@ def _merge(path: Path, merged: dict[str, dict[str, Any]], done: set[Path]) -> No
         if not isinstance(entries, dict):
             raise CatalogError(f"{path}: {kind} must map names to settings")
         for name, entry in entries.items():
-            if name in merged[kind]:
+            if str(name) in merged[kind]:
                 raise CatalogError(f"{path}: {kind[:-1]} {name} is defined twice; rename one")
             merged[kind][str(name)] = entry
 

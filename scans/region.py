@@ -21,7 +21,9 @@ from pydantic import (
 )
 
 from scans.errors import CatalogError, StoreError
+from scans.yaml_text import parse_yaml
 
+_MOST_TOLD = 12  # mistakes in one line
 _EVERYTHING = {"everything": True}  # context of a dump that also has settings which are off
 
 
@@ -220,7 +222,7 @@ def override(synthesis: Synthesis, assignments: list[str]) -> Synthesis:
         if leaf not in node:
             raise CatalogError(f"--set {key}: no such setting; there are {', '.join(sorted(node))}")
         try:
-            node[leaf] = yaml.safe_load(text)
+            node[leaf] = parse_yaml(text)
         except yaml.YAMLError as error:
             raise CatalogError(f"--set {key}: {text!r} is not a YAML value") from error
     try:
@@ -246,8 +248,8 @@ def recorded(settings: dict[str, Any], where: str) -> Synthesis:
 
 
 def one_line(error: ValidationError) -> str:
-    """Say in one line what a validation found, as ``where: what; where: what``."""
-    return "; ".join(
-        f"{'.'.join(map(str, item['loc']))}: {item['msg']}" if item["loc"] else item["msg"]
-        for item in error.errors(include_url=False)
-    )
+    """Say in one line what a validation found, as ``where: what; where: what``; of very many the first."""
+    found = error.errors(include_url=False)
+    said = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" if item["loc"] else item["msg"] for item in found]
+    more = [f"and {len(said) - _MOST_TOLD} more"] if len(said) > _MOST_TOLD else []
+    return "; ".join([*said[:_MOST_TOLD], *more])

@@ -1,23 +1,44 @@
 """What the two command lines share: where they print, and how a mistake is told."""
 
+import functools
 import io
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
 
 import typer
 from rich.console import Console
 
 from scans.errors import UserError
+from scans.writing import WriteError, concerns, why_not_written
 
 # A file or a pipe has no edge to wrap at.
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 _INTERRUPTED = 130  # typer's exit code after Ctrl-C
 
 
-def command_line(teaches: str) -> typer.Typer:
+class CommandLine(typer.Typer):
+    """A command line whose commands tell in one sentence that what they were to write to ``--out`` cannot be."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Command], Command]:
+        """Take a function for a command; see `typer.Typer.command`."""
+        as_usual = super().command(name, **options)
+
+        def add(function: Command) -> Command:
+            target = _written_to(function)
+            as_usual(function if target is None else _telling_of(function, target))
+            return function
+
+        return add
+
+
+def command_line(teaches: str) -> CommandLine:
     """Return an empty command line that introduces itself with `teaches`."""
-    return typer.Typer(
+    return CommandLine(
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode="markdown",
@@ -51,6 +72,30 @@ def run(app: typer.Typer, stopped: str) -> None:
         if end.code == _INTERRUPTED:
             err.print(stopped)
         raise
+
+
+def _written_to(function: Callable[..., Any]) -> str | None:
+    """Return the name of the parameter that is ``--out``, None if there is none."""
+    for name, hint in get_type_hints(function, include_extras=True).items():
+        for said in getattr(hint, "__metadata__", ()):
+            # typer takes the first name for a default until the command is built
+            if "--out" in (getattr(said, "default", None), *(getattr(said, "param_decls", None) or ())):
+                return name
+    return None
+
+
+def _telling_of(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def command(**given: Any) -> Any:
+        try:
+            return function(**given)
+        except OSError as error:
+            target = given.get(name)
+            if target is None or "://" in str(target) or not concerns(Path(target), error):
+                raise
+            raise WriteError(f"--out {why_not_written(Path(target), error)}") from error
+
+    return command
 
 
 def _refuse(sentence: str) -> None:

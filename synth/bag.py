@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scans.errors import StoreError
+from scans.writing import no_folder_for
 from synth.archive import Archive, Packing, archive_bytes
 from synth.files import Store, Writing, check_part, too_large
 
@@ -95,7 +96,7 @@ def write_bag(
     ):
         raise _in_the_way(path)
     if not path.parent.is_dir():
-        raise StoreError(f"--out {path}: there is no folder {path.parent}")
+        raise StoreError(f"--out {no_folder_for(path)}")
     with Packing(path) as archive:
         archive.add(f"{kind}/{_INFO}", len(told), (told,))
         archive.add(f"{kind}/{_DECLARATION}", len(_BAGIT), (_BAGIT,))

@@ -11,9 +11,8 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from scans.errors import CatalogError
+from scans.yaml_text import read_yaml
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -193,11 +192,11 @@ def _read_queue(path: Path) -> tuple[int, dict[str, Any]]:
     if not path.is_file():
         raise CatalogError(f"--cluster {path}: give local, tcp://host:port, or a YAML file that exists")
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = read_yaml(path)
         jobs = int(settings.pop("jobs"))
         if not isinstance(settings["class"], str) or jobs < 1:
             raise ValueError
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _unclear(path) from error
     return jobs, settings
 

@@ -14,6 +14,11 @@ from scans.region import Region
 from scans.volume import check_same_grid, read_grid
 
 _HEADINGS = ["dataset", "role", "region", "root", "scans", "masks", "state"]
+_NO_NORMALS = (
+    "\nnext: a corpus is made from healthy scans, and none are here. Set the variable of a dataset above to its folder "
+    "(synth scan --all says how to obtain it), or name your own scans in a catalog with include: [data_catalog.yaml]; "
+    "then synth scan --catalog mine.yaml"
+)
 _TRIAL_SIZE = 16  # voxels a side: enough for every check of a preparation, and fast
 
 
@@ -90,35 +95,58 @@ def check_case(case: Case, dataset: Dataset, regions: list[Region], *, deep: boo
             check_same_grid(read_grid(path, kind=f"{role} mask"), grid, path, case.image)
 
 
-def print_report(rows: list[Row], console: Console) -> int:
-    """Print rows as a table, then what to do about the missing and the bad.
+def print_report(rows: list[Row], console: Console, *, everything: bool = False, catalog: str = "") -> int:
+    """Print what is here as a table, what is bad, and in a line what is not here; then what to do next.
 
     Parameters
     ----------
     rows : list of Row
     console : Console
+    everything : bool
+        Tell of each dataset that is not here how to obtain it.
+    catalog : str
+        As the next command needs it, `` --catalog mine.yaml``; empty where it needs none.
 
     Returns
     -------
     int
         Exit code: 1 if a file is bad, else 0; a dataset that is not there is no mistake.
     """
-    table = [_HEADINGS, *(_cells(row) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for number, cells in enumerate(table):
-        line = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+
+    def tell(line: str, style: str | None = None) -> None:
         # soft_wrap: a name cut short to fit the terminal could not be typed
-        console.print(line.rstrip(), style=None if number else "bold", markup=False, soft_wrap=True)
-    for row in rows:
-        if row.missing:
-            console.print(f"\n{row.name}: {row.missing}.\n  {row.dataset.obtain}", markup=False, soft_wrap=True)
-    for row in rows:
+        console.print(line, style=style, markup=False, soft_wrap=True)
+
+    here, missing = [row for row in rows if not row.missing], [row for row in rows if row.missing]
+    if here:
+        table = [_HEADINGS, *(_cells(row) for row in here)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        for number, cells in enumerate(table):
+            line = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+            tell(line.rstrip(), None if number else "bold")
+    for row in here:
         for case, sentence in row.bad:
-            console.print(f"bad: {row.name}/{case}: {sentence}", style="red", markup=False, soft_wrap=True)
-    ready = [row for row in rows if row.cases > len(row.bad) and row.dataset.role == "normal"]
+            tell(f"bad: {row.name}/{case}: {sentence}", "red")
+    if everything:
+        for row in missing:
+            tell(
+                f"\n{row.name} ({row.dataset.role}, {', '.join(_regions(row))}): {row.missing}.\n  {row.dataset.obtain}"
+            )
+    elif missing:
+        tell(("\n" if here else "") + _not_here(missing))
+    ready = [row for row in here if row.cases > len(row.bad) and row.dataset.role == "normal"]
     if ready:
-        console.print(f"\nnext: synth prepare --dataset {ready[0].name} --out sources.zarr", markup=False)
+        tell(f"\nnext: synth prepare{catalog} --dataset {ready[0].name} --out sources.zarr")
+    elif not any(row.dataset.role == "normal" for row in here):
+        tell(_NO_NORMALS)
     return int(any(row.bad for row in rows))
+
+
+def _not_here(missing: list[Row]) -> str:
+    if len(missing) == 1:
+        return f"1 dataset is not here: {missing[0].name} ({missing[0].missing}); --all tells how to obtain it"
+    names = ", ".join(row.name for row in missing)
+    return f"{len(missing)} datasets are not here: {names}; --all tells how to obtain them"
 
 
 def _row(name: str, dataset: Dataset, regions: list[Region], deep: bool) -> Row:
@@ -139,6 +167,9 @@ def _bad(cases: list[Case], dataset: Dataset, regions: list[Region], deep: bool)
 
 def _cells(row: Row) -> list[str]:
     masks = ", ".join(f"{count} {role}" for role, count in row.masks.items() if count)
-    state = "missing" if row.missing else f"{len(row.bad)} bad" if row.bad else "ready"
-    regions = dict.fromkeys(row.dataset.region_of(modality) for modality in row.dataset.modalities)
-    return [row.name, row.dataset.role, ", ".join(regions), str(row.dataset.root), str(row.cases), masks, state]
+    state = f"{len(row.bad)} bad" if row.bad else "ready"
+    return [row.name, row.dataset.role, ", ".join(_regions(row)), str(row.dataset.root), str(row.cases), masks, state]
+
+
+def _regions(row: Row) -> list[str]:
+    return list(dict.fromkeys(row.dataset.region_of(modality) for modality in row.dataset.modalities))

@@ -21,6 +21,7 @@ from scans.durable import only_writer, sync, write_text
 from scans.errors import StoreError
 from scans.normalisation import Statistics
 from scans.region import Region
+from scans.writing import writing
 from synth.manifest import lends_tumour
 
 FORMAT = "layered-tumors-sources"
@@ -52,10 +53,8 @@ def open_to_write(path: Path, region: Region, size: int) -> Iterator[None]:
             )
     elif path.exists() and (not path.is_dir() or any(entry.name != ".lock" for entry in path.iterdir())):
         raise StoreError(f"{path} exists and is not a store of sources; choose another --out")
-    try:
+    with writing(path, StoreError):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be made ({error.strerror}); choose another --out") from error
     with only_writer(path):
         attributes = {
             "format": FORMAT,

@@ -1,14 +1,17 @@
 import csv
 import json
 
+import nibabel
+import numpy as np
 import pytest
+import yaml
 from modality_pairs import save_looking_at, write_pair, write_pairs_catalog
-from real_scans import write_case, write_catalog
+from real_scans import head, write_case, write_catalog
 from tiny_checkpoint import save_bright
 from typer.testing import CliRunner
 
 from scans.errors import CatalogError
-from scans.volume import read_mask, read_volume
+from scans.volume import read_mask, read_volume, write_volume
 from train.cli import app
 from train.evaluate import evaluate
 
@@ -48,7 +51,8 @@ def test_json_says_the_same_with_its_conventions(evaluated):
     scores = json.loads((out / "scores.json").read_text(encoding="utf-8"))
     assert scores["verdict"] == evaluation.verdict()
     assert scores["mean"]["network"]["dice"]["cases"] == 2
-    assert scores["mean"]["network"]["one_empty"] == 0
+    assert scores["mean"]["network"]["nothing_found"] == 0
+    assert scores["mean"]["network"]["tumour_free"] == {"cases": 0, "nothing_found": 0, "false_ml": None}
     assert scores["threshold_rule"]["side"] == "above"
     (first, *_) = scores["cases"]
     assert first["network"]["missed_ml"] == evaluation.cases[0].model.missed_ml
@@ -147,3 +151,102 @@ def test_a_dataset_that_lacks_a_modality_is_refused(heads, tmp_path):
     path = save_looking_at(tmp_path / "best.safetensors", "FLAIR", ("FLAIR", "T1"))
     with pytest.raises(CatalogError, match="has no T1, and the network takes FLAIR, T1; there are FLAIR"):
         evaluate(path, heads, "heads", tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def with_healthy(checkpoint, tmp_path_factory):
+    """Two cases without a tumour beside one with: in one the network finds a ball, in the other nothing."""
+    root = tmp_path_factory.mktemp("healthy")
+    spacing = (3.0, 2.5, 2.0)
+    for name in ("ill", "false alarm", "healthy"):
+        write_case(root / "data", name, spacing_mm=spacing)
+    scan, tumour, _ = head(spacing_mm=spacing)
+    nothing = tumour.with_array(0 * tumour.array)
+    for name in ("false alarm", "healthy"):
+        write_volume(nothing, root / "data" / f"{name}_seg.nii.gz")
+    halves = np.where(np.arange(scan.array.shape[2]) % 8 < 4, 90, 110)  # nowhere 2 deviations above their mean
+    dull = np.where(scan.array != 0, halves, 0).astype(np.float32)
+    write_volume(scan.with_array(dull), root / "data" / "healthy_flair.nii.gz")
+    catalog = write_catalog(root / "catalog.yaml", root / "data")
+    command = ["evaluate", "--dataset", "heads", "--checkpoint", str(checkpoint), "--catalog", str(catalog)]
+    result = CliRunner().invoke(app, [*command, "--out", str(root / "out")])
+    assert result.exit_code == 0, result.output
+    return root / "out", " ".join(result.output.split())
+
+
+def test_cases_without_a_tumour_are_scored_apart_in_every_file(with_healthy):
+    out, _ = with_healthy
+    scores = json.loads((out / "scores.json").read_text(encoding="utf-8"))
+    each = {case["case"]: case["network"] for case in scores["cases"]}
+    mean = scores["mean"]["network"]
+    for metric in ("dice", "hd95_mm", "sensitivity"):
+        assert each["healthy"][metric] is each["false alarm"][metric] is None
+        assert (mean[metric]["mean"], mean[metric]["cases"]) == (each["ill"][metric], 1)
+    false_ml = each["false alarm"]["volume_ml"]
+    assert false_ml > 5
+    assert mean["tumour_free"] == {"cases": 2, "nothing_found": 1, "false_ml": pytest.approx(false_ml / 2)}
+    assert mean["nothing_found"] == 0
+    with open(out / "cases.csv", encoding="utf-8", newline="") as file:
+        rows = {row["case"]: row for row in csv.DictReader(file) if row["row"] == "network"}
+    assert {name: (row["tumour_free"], row["nothing_found"]) for name, row in rows.items()} == {
+        **{"ill": ("0", "0"), "false alarm": ("1", "0"), "healthy": ("1", "1")},
+    }
+    assert rows["healthy"]["dice"] == rows["healthy"]["hd95_mm"] == ""
+
+
+def test_page_and_terminal_say_how_many_cases_have_no_tumour(with_healthy):
+    out, printed = with_healthy
+    page = " ".join((out / "report.html").read_text(encoding="utf-8").split())
+    for told in (printed, page):
+        assert "network: 2 of 3 cases have an empty reference" in told
+        assert "nothing is found in 1 of 2, falsely" in told
+    assert "of 1 cases" in json.loads((out / "scores.json").read_text(encoding="utf-8"))["verdict"]
+    assert "nan" not in page.replace("nance", "")
+    assert "nan" not in printed
+    assert page.count("data:image/png;base64,") == 3
+
+
+def test_a_dataset_without_any_tumour_has_no_dice_and_says_so(checkpoint, tmp_path):
+    write_case(tmp_path / "data", "one", spacing_mm=(3.0, 2.5, 2.0))
+    _, tumour, _ = head(spacing_mm=(3.0, 2.5, 2.0))
+    write_volume(tumour.with_array(0 * tumour.array), tmp_path / "data" / "one_seg.nii.gz")
+    catalog = write_catalog(tmp_path / "catalog.yaml", tmp_path / "data")
+    evaluation = evaluate(checkpoint, catalog, "heads", tmp_path / "out")
+    assert evaluation.verdict().startswith("No case has a tumour in the reference")
+    assert evaluation.means["network"]["dice"].count == 0
+    assert "undefined" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_mask_repeats_its_scans_affine_and_form_codes_bit_for_bit(checkpoint, tmp_path):
+    write_case(tmp_path / "data", "one", spacing_mm=(3.0, 2.5, 2.0), flipped=False)
+    for what in ("flair", "seg"):
+        path = tmp_path / "data" / f"one_{what}.nii.gz"
+        image = nibabel.load(path)
+        sheared = image.affine.copy()
+        sheared[0, 1] += 0.06  # about a degree and a half
+        changed = nibabel.Nifti1Image(np.asarray(image.dataobj), sheared)
+        changed.set_qform(None, 0)
+        changed.set_sform(sheared, 4)
+        nibabel.save(changed, path)
+    catalog = write_catalog(tmp_path / "catalog.yaml", tmp_path / "data")
+    (case,) = evaluate(checkpoint, catalog, "heads", tmp_path / "out").cases
+    assert case.model.dice > 0.85
+    scan = nibabel.load(tmp_path / "data" / "one_flair.nii.gz")
+    mask = nibabel.load(tmp_path / "out" / "masks" / "one_mask.nii.gz")
+    assert np.array_equal(mask.affine, scan.affine)
+    for field in ("qform_code", "sform_code"):
+        assert mask.header[field] == scan.header[field]
+
+
+def test_pictures_of_every_case_and_class_have_a_place_of_their_own(tmp_path):
+    for name in ("a", "a_b"):
+        write_case(tmp_path / "data", name, spacing_mm=(4.0, 4.0, 4.0))
+    catalog = write_catalog(tmp_path / "catalog.yaml", tmp_path / "data")
+    classes = {"b_c": [1], "c": [1], "b/c": [1]}
+    content = yaml.safe_load(catalog.read_text(encoding="utf-8"))
+    task = {"dataset": "heads", "modalities": ["FLAIR"], "classes": classes, "folds": {"parts": 2}}
+    catalog.write_text(yaml.safe_dump({**content, "tasks": {"many": task}}), encoding="utf-8")
+    data = {"dataset": "elsewhere", "test": [], "training": ["x"], "corpus": None, "classes": classes}
+    path = save_bright(tmp_path / "best.safetensors", levels=(2.0, 2.5, 3.0), stage="finetune", data=data)
+    evaluate(path, catalog, "many", tmp_path / "out")
+    assert len(list((tmp_path / "out" / "pictures").rglob("*.png"))) == 6

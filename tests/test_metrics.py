@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from train.metrics import dice, hausdorff95, score, summarise
+from train.metrics import TumourFree, dice, hausdorff95, nothing_found, score, summarise
 
 
 def ball(side=24, centre=(12, 12, 12), radius=5.0, spacing=(1, 1, 1)):
@@ -96,9 +96,9 @@ def test_every_score_equals_a_second_librarys(data, spacing):
     mask, truth = data.draw(masks(shape)), data.draw(masks(shape))
     found = score(mask, truth, spacing)
     if not mask.any() or not truth.any():  # where libraries raise, or give NaN or infinity
-        both = not mask.any() and not truth.any()
         diagonal = np.linalg.norm(np.multiply(shape, spacing))
-        assert (found.dice, found.hd95_mm) == (1, 0) if both else (0, pytest.approx(diagonal))
+        expected = (0, diagonal) if truth.any() else (math.nan, math.nan)
+        assert (found.dice, found.hd95_mm) == pytest.approx(expected, nan_ok=True)
         return
     expected = itk_scores(mask, truth, spacing)
     assert (found.dice, found.sensitivity) == pytest.approx(expected[:2])
@@ -132,21 +132,34 @@ def test_scores_count_voxels():
     assert result.truth_ml == pytest.approx(0.03)
 
 
-def test_both_empty_is_perfect():
-    nothing = np.zeros((4, 5, 6), bool)
-    result = score(nothing, nothing, (1, 1, 1))
-    assert (result.dice, result.hd95_mm, result.one_empty) == (1, 0, False)
-    assert math.isnan(result.sensitivity)
-    assert result.specificity == 1
+def test_nothing_found_of_a_tumour_costs_the_images_diagonal_and_is_counted():
+    missed = score(np.zeros((10, 10, 10), bool), ball(10, (5, 5, 5), 3), (3.0, 4.0, 12.0))
+    assert missed.dice == missed.sensitivity == 0
+    assert missed.hd95_mm == pytest.approx(130.0)
+    assert nothing_found([missed, score(ball(), ball(), (1, 1, 1))]) == 1
 
 
-@pytest.mark.parametrize("swap", [False, True])
-def test_one_empty_costs_the_images_diagonal_and_is_counted(swap):
-    pair = (np.zeros((10, 10, 10), bool), ball(10, (5, 5, 5), 3))
-    result = score(*(pair[::-1] if swap else pair), (3.0, 4.0, 12.0))
-    assert result.dice == 0
-    assert result.hd95_mm == pytest.approx(130.0)
-    assert result.one_empty
+@pytest.mark.parametrize("voxels", [0, 1, 100])
+def test_without_a_tumour_there_is_no_overlap_to_score_but_a_false_volume(voxels):
+    nothing = np.zeros((10, 10, 10), bool)
+    found = nothing.copy()
+    found.flat[:voxels] = True
+    result = score(found, nothing, (1, 2, 5))
+    assert all(math.isnan(value) for value in (result.dice, result.hd95_mm, result.sensitivity))
+    assert result.specificity == pytest.approx(1 - voxels / 1000)
+    assert result.false_ml == pytest.approx(voxels / 100)
+    assert nothing_found([result]) == 0, "there was nothing to find"
+
+
+def test_cases_without_a_tumour_are_in_no_mean_of_overlaps_and_told_apart():
+    nothing, truth = np.zeros((24, 24, 24), bool), ball()
+    with_tumour = [score(ball(centre=(13, 12, 12)), truth, (1, 1, 1)), score(truth, truth, (1, 1, 1))]
+    free = [score(nothing, nothing, (1, 1, 1)), score(truth, nothing, (1, 1, 1))]
+    alone, together = summarise(with_tumour), summarise([*with_tumour, *free])
+    for metric in ("dice", "hd95_mm", "sensitivity"):
+        assert together[metric] == alone[metric]
+    assert TumourFree.of([*with_tumour, *free]) == TumourFree(2, 1, pytest.approx(truth.sum() / 2000))
+    assert math.isnan(TumourFree.of(with_tumour).false_ml)
 
 
 def test_missing_a_tumour_never_improves_the_mean():
@@ -171,4 +184,5 @@ def test_undefined_sensitivity_is_left_out_of_the_mean_and_counted():
 def test_quick_dice_equals_the_scored_one(seed):
     rng = np.random.default_rng(seed)
     a, b = rng.random((2, 6, 6, 6)) < rng.random()
-    assert dice(a, b) == pytest.approx(score(a, b, (1, 1, 1)).dice)
+    if b.any():
+        assert dice(a, b) == pytest.approx(score(a, b, (1, 1, 1)).dice)

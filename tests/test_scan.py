@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 from scan_files import brain, mask, save
-from test_catalog import make, make_two, save_two
+from test_catalog import ROOT, make, make_two, save_two
+from typer.testing import CliRunner
 
 from scans.catalog import load_catalog
+from synth.cli import app
 from synth.scan import print_report, scan_catalog
 
 LAYOUT = 'image: "{case}_flair.nii.gz"\n      roi: "{case}_brain.nii.gz"'
@@ -22,9 +24,10 @@ def catalog_path(tmp_path):
     return make(tmp_path, LAYOUT)
 
 
-def report(catalog_path, deep: bool = False) -> tuple[int, str]:
+def report(catalog_path, deep: bool = False, everything: bool = False) -> tuple[int, str]:
     text = io.StringIO()
-    code = print_report(scan_catalog(load_catalog(catalog_path), deep=deep), Console(file=text, width=60))
+    rows = scan_catalog(load_catalog(catalog_path), deep=deep)
+    code = print_report(rows, Console(file=text, width=60), everything=everything)
     return code, text.getvalue()
 
 
@@ -37,12 +40,31 @@ def test_what_is_there_is_listed(catalog_path, deep):
     assert "synth prepare --dataset mine" in text
 
 
-def test_what_is_missing_comes_with_how_to_get_it_and_is_no_mistake(tmp_path):
+def test_what_is_not_here_is_one_line_and_no_mistake(tmp_path):
     code, text = report(make(tmp_path, LAYOUT))
     assert code == 0
-    assert "missing" in text
-    assert "is not a folder" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("1 dataset is not here: mine")]
+    assert "is not a folder" in line
+    assert "Ask me." not in text
+    assert "next: " in text, "a newcomer is told what to do"
+    code, text = report(make(tmp_path, LAYOUT), everything=True)
+    assert code == 0
     assert "Ask me." in text
+
+
+def test_a_newcomers_datasets_come_first_and_the_shipped_ones_in_one_line(catalog_path, monkeypatch):
+    for dataset in load_catalog(ROOT / "data_catalog.yaml").datasets.values():
+        monkeypatch.delenv(dataset.root.env, raising=False)
+    catalog_path.write_text(f"include: [{ROOT / 'data_catalog.yaml'}]\n{catalog_path.read_text()}")
+    code, text = report(catalog_path)
+    lines = [line for line in text.splitlines() if line]
+    assert code == 0
+    assert len(lines) == 4
+    assert lines[1].startswith("mine")
+    assert lines[2].startswith("10 datasets are not here: OASIS, BTCV, ")
+    assert lines[2].endswith("; --all tells how to obtain them")
+    assert lines[3] == "next: synth prepare --dataset mine --out sources.zarr"
+    assert report(catalog_path, everything=True)[1].count("_ROOT to ") >= 10
 
 
 def test_headers_tell_of_cut_files_of_another_grid(catalog_path):
@@ -100,3 +122,8 @@ def test_every_modality_is_looked_at(tmp_path, deep):
     assert "2 bad" in text
     assert "lone_flair.nii.gz: its T1 scan is missing" in text
     assert "short_t1.nii.gz is not on the grid" in text
+
+
+def test_the_next_command_names_the_catalog_it_needs(catalog_path):
+    result = CliRunner().invoke(app, ["scan", "--catalog", str(catalog_path)])
+    assert f"next: synth prepare --catalog {catalog_path} --dataset mine --out sources.zarr" in result.output

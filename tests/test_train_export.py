@@ -324,6 +324,10 @@ def test_scores_of_another_checkpoint_or_none_are_refused(heads, tmp_path):
         export(other, tmp_path / "shared", evaluations=[tmp_path / "scored"])
     with pytest.raises(CheckpointError, match="no scores here"):
         export(path, tmp_path / "shared", evaluations=[tmp_path / "nowhere"])
+    told["mean"]["network"] |= {"one_empty": 0}  # as means once were, with cases without a tumour in them
+    scores.write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="run train evaluate again"):
+        export(path, tmp_path / "shared", evaluations=[tmp_path / "scored"])
     for damaged in (b"{}", b"[", b'{"dataset": 3}', b"\xff"):
         (tmp_path / "scored" / "scores.json").write_bytes(damaged)
         with pytest.raises(CheckpointError, match=r"scores\.json"):

@@ -9,6 +9,7 @@ from scans.terms import Terms
 from train.checkpoint import Record
 from train.classes import Classes
 from train.evaluation_file import Evaluation, Mean
+from train.metrics import ml
 from train.onnx_graph import Channel
 from train.terms import lent_tumours, real_datasets, scans_of, sources_of
 
@@ -83,8 +84,13 @@ def validation(record: Record) -> Markdown:
 
 def scores(evaluation: Evaluation) -> Markdown:
     """Return mean scores on real scans, a row for the network and one for the threshold."""
-    heads = ("row", *(heading for _, heading in HEADINGS), "one mask empty")
-    return table(heads, [(name, *map(_mean, means), empty) for name, means, empty in evaluation.rows()])
+    heads = ("row", *(heading for _, heading in HEADINGS), "nothing found", "no tumour: cases", "clean", "false (ml)")
+    rows = []
+    for name, row in evaluation.mean.items():
+        free = row.tumour_free
+        false_ml = "" if free.false_ml is None else ml(free.false_ml)
+        rows.append((name, *map(_mean, row.means()), row.nothing_found, free.cases, free.nothing_found, false_ml))
+    return table(heads, rows)
 
 
 def _mean(score: Mean) -> str:

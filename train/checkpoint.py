@@ -22,6 +22,7 @@ from torch import nn
 from scans.durable import write_bytes
 from scans.errors import CheckpointError
 from scans.region import one_line
+from scans.writing import writing
 from train.checkpoint_checks import check_details, check_network, check_weights
 from train.proxies import network_builder, recorded_proxy
 from train.settings import Network
@@ -254,10 +255,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     CheckpointError
         If it cannot be written; the old one is still there.
     """
-    try:
+    with writing(path, CheckpointError):
         write_bytes(path, content)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def plain(number: float) -> float | None:

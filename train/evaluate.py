@@ -10,14 +10,16 @@ import numpy as np
 from scans.cases import source_name
 from scans.catalog import Case, Dataset, load_catalog, read_case
 from scans.errors import CheckpointError, UserError
+from scans.one_scan import one_scan
 from scans.volume import write_volume
+from scans.writing import make_folder
 from train.baseline import Threshold
 from train.cases import dataset_cases
 from train.class_scores import classes_to_score, main_class, truths_of
 from train.classes import TUMOUR, Classes, labels_of, masks_of, whole
 from train.failure_picture import failure_picture
 from train.inference import Model, decompose, label_map, load_model, prepare_for, share_in_scan, to_scan
-from train.metrics import Scores, Summary, score, summarise
+from train.metrics import Scores, Summary, TumourFree, score, summarise
 from train.scores_file import write_scores
 from train.settings import SettingsError
 from train.terms import lent_tumours
@@ -88,11 +90,24 @@ class Evaluation:
         """Means over cases, of each metric, by row of the table."""
         return {row: summarise(scores) for row, scores in self.rows().items()}
 
+    def tumour_free(self) -> list[str]:
+        """Say of each row what is found in cases without a tumour, which are in no mean; nothing if there are none."""
+        found = {row: (TumourFree.of(scores), len(scores)) for row, scores in self.rows().items()}
+        return [
+            f"{row}: {free.said(of)}, and {'is' if free.cases == 1 else 'are'} in no mean but specificity's: "
+            f"{free.found()}."
+            for row, (free, of) in found.items()
+            if free.cases
+        ]
+
     def verdict(self) -> str:
         """Say in one sentence whether the network beats what a user would try first."""
-        pairs = [(case.model.dice, case.threshold.dice) for case in self.scored if case.model and case.threshold]
         if not self.scored:
             return "No case could be scored."
+        both = [(case.model, case.threshold) for case in self.scored if case.model and case.threshold]
+        pairs = [(network.dice, rule.dice) for network, rule in both if not network.tumour_free]
+        if both and not pairs:
+            return "No case has a tumour in the reference: there is no Dice, only what is falsely found."
         if not pairs:
             why = "no class is the whole of a tumour"
             if self.model.record.threshold is None:
@@ -101,7 +116,7 @@ class Evaluation:
         ours, theirs = (float(np.mean(dices)) for dices in zip(*pairs, strict=True))
         wins = sum(network > threshold for network, threshold in pairs)
         of = f" of {whole(self.classes)}" if self.several else ""
-        numbers = f"mean Dice{of} {ours:.3f} against {theirs:.3f}, higher on {wins} of {len(self.scored)} cases."
+        numbers = f"mean Dice{of} {ours:.3f} against {theirs:.3f}, higher on {wins} of {len(pairs)} cases."
         if ours > theirs:
             return f"The network beats the threshold row: {numbers}"
         return f"The network does not beat the threshold row: {numbers} It has not earned its place on these scans."
@@ -144,17 +159,15 @@ def evaluate(
     dataset, cases = dataset_cases(loaded, wanted.dataset, model.regions)
     classes = classes_to_score(model, loaded, name)
     cases, selection = _select(cases, model, wanted.dataset, all_cases)
-    try:
-        (out / "masks").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(f"--out {out}: cannot be made ({error.strerror}); choose another folder") from error
+    make_folder(out / "masks", SettingsError)
     results = []
     for case in cases:
         try:
-            result = evaluate_case(model, case, dataset, out / "masks", classes)
+            with one_scan(case.image):
+                result = evaluate_case(model, case, dataset, out / "masks", classes)
         except UserError as error:
             result = CaseResult(case.name, problem=str(error))
-        if wanted.tumour_only and result.model and not result.model.truth_ml:
+        if wanted.tumour_only and result.model and result.model.tumour_free:
             continue
         told(result)
         results.append(result)
@@ -215,7 +228,7 @@ def evaluate_case(
     first = channels[0]
     found = decompose(model, channels)
     labels = label_map([share_in_scan(each, first) for each in found.probabilities], model.classes)
-    write_volume(labels, masks / f"{case.name.replace('/', '_')}_mask.nii.gz")
+    write_volume(labels, masks / f"{case.name}_mask.nii.gz", like=case.image)
     found_in_scan = dict(zip(model.classes, masks_of(labels.array, model.classes), strict=True))
     rule = None
     if model.record.threshold is not None and whole(classes) is not None:

@@ -1,8 +1,9 @@
 """What ``train evaluate`` left in a folder, read back for a model card: means alone, no case by name."""
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from scans.errors import CheckpointError
 from scans.region import one_line
@@ -18,6 +19,36 @@ class Mean(BaseModel):
     mean: float | None
     std: float | None
     cases: int
+
+
+class Free(BaseModel):
+    """What was found in cases without a tumour; see `train.metrics.TumourFree`."""
+
+    cases: int
+    nothing_found: int
+    false_ml: float | None
+
+
+class Row(BaseModel):
+    """Means of a row, and what they leave out."""
+
+    dice: Mean
+    sensitivity: Mean
+    specificity: Mean
+    hd95_mm: Mean
+    nothing_found: int
+    tumour_free: Free
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_today(cls, content: Any) -> Any:
+        if isinstance(content, dict) and "one_empty" in content:
+            raise ValueError("these means count cases without a tumour, as they once did; run train evaluate again")
+        return content
+
+    def means(self) -> list[Mean]:
+        """Return the means in the order of ``METRICS``."""
+        return [getattr(self, metric) for metric in METRICS]
 
 
 class Scored(BaseModel):
@@ -39,22 +70,7 @@ class Evaluation(BaseModel):
     cases_scored: str
     verdict: str
     checkpoint: Scored
-    mean: dict[str, dict[str, Mean | int]]
-
-    def rows(self) -> list[tuple[str, list[Mean], int]]:
-        """Return each row's name, its means in the order of ``METRICS``, and in how many cases one mask was empty.
-
-        Rows of the network are the first; of several classes it has one each.
-        """
-        rows = []
-        for name, scores in self.mean.items():
-            means = [each if isinstance(each := scores.get(metric), Mean) else _NONE for metric in METRICS]
-            empty = scores.get("one_empty", 0)
-            rows.append((name, means, empty if isinstance(empty, int) else 0))
-        return rows
-
-
-_NONE = Mean(mean=None, std=None, cases=0)
+    mean: dict[str, Row]  # the network's first; of several classes it has one each
 
 
 def read_evaluation(folder: Path, exported: Checkpoint) -> Evaluation:

@@ -16,6 +16,7 @@ from pathlib import Path
 from scans.durable import sha256, sync
 from scans.errors import CheckpointError
 from scans.markdown import Markdown, clean
+from scans.writing import writing
 from train.checkpoint import Record, load_checkpoint, restore_network, save_checkpoint, write_atomically
 from train.classes import recorded_classes
 from train.evaluation_file import read_evaluation
@@ -202,11 +203,9 @@ def _holds(out: Path, sums: str) -> bool:
 def _staged(out: Path) -> Iterator[Path]:
     """Make a folder beside `out` under a temporary name; whatever happens, nothing is left under it."""
     folder = out.parent / f".{out.name}.{uuid.uuid4().hex}.tmp"
-    try:
+    with writing(out, CheckpointError):
         out.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir()
-    except OSError as error:
-        raise CheckpointError(f"--out {out}: cannot be made ({error.strerror}); choose another folder") from error
     try:
         # The lock goes with this process, however it ends: who gets it later may sweep the folder.
         with (folder / _LOCK).open("w", encoding="utf-8") as lock:

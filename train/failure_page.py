@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from train.failure_picture import FALSE, MISSED
-from train.failures import Contrast, Outcome, SizeClass, by_size, in_common, in_sum, ml, worst_first
-from train.metrics import AMOUNTS
+from train.failures import Contrast, Outcome, SizeClass, by_size, in_common, in_sum, worst_first
+from train.metrics import AMOUNTS, ml
 from train.size_chart import size_chart
 
 MOST_PICTURES = 24  # in a page, about 0.25 MB each: what a mail still takes, and more than anybody looks through
@@ -27,11 +27,12 @@ def failure_section(outcomes: Sequence[Outcome], class_name: str = "", most: int
         Pictures.
     """
     ordered = worst_first(outcomes)
+    shown = [outcome.scores for outcome in ordered[:most]]
     return {
         "class_name": class_name,
         "said": in_sum(ordered),
         "chart": size_chart(ordered, f"Dice over the volume of the tumour {class_name}".strip()),
-        "without_tumour": sum(not outcome.scores.truth_ml for outcome in ordered),
+        "without_tumour": sum(outcome.scores.tumour_free for outcome in ordered),
         "sizes": [_size(each) for each in by_size(ordered)],
         "third": len(ordered) // 3,
         "in_common": [_contrast(each) for each in in_common(ordered)],
@@ -43,7 +44,7 @@ def failure_section(outcomes: Sequence[Outcome], class_name: str = "", most: int
             if outcome.picture
         ],
         "left_out": max(0, len(ordered) - most),
-        "best_shown": f"{ordered[most - 1].scores.dice:.3f}" if len(ordered) > most else "",
+        "best_shown": _number(max((s.dice for s in shown if not s.tumour_free), default=math.nan), 3),
     }
 
 
@@ -51,10 +52,12 @@ def _case(outcome: Outcome) -> dict[str, Any]:
     scores = outcome.scores
     return {
         "name": outcome.case,
-        "dice": f"{scores.dice:.3f}",
-        "threshold": f"{outcome.threshold.dice:.3f}" if outcome.threshold else "",
-        "sensitivity": "undefined" if math.isnan(scores.sensitivity) else f"{scores.sensitivity:.3f}",
-        "hd95_mm": f"{scores.hd95_mm:.1f}",
+        "tumour_free": scores.tumour_free,
+        "dice": _number(scores.dice, 3),
+        "threshold": _number(outcome.threshold.dice, 3) if outcome.threshold else "",
+        "threshold_false_ml": ml(outcome.threshold.false_ml) if outcome.threshold else "",
+        "sensitivity": _number(scores.sensitivity, 3) or "undefined",
+        "hd95_mm": _number(scores.hd95_mm, 1) or "undefined",
         **{name: ml(getattr(scores, name)) for name in AMOUNTS if name.endswith("_ml")},
         **{name: getattr(scores, name) for name in AMOUNTS if not name.endswith("_ml")},
     }
@@ -87,11 +90,17 @@ def _contrast(each: Contrast) -> dict[str, str]:
     return {
         "name": each.name,
         **{
-            side: "undefined" if math.isnan(value) else f"{value:.{each.digits}f}"
+            side: _number(value, each.digits) or "undefined"
             for side, value in (("worst", each.worst), ("others", each.others))
         },
     }
 
 
 def _mean(values: Sequence[float], digits: int) -> str:
-    return f"{math.fsum(values) / len(values):.{digits}f}" if values else ""
+    defined = [value for value in values if not math.isnan(value)]
+    return f"{math.fsum(defined) / len(defined):.{digits}f}" if defined else ""
+
+
+def _number(value: float, digits: int) -> str:
+    """Return a score as the page shows it; nothing where it is undefined."""
+    return "" if math.isnan(value) else f"{value:.{digits}f}"

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from train.metrics import Scores
+from train.metrics import Scores, TumourFree, ml, nothing_found
 
 # Fixed, so that two evaluations can be laid side by side, and about a factor of three apart: twice the volume changes
 # a Dice little, ten times the volume much.
@@ -42,15 +42,24 @@ class SizeClass:
 
 
 def worst_first(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Sort by Dice, the lowest first; of equal ones that with more wrong volume first."""
-    return sorted(outcomes, key=lambda o: (o.scores.dice, -o.scores.missed_ml - o.scores.false_ml, o.case))
+    """Sort by Dice, the lowest first; of equal ones that with more wrong volume first.
+
+    Without a tumour there is no Dice: a case where something is found stands with those of Dice 0, else with Dice 1.
+    """
+
+    def order(outcome: Outcome) -> tuple[float, float, str]:
+        scores = outcome.scores
+        overlap = float(scores.nothing_found) if scores.tumour_free else scores.dice
+        return overlap, -scores.missed_ml - scores.false_ml, outcome.case
+
+    return sorted(outcomes, key=order)
 
 
 def by_size(outcomes: Sequence[Outcome]) -> list[SizeClass]:
     """Group by volume of the reference; classes without a case are left out."""
-    classes = [SizeClass(0.0, 0.0, [o for o in outcomes if o.scores.truth_ml == 0])]
+    classes = [SizeClass(0.0, 0.0, [o for o in outcomes if o.scores.tumour_free])]
     for low, high in pairwise(SIZES_ML):
-        within = [o for o in outcomes if o.scores.truth_ml > 0 and low <= o.scores.truth_ml < high]
+        within = [o for o in outcomes if not o.scores.tumour_free and low <= o.scores.truth_ml < high]
         classes.append(SizeClass(low, high, within))
     return [each for each in classes if each.outcomes]
 
@@ -63,12 +72,12 @@ def in_sum(outcomes: Sequence[Outcome]) -> list[str]:
     truth, missed, false = (
         math.fsum(getattr(s, name) for s in scores) for name in ("truth_ml", "missed_ml", "false_ml")
     )
-    lesions, overlooked = sum(s.lesions for s in scores), sum(s.missed_lesions for s in scores)
+    lesions, lost = sum(s.lesions for s in scores), sum(s.missed_lesions for s in scores)
     said = []
     if truth:
         said.append(f"Of {ml(truth)} ml of tumour {ml(missed)} ml are missed ({missed / truth:.0%}).")
         alone = math.fsum(s.missed_lesions_ml for s in scores)
-        said.append(f"{overlooked} of {lesions} separate lesions, {ml(alone)} ml, are missed altogether.")
+        said.append(f"{lost} of {lesions} separate lesions, {ml(alone)} ml, are missed altogether.")
     stray, stray_ml = sum(s.false_parts for s in scores), math.fsum(s.false_parts_ml for s in scores)
     said.append(
         f"{ml(false)} ml are found where there is no tumour, {ml(stray_ml)} of them in {stray} parts off any lesion."
@@ -76,15 +85,13 @@ def in_sum(outcomes: Sequence[Outcome]) -> list[str]:
     wrong = [s for s in scores if s.missed_ml or s.false_ml]
     more_missed = sum(s.missed_ml > s.false_ml for s in wrong)
     said.append(f"More is missed than falsely found in {more_missed} of {len(scores)} cases.")
-    empty = sum(s.truth_ml > 0 and s.volume_ml == 0 for s in scores)
-    if empty:
-        said.append(f"Nothing at all is found in {empty}.")
+    overlooked = nothing_found(scores)
+    if overlooked:
+        said.append(f"Nothing at all is found in {overlooked}.")
+    free = TumourFree.of(scores)
+    if free.cases:
+        said.append(f"{free.said(len(scores))}, {free.found()}.")
     return said
-
-
-def ml(volume: float) -> str:
-    """Return a volume as a page tells it; one that is not 0 never reads so."""
-    return f"{volume:.1f}" if volume >= 0.1 or not volume else f"{volume:.2g}"
 
 
 @dataclass(frozen=True)

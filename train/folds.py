@@ -15,6 +15,7 @@ from pydantic import ValidationError, model_validator
 from scans.durable import write_text
 from scans.region import Strict, one_line
 from scans.task import FoldRule, Task
+from scans.writing import writing
 from train.order import order
 from train.settings import SettingsError
 
@@ -172,11 +173,9 @@ def write_folds(folds: Folds, path: Path) -> None:
     """
     if path.exists() and read_folds(path) != folds:
         raise SettingsError(f"{path}: holds other folds, on which results may rest; choose another --out or remove it")
-    try:
+    with writing(path, SettingsError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(folds.model_dump(mode="json"), indent=1) + "\n")
-    except OSError as error:
-        raise SettingsError(f"--out {path}: cannot be written ({error.strerror}); choose another place") from error
 
 
 def read_folds(path: Path) -> Folds:

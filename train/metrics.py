@@ -3,10 +3,14 @@
 Conventions, where libraries disagree or divide by zero:
 
 * HD95 is the larger of the two directed 95th percentiles of surface distances, in mm.
-* Both masks empty: Dice 1, HD95 0. One empty: Dice 0, HD95 the image's diagonal in mm; such cases are counted
-  beside every mean, because a library that drops them rewards missing a tumour.
-* Sensitivity is undefined (NaN) where the truth is empty, specificity where it fills the image; a mean leaves
-  them out and says how many.
+* Nothing found of a tumour: Dice 0, HD95 the image's diagonal in mm; such cases are in every mean and counted beside
+  it, because a library that drops them rewards missing a tumour.
+* A case free of tumour, its truth empty: Dice, HD95 and sensitivity are undefined (NaN), whatever is found, and a mean
+  is of cases with a tumour. 1 or 0 for one voxel more or less, and a diagonal that the field of view decides, would
+  tell of the share of such cases and not of the network. They are told apart (`TumourFree`): how many, in how many
+  nothing is found, and the false volume. Who wants the challenges' reading (Dice 1 if nothing is found, else 0) has
+  what it takes in ``cases.csv``.
+* Specificity is undefined (NaN) where the truth fills the image.
 * Specificity counts every voxel of the image, background included, as the literature does; it is high for
   almost any mask.
 * A lesion is a part of the truth whose voxels touch, be it at a corner. It is missed if no voxel of it is found; a
@@ -53,9 +57,14 @@ class Scores:
     false_parts_ml: float
 
     @property
-    def one_empty(self) -> bool:
-        """Whether exactly one of prediction and truth is empty."""
-        return (self.volume_ml == 0) != (self.truth_ml == 0)
+    def tumour_free(self) -> bool:
+        """Whether the truth is empty."""
+        return self.truth_ml == 0
+
+    @property
+    def nothing_found(self) -> bool:
+        """Whether the mask is empty."""
+        return self.volume_ml == 0
 
 
 def score(mask: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, float, float]) -> Scores:
@@ -79,10 +88,10 @@ def score(mask: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, float, f
     lesions, missed = _parts(truth, mask)
     _, stray = _parts(mask, truth)
     return Scores(
-        dice=1.0 if found + real == 0 else 2.0 * true_positive / (found + real),
+        dice=2.0 * true_positive / (found + real) if real else math.nan,
         sensitivity=true_positive / real if real else math.nan,
         specificity=true_negative / (true_negative + false_positive) if real < truth.size else math.nan,
-        hd95_mm=hausdorff95(mask, truth, spacing_mm),
+        hd95_mm=hausdorff95(mask, truth, spacing_mm) if real else math.nan,
         volume_ml=found * voxel_ml,
         truth_ml=real * voxel_ml,
         missed_ml=false_negative * voxel_ml,
@@ -96,7 +105,7 @@ def score(mask: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, float, f
 
 
 def hausdorff95(mask: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, float, float]) -> float:
-    """Return the 95th percentile Hausdorff distance in mm; see the module's conventions for empty masks."""
+    """Return the 95th percentile Hausdorff distance in mm; 0 of two empty masks, the image's diagonal of one."""
     if not mask.any() and not truth.any():
         return 0.0
     if not mask.any() or not truth.any():
@@ -161,6 +170,50 @@ class Summary:
     high: float
 
 
+@dataclass(frozen=True)
+class TumourFree:
+    """What is found in cases whose truth is empty.
+
+    Attributes
+    ----------
+    cases : int
+    nothing_found : int
+        Of these, in how many nothing is found.
+    false_ml : float
+        Mean over them of the volume found, in ml; NaN without any.
+    """
+
+    cases: int
+    nothing_found: int
+    false_ml: float
+
+    @classmethod
+    def of(cls, scores: Sequence[Scores]) -> "TumourFree":
+        """Take those that are free of tumour from all cases."""
+        free = [case for case in scores if case.tumour_free]
+        false_ml = math.fsum(case.false_ml for case in free) / len(free) if free else math.nan
+        return cls(len(free), sum(case.nothing_found for case in free), false_ml)
+
+    def said(self, of: int) -> str:
+        """Say how many of the cases are free of what is looked for."""
+        have = "has" if self.cases == 1 else "have"
+        return f"{self.cases} of {of} {'case' if of == 1 else 'cases'} {have} an empty reference"
+
+    def found(self) -> str:
+        """Say what is found in them."""
+        return f"nothing is found in {self.nothing_found} of {self.cases}, falsely {ml(self.false_ml)} ml on average"
+
+
+def ml(volume: float) -> str:
+    """Return a volume as a page tells it; one that is not 0 never reads so."""
+    return f"{volume:.1f}" if volume >= 0.1 or not volume else f"{volume:.2g}"
+
+
+def nothing_found(scores: Sequence[Scores]) -> int:
+    """Count the cases with a tumour of which nothing is found."""
+    return sum(case.nothing_found and not case.tumour_free for case in scores)
+
+
 def summarise(scores: Sequence[Scores]) -> dict[str, Summary]:
     """Mean, deviation and interval of every metric; NaN where the cases do not determine it."""
     summary = {}
@@ -172,6 +225,6 @@ def summarise(scores: Sequence[Scores]) -> dict[str, Summary]:
 
 
 def dice(mask: np.ndarray, truth: np.ndarray) -> float:
-    """Dice of two boolean masks; 1 if both are empty. For searches that need nothing else, without MONAI."""
+    """Dice of two boolean masks; 1 if both are empty. For searches and for watching a training, without MONAI."""
     total = int(np.count_nonzero(mask)) + int(np.count_nonzero(truth))
     return 2.0 * int(np.count_nonzero(mask & truth)) / total if total else 1.0

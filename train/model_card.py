@@ -120,7 +120,7 @@ def _front(
         "pipeline_tag": "image-segmentation",
         "tags": [*dict.fromkeys(tag for tag in tags if tag), "safetensors", *(["onnx"] if graphs else [])],
     }
-    results = [_result(evaluation) for evaluation in evaluations if evaluation.rows()]
+    results = [_result(evaluation) for evaluation in evaluations if evaluation.mean]
     if results:
         front["model-index"] = [{"name": name, "results": results}]
     return yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=1000)
@@ -128,7 +128,7 @@ def _front(
 
 def _result(evaluation: Evaluation) -> dict[str, Any]:
     dataset = clean(evaluation.dataset)
-    rows = [(row, means) for row, means, _ in evaluation.rows() if row.startswith("network")]
+    rows = [(name, row.means()) for name, row in evaluation.mean.items() if name.startswith("network")]
     return {
         "task": {"type": "image-segmentation", "name": "tumour segmentation"},
         "dataset": {"type": _slug(dataset) or "scans", "name": dataset, "args": clean(evaluation.cases_scored)},

@@ -6,15 +6,17 @@ from typing import Any
 
 from torch import nn
 
+from scans.writing import make_folder
 from train.checkpoint import write_atomically
 from train.class_scores import main_class
 from train.classes import whole
 from train.evaluate import Evaluation
 from train.failure_page import COLOURS, MOST_PICTURES, failure_section
 from train.failures import Outcome
-from train.metrics import METRICS, Summary
+from train.metrics import METRICS, Summary, nothing_found
 from train.pages import NORMS, write_page
 from train.proxies.residual import Residual
+from train.real_validation import safe_names
 from train.terms import lent_tumours
 from train.unet import UNet
 
@@ -27,16 +29,17 @@ HEADINGS = {
 
 
 def write_report(evaluation: Evaluation, path: Path) -> None:
-    """Write the report, and all pictures into the folder ``pictures`` beside it.
+    """Write the report, and all pictures into the folder ``pictures`` beside it, of several classes a folder for each.
 
     Every value is escaped: file and case names are not to be trusted.
     """
     outcomes = {name: _outcomes(evaluation, name) for name in evaluation.classes}
-    (path.parent / "pictures").mkdir(exist_ok=True)
-    for name, each in outcomes.items():
+    pictures = path.parent / "pictures"
+    for folder, each in zip(safe_names(list(outcomes)), outcomes.values(), strict=True):
+        of_class = pictures / folder if evaluation.several else pictures
+        make_folder(of_class)
         for outcome in each:
-            stem = f"{outcome.case}_{name}" if evaluation.several else outcome.case
-            write_atomically(path.parent / "pictures" / f"{stem.replace('/', '_')}.png", outcome.picture)
+            write_atomically(of_class / f"{outcome.case}.png", outcome.picture)
     write_page("report.html", path, _content(evaluation, outcomes))
 
 
@@ -61,7 +64,8 @@ def _content(evaluation: Evaluation, outcomes: dict[str, list[Outcome]]) -> dict
         "means": {row: [_mean(each) for each in means.values()] for row, means in evaluation.means.items()},
         "main": main_class(evaluation.classes) if evaluation.several else "",
         "thresholded": whole(evaluation.classes),
-        "empties": {row: sum(case.one_empty for case in scores) for row, scores in evaluation.rows().items()},
+        "nothing_found": {row: nothing_found(scores) for row, scores in evaluation.rows().items()},
+        "tumour_free": evaluation.tumour_free(),
         "scored": len(evaluation.scored),
         "sections": [
             failure_section(each, name if evaluation.several else "", max(1, MOST_PICTURES // len(outcomes)))

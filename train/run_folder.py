@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from scans.errors import CheckpointError, UserError
+from scans.writing import writing
 from train.checkpoint import write_atomically
 from train.events import Events
 from train.resume import LAST, PREVIOUS
@@ -69,11 +70,9 @@ class RunFolder:
         self.best = path / "best.safetensors"
         self.pictures = path / "pictures"
         self._say = _once(say)
-        try:
+        with writing(path, CheckpointError):
             self.pictures.mkdir(parents=True, exist_ok=True)
             self._lock: IO[str] = open(path / ".lock", "w", encoding="utf-8")  # noqa: SIM115
-        except OSError as error:
-            raise CheckpointError(f"{path}: cannot be used as a run folder ({error.strerror})") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

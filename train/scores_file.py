@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from train.checkpoint import plain, write_atomically
 from train.classes import whole
-from train.metrics import AMOUNTS, METRICS, Scores, Summary
+from train.metrics import AMOUNTS, METRICS, Scores, Summary, TumourFree, nothing_found
 
 if TYPE_CHECKING:
     from train.evaluate import CaseResult, Evaluation
@@ -31,13 +31,13 @@ def cases_csv(evaluation: "Evaluation") -> str:
     """One line a case and row; an undefined score is an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "row", *METRICS, *AMOUNTS, "one_empty", "problem"])
+    writer.writerow(["case", "row", *METRICS, *AMOUNTS, "tumour_free", "nothing_found", "problem"])
     for case in evaluation.cases:
         for row, scores in evaluation.rows_of(case).items():
             numbers = [_cell(getattr(scores, name)) for name in (*METRICS, *AMOUNTS)]
-            writer.writerow([case.name, row, *numbers, int(scores.one_empty), ""])
+            writer.writerow([case.name, row, *numbers, int(scores.tumour_free), int(scores.nothing_found), ""])
         if case.problem:
-            writer.writerow([case.name, "", *[""] * (len(METRICS) + len(AMOUNTS) + 1), case.problem])
+            writer.writerow([case.name, "", *[""] * (len(METRICS) + len(AMOUNTS) + 2), case.problem])
     return text.getvalue()
 
 
@@ -52,8 +52,15 @@ def _mean(summary: Summary) -> dict[str, Any]:
     }
 
 
+def _tumour_free(found: TumourFree) -> dict[str, Any]:
+    return asdict(found) | {"false_ml": plain(found.false_ml)}
+
+
 def scores_json(evaluation: "Evaluation") -> dict[str, Any]:
     """Return every score with its conventions' counts; undefined ones are null.
+
+    Of each row, beside its means, ``nothing_found`` counts the cases with a tumour that is missed altogether, and
+    ``tumour_free`` has what is found in cases without one; see `train.metrics`.
 
     Of several classes ``classes`` has their labels, ``threshold_of`` the one that the threshold row is scored on, and
     a case's ``network`` scores by class.
@@ -86,7 +93,8 @@ def scores_json(evaluation: "Evaluation") -> dict[str, Any]:
         **(classes if evaluation.several else {}),
         "mean": {
             row: {
-                "one_empty": sum(case.one_empty for case in scores),
+                "nothing_found": nothing_found(scores),
+                "tumour_free": _tumour_free(TumourFree.of(scores)),
                 **{metric: _mean(summary) for metric, summary in evaluation.means[row].items()},
             }
             for row, scores in evaluation.rows().items()

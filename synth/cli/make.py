@@ -1,5 +1,6 @@
 """Commands that make a corpus: scan, prepare, generate, stats."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +9,7 @@ from rich.table import Table
 
 from scans.errors import CatalogError, UserError
 from scans.terminal import err, out
+from scans.writing import no_folder_for
 from synth.cli.application import CardOption, ClusterOption, WorkersOption, app, bar, describe, make_shards, say
 
 if TYPE_CHECKING:
@@ -21,8 +23,11 @@ DEFAULT_CATALOG = Path("data_catalog.yaml")
 def scan(
     catalog: CatalogOption = DEFAULT_CATALOG,
     deep: Annotated[bool, typer.Option(help="Read every voxel, not only headers.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Say of every dataset that is not here how to obtain it.")
+    ] = False,
 ) -> None:
-    """List the datasets: what is there, what is missing and how to get it, which files are bad.
+    """List the datasets: what is here and which files are bad; with --all, what is not and how to get it.
 
     Example: `synth scan --catalog data_catalog.yaml`. Exits with 1 if a file is bad.
     """
@@ -30,7 +35,8 @@ def scan(
     from synth.scan import print_report, scan_catalog
 
     rows = scan_catalog(load_catalog(catalog), deep=deep)
-    raise typer.Exit(print_report(rows, out))
+    given = "" if catalog == DEFAULT_CATALOG else f" --catalog {shlex.quote(str(catalog))}"
+    raise typer.Exit(print_report(rows, out, everything=everything, catalog=given))
 
 
 @app.command()
@@ -202,7 +208,7 @@ def stats(
     from synth.stats_page import told, write_page
 
     if not page.parent.is_dir():
-        raise UserError(f"--out {page}: there is no folder {page.parent}")
+        raise UserError(f"--out {no_folder_for(page)}")
     store = SourceStore(sources)
     drawn = override(store.region.synthesis, settings or [])
     make_manifest(store, samples, seed, drawn)  # refuses what no corpus could be made of

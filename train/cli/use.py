@@ -23,6 +23,7 @@ from train.cli.application import (
 
 if TYPE_CHECKING:
     from train.evaluate import CaseResult, Evaluation
+    from train.metrics import Scores
     from train.segment import Segmented
 
 
@@ -191,7 +192,8 @@ def evaluate(
         told=told,
     )
     out.print(_dice_table(evaluation))
-    out.print(evaluation.verdict())
+    for sentence in (evaluation.verdict(), *evaluation.tumour_free()):
+        out.print(sentence, markup=False)
     out.print(f"report: {out_folder / 'report.html'}", markup=False)
     if evaluation.failed:
         err.print(f"{len(evaluation.failed)} of {len(evaluation.cases)} cases could not be scored", style="red")
@@ -205,6 +207,15 @@ def _dice_table(evaluation: "Evaluation") -> Table:
     table = Table("case", *heads, title="Dice per case")
     for case in evaluation.scored:
         scores = evaluation.rows_of(case)
-        cells = [f"{getattr(scores[row], metric):.{digits}f}" for _, metric, digits in numbers for row in rows]
+        cells = [_cell(scores[row], metric, digits) for _, metric, digits in numbers for row in rows]
         table.add_row(escape(case.name), *cells)
     return table
+
+
+def _cell(scores: "Scores", metric: str, digits: int) -> str:
+    """Return a score, or where there is no tumour to find what is falsely found."""
+    from train.metrics import ml
+
+    if scores.tumour_free:
+        return f"none: {ml(scores.false_ml)} ml false" if metric == "dice" else ""
+    return f"{getattr(scores, metric):.{digits}f}"

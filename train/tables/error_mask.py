@@ -12,6 +12,8 @@ import torch
 
 from scans.catalog import load_catalog
 from scans.errors import CheckpointError, UserError
+from scans.one_scan import one_scan
+from scans.writing import make_folder
 from train.cases import dataset_cases
 from train.corpora import open_corpus
 from train.evaluate import CaseResult, Evaluation, evaluate_case
@@ -19,7 +21,7 @@ from train.inference import Model, load_model
 from train.metrics import dice
 from train.pretrain import BASELINE_SAMPLES
 from train.scores_file import write_scores
-from train.settings import Pretrain, recorded
+from train.settings import Pretrain, SettingsError, recorded
 from train.split import split_by_source
 from train.unet import Layers, UNet, split_layers
 
@@ -110,11 +112,12 @@ def evaluate_by_error(
     model.machine.place(network)
     model = replace(model, network=network)
     dataset, cases = dataset_cases(load_catalog(catalog), dataset_name, model.regions)
-    (out / "masks").mkdir(parents=True, exist_ok=True)
+    make_folder(out / "masks", SettingsError)
     results = []
     for case in cases:
         try:
-            results.append(evaluate_case(model, case, dataset, out / "masks"))
+            with one_scan(case.image):
+                results.append(evaluate_case(model, case, dataset, out / "masks"))
         except UserError as problem:
             results.append(CaseResult(case.name, problem=str(problem)))
     evaluation = Evaluation(model, dataset_name, dataset, results, f"all {len(cases)} cases")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from scans.durable import only_writer
 from scans.errors import UserError
+from scans.writing import make_folder
 from train.settings import SettingsError
 from train.tables.data import Target, find_targets
 from train.tables.gather import Cell, Gathered, gather_cell
@@ -116,10 +117,7 @@ def make_table(
     tasks = [TASKS[name] for name in dict.fromkeys(column.task for column in table.columns)]
     targets = find_targets(catalog, tasks)
     cells = plan_cells(table, scale, targets, seeds or scale.seeds)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(f"--out {out}: cannot be made ({error.strerror}); choose another folder") from error
+    make_folder(out, SettingsError)
     runs = Runs(out, catalog, watch, scale.workers, device)
     with only_writer(out):
         wanted = [step for cell in cells.values() for step in cell.scores.values()]
