@@ -227,9 +227,15 @@ def test_every_row_has_a_number_or_a_reason(made):
     for (row, column), cell in result.gathered.cells.items():
         assert math.isnan(cell.ours.mean) == bool(cell.reason), (row, column)
     assert result.gathered.cells["absent", Column("WTS")].reason == "nobody built it"
-    assert "no region" in result.gathered.cells["full", Column("LTS")].reason or (
-        "no normal scans of region liver-ct" in result.gathered.cells["full", Column("LTS")].reason
-    )
+    assert result.gathered.cells["full", Column("LTS")].reason.startswith("no normal scans of region liver-ct")
+
+
+def test_a_task_whose_region_the_catalog_lacks_is_told_of_the_region(catalog, tmp_path):
+    text = catalog.read_text(encoding="utf-8").replace("  liver-ct: {modality: CT}\n", "")
+    (tmp_path / "catalog.yaml").write_text(text, encoding="utf-8")
+    found = find_targets(tmp_path / "catalog.yaml", [TASKS["WTS"], TASKS["LTS"]])
+    assert not found["WTS"].problem
+    assert found["LTS"].problem == "the catalog has no region liver-ct"
 
 
 def test_a_table_stopped_in_a_training_goes_on_and_makes_nothing_twice(made, catalog):
