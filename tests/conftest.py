@@ -4,8 +4,10 @@ The scans are made here: smooth noise in an ellipsoid, of three sizes. Tests tha
 folder named by DEV_DATA, where there is one.
 """
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +104,25 @@ def dense_path(tmp_path_factory, sources, sources_path) -> Path:
     manifest = make_manifest(sources, samples=22, seed=7, shard_size=8, layout="dense")
     assert not generate(manifest, sources_path, out, workers=0).failed
     return out
+
+
+@contextlib.contextmanager
+def without_pictures() -> Iterator[None]:
+    """Leave out the page and the pictures of trainings, which take longer than a few steps of a tiny network.
+
+    For tests of weights and records alone; what a training shows is tested where it is drawn.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("train.run_report.leave_report", lambda path, say: None)
+        patch.setattr("train.pictures.validation_picture", lambda rows, path: np.zeros((8, 8, 3), np.uint8))
+        yield
+
+
+@pytest.fixture
+def undrawn() -> Iterator[None]:
+    """Leave out what trainings draw."""
+    with without_pictures():
+        yield
 
 
 @pytest.fixture(scope="session")
