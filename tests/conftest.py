@@ -4,8 +4,10 @@ The scans are made here: smooth noise in an ellipsoid, of three sizes. Tests tha
 folder named by DEV_DATA, where there is one.
 """
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,20 @@ from synth.sources import SourceStore
 
 settings.register_profile("untimed", deadline=None)  # machines are noisy, and no test here is of speed
 settings.load_profile("untimed")
+
+# Files that take longest, longest first: with one of them begun last, all but one core would wait for it.
+LONGEST = (
+    "test_onnx", "test_pretrain", "test_faults", "test_object_stores", "test_ranks", "test_imports", "test_adapt",
+    "test_stats", "test_tables", "test_rehydrate", "test_proxies", "test_synth_cli", "test_hostile", "test_append",
+    "test_tasks", "test_segmentation_tasks", "test_real", "test_norm_statistics", "test_recombine",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
 
 SIZE = 32
 REGION = Region.model_validate(
@@ -102,6 +118,25 @@ def dense_path(tmp_path_factory, sources, sources_path) -> Path:
     manifest = make_manifest(sources, samples=22, seed=7, shard_size=8, layout="dense")
     assert not generate(manifest, sources_path, out, workers=0).failed
     return out
+
+
+@contextlib.contextmanager
+def without_pictures() -> Iterator[None]:
+    """Leave out the page and the pictures of trainings, which take longer than a few steps of a tiny network.
+
+    For tests of weights and records alone; what a training shows is tested where it is drawn.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("train.run_report.leave_report", lambda path, say: None)
+        patch.setattr("train.pictures.validation_picture", lambda rows, path: np.zeros((8, 8, 3), np.uint8))
+        yield
+
+
+@pytest.fixture
+def undrawn() -> Iterator[None]:
+    """Leave out what trainings draw."""
+    with without_pictures():
+        yield
 
 
 @pytest.fixture(scope="session")

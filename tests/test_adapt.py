@@ -17,6 +17,8 @@ from train.settings import Adapt, Pretrain, Schedule
 from train.split import split_by_source
 from train.unet import split_layers
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def task(share=0.5, batch=4):
     corpus = TinyCorpus()

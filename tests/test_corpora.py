@@ -231,6 +231,7 @@ def test_masks_that_differ_are_refused_as_they_are_read(folder, flair, t1):
         corpora[0]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_network_of_both_is_pretrained_continued_and_adapted(folder, flair, t1, tmp_path):
     from train.adapt import adapt
     from train.checkpoint import load_checkpoint

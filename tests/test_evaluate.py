@@ -7,7 +7,7 @@ import pytest
 import yaml
 from modality_pairs import save_looking_at, write_pair, write_pairs_catalog
 from real_scans import head, write_case, write_catalog
-from tiny_checkpoint import save_bright
+from tiny_checkpoint import LEVEL, save_bright
 from typer.testing import CliRunner
 
 from scans.errors import CatalogError
@@ -78,13 +78,26 @@ def test_report_is_self_contained_and_escapes_names(evaluated):
     assert "zero-shot" in page
 
 
-def test_a_network_that_does_not_beat_the_row_is_told_so(heads, tmp_path):
-    rule = {"sigma_mm": 0.5, "level": 3.0, "side": "above", "dice": 0.5}
-    path = save_bright(tmp_path / "best.safetensors", threshold=rule, network={"width": 2, "mask_bias": 0.0})
+NOTHING = 1000.0  # a level that no voxel reaches
+
+
+@pytest.mark.parametrize(
+    ("network", "row", "verdict"),
+    [
+        (LEVEL, NOTHING, "The network beats the threshold row: mean Dice {} against 0.000, higher on 2 of 2 cases."),
+        (NOTHING, 1.0, "The network does not beat the threshold row: mean Dice 0.000 against {}, higher on 0 of 2"),
+        (NOTHING, NOTHING, "The network does not beat the threshold row: mean Dice 0.000 against 0.000, higher on 0"),
+    ],
+    ids=["network", "row", "neither"],
+)
+def test_the_verdict_says_which_of_network_and_threshold_row_is_better(heads, tmp_path, network, row, verdict):
+    rule = {"sigma_mm": 1.0, "level": row, "side": "above", "dice": 0.5}
+    path = save_bright(tmp_path / "best.safetensors", levels=(network,), threshold=rule)
     evaluation = evaluate(path, heads, "heads", tmp_path / "out")
-    rows = {name: [case.dice for case in scores] for name, scores in evaluation.rows().items()}
-    beaten = sum(rows["network"]) > sum(rows["threshold"])
-    assert ("does not beat" in evaluation.verdict()) != beaten
+    means = {name: sum(case.dice for case in scores) / 2 for name, scores in evaluation.rows().items()}
+    assert (means["network"] > 0.85) == (network != NOTHING)
+    assert (means["threshold"] > 0.85) == (row != NOTHING)
+    assert evaluation.verdict().startswith(verdict.format(f"{max(means.values()):.3f}"))
 
 
 def test_a_bad_case_is_named_the_rest_is_scored_and_the_exit_code_says_so(checkpoint, tmp_path):

@@ -19,6 +19,8 @@ from train.settings import Finetune, Network, Schedule
 from train.supervised import Supervised, batch_of
 from train.unet import UNet
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def test_scan_and_mask_are_mirrored_together():
     volume = np.random.default_rng(0).normal(size=(4, 4, 4)).astype(np.float32)

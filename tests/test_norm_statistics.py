@@ -15,6 +15,8 @@ from train.settings import Network, Pretrain, Schedule
 from train.split import split_by_source
 from train.unet import UNet
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SETTINGS = Pretrain(
     network={"width": 2},
     schedule=Schedule(steps=3, checkpoint_every=2, device="cpu", precision="fp32", compile="off"),

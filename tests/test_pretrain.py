@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+from conftest import without_pictures
 
 from scans.errors import CheckpointError
 from train.checkpoint import load_checkpoint
@@ -113,9 +114,9 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_continued(corpus_pat
     assert same(whole.optimiser, resumed.optimiser)
 
 
-def test_with_every_checkpoint_damaged_nothing_is_started_anew(corpus_path, tmp_path):
+def test_with_every_checkpoint_damaged_nothing_is_started_anew(corpus_path, tmp_path, stages):
     out = tmp_path / "run"
-    run(corpus_path, out, steps=4)
+    shutil.copytree(stages[0], out)
     for name in ("last.safetensors", "previous.safetensors"):
         (out / name).write_bytes(b"")
     with pytest.raises(CheckpointError, match="damaged"):
@@ -126,7 +127,7 @@ def test_with_every_checkpoint_damaged_nothing_is_started_anew(corpus_path, tmp_
 
 def test_a_full_disk_is_told_and_training_goes_on_to_save_when_there_is_room(corpus_path, tmp_path):
     out = tmp_path / "run"
-    process = start(corpus_path, out, "--steps", "100000", "--log-every", "1")
+    process = start(corpus_path, out, "--steps", "100000", "--log-every", "1", "--norm", "instance")
     wait_for_step(process, out, 2)
     unlimited = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (500_000, unlimited[1]))  # a checkpoint has 900 kB
@@ -147,7 +148,7 @@ def test_a_full_disk_is_told_and_training_goes_on_to_save_when_there_is_room(cor
 
 def test_sigterm_saves_between_two_steps_and_says_how_to_go_on(corpus_path, tmp_path):
     out = tmp_path / "run"
-    process = start(corpus_path, out, "--steps", "100000", "--checkpoint-every", "3")
+    process = start(corpus_path, out, "--steps", "100000", "--checkpoint-every", "3", "--norm", "instance")
     wait_for_step(process, out, 3)
     for _ in range(2):  # as a job queue and torchrun each send one
         process.send_signal(signal.SIGTERM)
@@ -167,33 +168,34 @@ def run(corpus_path, out, *, resume=False, steps=2, say=lambda line: None, **cha
         validation_samples=2,
         **changed,
     )
-    return pretrain(corpus_path, out, settings, resume=resume, say=say)
+    with without_pictures():
+        return pretrain(corpus_path, out, settings, resume=resume, say=say)
 
 
-def test_a_run_is_never_overwritten_or_continued_with_other_settings(corpus_path, tmp_path):
+def test_a_run_is_never_overwritten_or_continued_with_other_settings(corpus_path, tmp_path, stages):
     out = tmp_path / "run"
-    assert run(corpus_path, out).step == 2
+    shutil.copytree(stages[0], out)
     before = (out / "last.safetensors").read_bytes()
     with pytest.raises(CheckpointError, match="--resume"):
-        run(corpus_path, out)
+        run(corpus_path, out, steps=4)
     with pytest.raises(CheckpointError, match=r"schedule.seed = 0, not 1"):
-        run(corpus_path, out, resume=True, seed=1)
+        run(corpus_path, out, resume=True, steps=4, seed=1)
     assert (out / "last.safetensors").read_bytes() == before
-    assert run(corpus_path, out, resume=True).step == 2
     assert run(corpus_path, out, resume=True, steps=4).step == 4
+    assert run(corpus_path, out, resume=True, steps=6).step == 6
 
 
 def test_resume_without_a_checkpoint_starts(corpus_path, tmp_path):
     assert run(corpus_path, tmp_path / "run", resume=True, norm="instance", standardise=True).step == 2
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(corpus_path, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(corpus_path, tmp_path, stages, monkeypatch):
     out = tmp_path / "run"
-    run(corpus_path, out)
+    shutil.copytree(stages[0], out)
     monkeypatch.setattr("train.losses.SMOOTH_VOXELS", float("nan"))
-    with pytest.raises(SettingsError, match="not finite at step 3"):
-        run(corpus_path, out, resume=True, steps=4)
-    assert load_checkpoint(out / "last.safetensors").record.step == 2
+    with pytest.raises(SettingsError, match="not finite at step 5"):
+        run(corpus_path, out, resume=True, steps=6)
+    assert load_checkpoint(out / "last.safetensors").record.step == 4
 
 
 def test_wrong_settings_are_told_in_one_line(corpus_path, tmp_path):

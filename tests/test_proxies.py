@@ -42,6 +42,7 @@ from train.settings import Genesis as GenesisSettings
 from train.split import split_by_source
 from train.unet import UNet
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 SMALL_FIELD = {"latent": 4, "width": 16, "layers": 2, "frequencies": 2, "points": 512, "restore_steps": 8}
 NAMES = sorted(PROXIES)
 DIFFERENT = [

@@ -9,25 +9,31 @@ import time
 
 import pytest
 import torch
+from conftest import without_pictures
 
+from scans.errors import CheckpointError
 from train.checkpoint import load_checkpoint
+from train.pretrain import pretrain
+from train.settings import Pretrain, Schedule
 
 SMALL = ["--width", "2", "--validation-samples", "2", "--device", "cpu", "--precision", "fp32", "--norm", "instance"]
 
 
-def command(corpus_path, out, processes, *more):
-    run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-    return [sys.executable, *run, "-m", "train.cli", "pretrain", "--corpus", corpus_path, "--out", out, *SMALL, *more]
+def start_two(corpus_path, out, *more):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *launcher, "-m", "train.cli", "pretrain", "--corpus", corpus_path, "--out", out]
+    return subprocess.Popen(
+        [*map(str, command), *SMALL, "--batch", "1", "--checkpoint-every", "2", *more],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8", env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
 
 
-def run(corpus_path, out, processes, *more):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    arguments = command(corpus_path, out, processes, *more)
-    done = subprocess.run(
-        [str(a) for a in arguments], capture_output=True, encoding="utf-8", env=environment, check=False, timeout=240
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done
+def alone(corpus_path, out, steps, *, batch=2, resume=False):
+    """Train in this process, with the settings of `SMALL`."""
+    schedule = Schedule(steps=steps, checkpoint_every=2, batch=batch, device="cpu", precision="fp32")
+    settings = Pretrain(network={"width": 2, "norm": "instance"}, schedule=schedule, validation_samples=2)
+    with without_pictures():
+        return pretrain(corpus_path, out, settings, resume=resume)
 
 
 def losses(out):
@@ -36,9 +42,10 @@ def losses(out):
 
 
 def test_two_processes_have_the_losses_of_one_with_the_double_batch(corpus_path, tmp_path):
-    steps = ["--steps", "6", "--checkpoint-every", "2"]
-    run(corpus_path, tmp_path / "two", 2, "--batch", "1", *steps)
-    run(corpus_path, tmp_path / "one", 1, "--batch", "2", *steps)
+    process = start_two(corpus_path, tmp_path / "two", "--steps", "6")
+    alone(corpus_path, tmp_path / "one", 6)
+    _, problems = process.communicate(timeout=240)
+    assert process.returncode == 0, problems[-3000:]
     (two, validated), (one, validated_by_one) = losses(tmp_path / "two"), losses(tmp_path / "one")
     assert two.keys() == one.keys() == {2, 4, 6}
     assert all(two[step] == pytest.approx(one[step], rel=1e-4) for step in one)
@@ -49,12 +56,7 @@ def test_two_processes_have_the_losses_of_one_with_the_double_batch(corpus_path,
 
 def test_a_training_of_two_is_continued_by_one_and_stops_cleanly_when_told(corpus_path, tmp_path):
     out = tmp_path / "run"
-    arguments = command(corpus_path, out, 2, "--batch", "1", "--steps", "100000", "--checkpoint-every", "2")
-    arguments = [str(argument) for argument in arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8", env=environment
-    )
+    process = start_two(corpus_path, out, "--steps", "100000")
     deadline = time.monotonic() + 120
     while not (out / "previous.safetensors").exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
@@ -62,11 +64,7 @@ def test_a_training_of_two_is_continued_by_one_and_stops_cleanly_when_told(corpu
     _, problems = process.communicate(timeout=120)
     step = load_checkpoint(out / "last.safetensors").record.step
     assert f"stopped at step {step} and saved" in problems
-    run(corpus_path, out, 1, "--batch", "2", "--steps", str(step + 2), "--checkpoint-every", "2", "--resume")
+    assert alone(corpus_path, out, step + 2, resume=True).step == step + 2
     assert load_checkpoint(out / "last.safetensors").record.step == step + 2
-    refused = subprocess.run(
-        [str(a) for a in command(corpus_path, out, 1, "--batch", "1", "--steps", str(step + 4), "--resume")],
-        capture_output=True, encoding="utf-8", env=environment, check=False,
-    )  # fmt: skip
-    assert refused.returncode != 0
-    assert "schedule.batch = 2, not 1" in refused.stderr
+    with pytest.raises(CheckpointError, match=r"schedule\.batch = 2, not 1"):
+        alone(corpus_path, out, step + 4, batch=1, resume=True)

@@ -215,6 +215,7 @@ def test_a_network_is_not_scored_on_cases_that_lent_it_their_tumours(catalog, tm
         evaluate(anonymous, catalog, "gliomas", tmp_path / "refused")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_row_of_table_v_cuts_from_the_training_part_and_scores_the_rest(catalog, tmp_path):  # noqa: F811
     (row,) = [row for row in TABLES["V"].rows if row.real]
     table = Table("V", "a part of it", (Column("WTS"),), (row,), row.name)

@@ -24,6 +24,7 @@ from train.pretrain import Decomposition
 from train.settings import Pretrain, Schedule
 from train.split import split_by_source
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 LAYERS = ("composite", "normal", "texture", "mask")
 WINDOW = Region.model_validate({**REGION.model_dump(), "normalisation": {"kind": "window", "percentiles": [0, 100]}})
 KINDS = {

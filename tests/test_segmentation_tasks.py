@@ -23,6 +23,7 @@ from train.folds import read_folds, write_folds
 from train.settings import Finetune, Schedule, SettingsError
 from train.tasks import task_folds
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 CATALOG = Path(__file__).parent.parent / "data_catalog.yaml"
 SHORT = Finetune(
     network={"width": 2},

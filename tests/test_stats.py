@@ -14,8 +14,10 @@ import pytest
 from conftest import REGION, make_store
 from scipy.spatial import cKDTree
 from test_faults import running, wait_for, workers_of
+from typer.testing import CliRunner
 
 from scans.region import override
+from synth.cli import app
 from synth.compose import make_sample
 from synth.draw import draw_recipe
 from synth.quantities import ellipsoid_sphericity, quantities
@@ -199,11 +201,12 @@ def test_names_from_outside_are_escaped(tmp_path):
 
 
 def test_the_page_is_the_same_from_one_process_and_from_two(sources_path, tmp_path):
+    line = ["stats", "--sources", sources_path, "-n", 60, "--seed", 3, "--out"]
     for workers in (0, 2):
-        page = tmp_path / f"{workers}.html"
-        done = stats("--sources", sources_path, "--out", page, "-n", 60, "--seed", 3, "--workers", workers)
-        assert done.returncode == 0, done.stderr
-        assert "no duplicates among 60" in done.stdout
+        arguments = [*line, tmp_path / f"{workers}.html", "--workers", workers]
+        done = CliRunner().invoke(app, list(map(str, arguments)))
+        assert done.exit_code == 0, done.output
+        assert "no duplicates among 60" in done.output
     assert (tmp_path / "0.html").read_bytes() == (tmp_path / "2.html").read_bytes()
 
 
