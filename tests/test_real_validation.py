@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from real_scans import CATALOG, write_case
 from tiny_checkpoint import bright_network
 
+from scans.file_names import safe_names
 from train import hardware
 from train.cases import RealScan
 from train.pictures import validation_picture
-from train.real_validation import RealValidation, find_real_cases, safe_names
+from train.real_validation import RealValidation, find_real_cases
 from train.settings import Network
 from train.unet import UNet
 

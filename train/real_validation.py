@@ -4,7 +4,6 @@ The road to real tumours is synthetic, so real truth must not steer it; but whoe
 early whether it leads there. Nothing here imports SimpleITK before there are cases to read.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,6 +16,7 @@ import torch
 from torch import nn
 
 from scans.errors import CatalogError, ScanError, UserError
+from scans.file_names import safe_names
 from train.hardware import Hardware
 from train.metrics import dice
 from train.unet import split_layers
@@ -89,16 +89,6 @@ def truth_of(scan: "RealScan") -> np.ndarray:
     """Return a scan's annotated tumour, bool (z, y, x)."""
     assert scan.mask is not None
     return scan.mask != 0
-
-
-def safe_names(names: Sequence[str]) -> list[str]:
-    """Make names fit for a tag or a key: letters, digits, dash and underscore; no two alike."""
-    safe: list[str] = []
-    for name in names:
-        plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name) or "_"
-        endings = ("", *(f"-{number}" for number in range(2, len(names) + 1)))
-        safe.append(next(plain + ending for ending in endings if plain + ending not in safe))
-    return safe
 
 
 def find_real_cases(

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from scans.file_names import safe_names
 from scans.writing import make_folder
 from train.checkpoint import write_atomically
 from train.class_scores import main_class
@@ -16,7 +17,6 @@ from train.failures import Outcome
 from train.metrics import METRICS, Summary, nothing_found
 from train.pages import NORMS, write_page
 from train.proxies.residual import Residual
-from train.real_validation import safe_names
 from train.terms import lent_tumours
 from train.unet import UNet
 
