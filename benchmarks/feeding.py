@@ -24,11 +24,11 @@ from torch.utils.data import DataLoader
 from benchmarks.machine import machine
 from benchmarks.reading import make_corpora, use_one_core
 from synth.corpus import Corpus, Recombine, Tumour
-from synth.sources import SourceStore
-from train.corpus_dataset import CorpusDataset
-from train.crops import CropFeed
-from train.feed import Feed, ahead
-from train.order import Endless
+from synth.sources.reader import SourceStore
+from train.data.corpus_dataset import CorpusDataset
+from train.data.crops import CropFeed
+from train.data.feed import Feed, ahead
+from train.data.order import Endless
 
 BATCH = 2
 LOADER = "dense, PyTorch's DataLoader, 1 worker process"

@@ -28,13 +28,14 @@ import numpy as np
 import zarr
 
 from benchmarks.machine import machine
-from synth.arrays import SOURCES, VOLUMES
-from synth.blend import blend
 from synth.corpus import Corpus, Layer, Recombine, Sample
-from synth.generate import generate, make_manifest
-from synth.manifest_checks import LAYOUTS
-from synth.sample import empty_sample
-from synth.sources import SourceStore
+from synth.corpus.layout import SOURCES, VOLUMES
+from synth.corpus.manifest_checks import LAYOUTS
+from synth.generate.plan import make_manifest
+from synth.generate.run import generate
+from synth.sources.reader import SourceStore
+from synth.tumour.blend import blend
+from synth.tumour.sample import empty_sample
 
 HELD = 8  # tuples that the copies take turns with, more than a core's cache holds: 15 MB each as stored, 42 as float32
 Reader = Callable[[int], Any]  # index to a tuple; arrays may be those of the last call

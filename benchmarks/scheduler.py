@@ -23,16 +23,16 @@ import numpy as np
 import psutil
 
 from benchmarks.machine import machine
-from scans.region import Region
-from synth.arrays import sample_arrays
-from synth.chunks import index_bytes
+from scans.catalog.region import Region
 from synth.cluster import open_cluster
-from synth.manifest import Block, Generation, Manifest
-from synth.receipt import Receipt, receipt_key
-from synth.sample import Normal
-from synth.shards import create, unfinished
-from synth.store import open_store
+from synth.corpus.codec import index_bytes
+from synth.corpus.creation import create, unfinished
+from synth.corpus.layout import sample_arrays
+from synth.corpus.manifest import Block, Generation, Manifest
+from synth.corpus.receipt import Receipt, receipt_key
+from synth.store.opening import open_store
 from synth.tasks import Failure, run_tasks
+from synth.tumour.sample import Normal
 
 
 def nothing(shard: int) -> int:

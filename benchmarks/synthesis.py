@@ -25,17 +25,18 @@ import numpy as np
 import psutil
 
 from benchmarks.machine import machine
-from synth.blend import lay, paste
-from synth.compose import make_layer, make_texture
-from synth.draw import draw_recipe
-from synth.generate import generate, make_manifest
-from synth.manifest_checks import LAYOUTS
-from synth.sample import Normal, Sample
-from synth.shard_writer import ShardWriter
-from synth.shards import create
-from synth.sources import SourceStore
-from synth.store import open_store
-from synth.worker import make_shard
+from synth.corpus.creation import create
+from synth.corpus.manifest_checks import LAYOUTS
+from synth.corpus.shard_writer import ShardWriter
+from synth.generate.plan import make_manifest
+from synth.generate.run import generate
+from synth.generate.worker import make_shard
+from synth.sources.reader import SourceStore
+from synth.store.opening import open_store
+from synth.tumour.blend import lay, paste
+from synth.tumour.compose import make_layer, make_texture
+from synth.tumour.draw import draw_recipe
+from synth.tumour.sample import Normal, Sample
 
 ELSEWHERE = {  # ms a sample at 128 voxels, on one core
     "the authors' generator": 1460.0,
@@ -126,8 +127,8 @@ def worker_start(store: SourceStore) -> tuple[float, float]:
         code = (
             "import time; began = time.perf_counter()\n"
             "import resource, sys\nfrom pathlib import Path\n"
-            "from synth.worker import make_shard\nfrom synth.compose import make_tumour\n"
-            "from synth.draw import draw_recipe\nfrom synth.sources import SourceStore\n"
+            "from synth.generate.worker import make_shard\nfrom synth.tumour.compose import make_tumour\n"
+            "from synth.tumour.draw import draw_recipe\nfrom synth.sources.reader import SourceStore\n"
             "sources, out, identity = sys.argv[1:]\n"
             "store = SourceStore(sources)\nload = lambda i: store.load(store.names[i])\n"
             "settings = store.region.synthesis\n"

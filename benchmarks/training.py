@@ -27,16 +27,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.machine import machine
 from benchmarks.reading import make_corpora
 from synth.corpus import Corpus
-from synth.sources import SourceStore
-from train.batch import Batch
-from train.corpus_dataset import CorpusDataset
-from train.finite import Watch
-from train.hardware import Hardware, choose
-from train.losses import decomposition_loss
-from train.pretrain import Decomposition
+from synth.sources.reader import SourceStore
+from train.data.batch import Batch
+from train.data.corpus_dataset import CorpusDataset
+from train.data.split import split_by_source
+from train.network.hardware import Hardware, choose
+from train.network.losses import decomposition_loss
+from train.network.unet import UNet, split_layers
 from train.settings import Loss, Network, Pretrain, Schedule
-from train.split import split_by_source
-from train.unet import UNet, split_layers
+from train.stages.decomposition import Decomposition
+from train.stages.finite import Watch
 
 PLAIN = "plain loop: fp32, contiguous, DataLoader, loss read at each step"
 OURS = "ours, fed from the corpus"
@@ -87,7 +87,7 @@ def plain_loop(setting: Setting) -> Step:
 
 
 def our_loop(setting: Setting, hardware: Hardware, *, resident: bool, watched: bool = True) -> Step:
-    """Return the step of `train.loop`, fed from the corpus or on one batch that stays where it is."""
+    """Return the step of `train.stages.loop`, fed from the corpus or on one batch that stays where it is."""
     network = hardware.place(UNet(Network(width=setting.width))).train()
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     watch = Watch(network, optimiser, hardware.device)

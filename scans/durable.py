@@ -8,7 +8,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from scans.errors import StoreError
+from scans.errors import CheckpointError, StoreError
+from scans.writing import writing
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -78,3 +79,27 @@ def only_writer(store: Path, shared: bool = False) -> Iterator[None]:
                 f"{store} is being written by another run; wait for it, or choose another --out"
             ) from error
         yield
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a crash leaves the old one or the new.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written; the old one is still there.
+    """
+    with writing(path, CheckpointError):
+        write_bytes(path, content)
+
+
+def in_use(path: Path) -> bool:
+    """Whether a training holds the folder at this moment, as far as this machine can see."""
+    try:
+        with open(path / ".lock", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False

@@ -17,6 +17,7 @@ from scans.yaml_text import read_yaml
 if TYPE_CHECKING:
     from distributed import Client
 
+
 _LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado.application", "bokeh")
 _SETTINGS = {
     "logging.distributed": "critical",  # a failed task is told once, by name, at the end

@@ -19,6 +19,7 @@ from scans.errors import CatalogError, UserError
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+
 K = TypeVar("K")
 R = TypeVar("R")
 

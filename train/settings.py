@@ -9,8 +9,8 @@ from typing import Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
+from scans.catalog.settings import Strict, one_line
 from scans.errors import CheckpointError, UserError
-from scans.region import Strict, one_line
 
 S = TypeVar("S", bound=Strict)
 
@@ -20,7 +20,7 @@ class SettingsError(UserError):
 
 
 class Network(Strict):
-    """The UNet; see ``train.unet``."""
+    """The UNet; see ``train.network.unet``."""
 
     width: int = Field(32, ge=1, le=256)  # Genesis: 32 channels after the first convolution, about 19 M parameters
     norm: Literal["batch", "instance"] = "batch"  # Zhang, Sec. IV-C; method, settled 8
@@ -30,7 +30,7 @@ class Network(Strict):
 
 
 class Loss(Strict):
-    """Weights of the loss terms; see ``train.losses``."""
+    """Weights of the loss terms; see ``train.network.losses``."""
 
     l0: float = Field(1.0, ge=0)  # Zhang, Eq. 11: normal layer
     l1: float = Field(1.0, ge=0)  # Zhang, Eq. 11: tumour layer
@@ -113,7 +113,9 @@ class Pretrain(Strict):
     validation_sources: tuple[str, ...] = ()  # empty: a tenth of the sources, at least one, drawn by the seed
     validation_samples: int = Field(32, ge=1)
     standardise: bool = False  # each composite by its own mean and deviation, as a real scan is
-    vary: bool = False  # each sample mirrored, its contrast and brightness changed, noise added; see train.variation
+    vary: bool = (
+        False  # each sample mirrored, its contrast and brightness changed, noise added; see train.data.variation
+    )
     recombine: bool = False  # endless new samples of the corpus's tumours and sources, instead of its own again
 
 
@@ -141,7 +143,7 @@ class Finetune(Strict):
     folds: int = Field(3, ge=2)  # of a dataset's cases, Zhang, Sec. IV-B; a task of the catalog says its own
     fold: int = Field(0, ge=0)
     fraction: float = Field(1.0, gt=0, le=1)  # of the training folds, Zhang, Table III
-    augment: Literal["nnunet", "mirror", "none"] = "nnunet"  # method: nnU-Net's; see train.augment
+    augment: Literal["nnunet", "mirror", "none"] = "nnunet"  # method: nnU-Net's; see train.cases.augment
 
 
 def validated(model: type[S], values: object, where: str) -> S:

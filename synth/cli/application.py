@@ -11,8 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scans.terminal import command_line, err
 
 if TYPE_CHECKING:
-    from synth.fill import Outcome, Step
-    from synth.manifest import Manifest
+    from synth.corpus.manifest import Manifest
+    from synth.generate.shards import Outcome, Step
+
 
 app = command_line(
     "Make a corpus of artificial tumours from healthy 3D scans.\n\n"
@@ -87,7 +88,7 @@ def make_shards(
     work : callable
         Called with what it is to call as each shard ends, and for a sentence about the cluster.
     """
-    from synth.progress import ShardProgress
+    from synth.generate.progress import ShardProgress
 
     with ShardProgress(err, len(shards), sum(len(manifest.indices(shard)) for shard in shards)) as progress:
         outcome = work(progress.step, progress.say)
@@ -105,7 +106,7 @@ def describe(corpus: str, wanted: bool = True) -> None:
     """Write the card of a finished corpus, if it is wanted."""
     if not wanted:
         return
-    from synth.card import write_card
     from synth.corpus import Corpus
+    from synth.report.card import write_card
 
     write_card(Corpus(corpus))

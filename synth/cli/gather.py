@@ -7,19 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scans.terminal import err, out
-from synth.cli.application import (
-    CardOption,
-    ClusterOption,
-    CorpusArgument,
-    WorkersOption,
-    app,
-    describe,
-    make_shards,
-)
+from synth.cli.application import CardOption, ClusterOption, CorpusArgument, WorkersOption, app, describe, make_shards
 
 if TYPE_CHECKING:
     from synth.corpus import Corpus
-    from synth.manifest import Manifest
+    from synth.corpus.manifest import Manifest
+
 
 OutOption = Annotated[str, typer.Option("--out", help="The corpus to make, or to finish: a folder or a URL.")]
 ShardSizeOption = Annotated[
@@ -48,8 +41,8 @@ def convert(
     Example: `synth convert corpus.zarr --out dense.zarr --layout dense`. A dense corpus made with `mask.soft_mm` or
     `texture_target=composite` becomes layered only with `--sources`. Stopped or killed, the same command goes on.
     """
+    from synth.convert.assemble import arranged
     from synth.corpus import Corpus
-    from synth.gather import arranged
 
     opened = Corpus(corpus)
     _gather(arranged(opened.manifest, layout), [opened], target, sources, cluster, workers, card)
@@ -73,8 +66,8 @@ def merge(
     Example: `synth merge a.zarr b.zarr --out both.zarr`. A source that several have is kept once, under all their
     terms. Corpora of another size, region or normalisation are refused. Stopped or killed, the same command goes on.
     """
+    from synth.convert.merge import merged
     from synth.corpus import Corpus
-    from synth.merge import merged
 
     opened = [Corpus(corpus) for corpus in corpora]
     _gather(merged(opened, shard_size, layout, drop_duplicates), opened, target, None, cluster, workers, card)
@@ -110,9 +103,9 @@ def subset(
     All sources that the samples were drawn among stay, and their terms, also those that none of them shows:
     without the whole list the samples could not be made again. Stopped or killed, the same command goes on.
     """
+    from synth.convert.subset import choose
+    from synth.convert.subset import subset as part
     from synth.corpus import Corpus
-    from synth.subset import choose
-    from synth.subset import subset as part
 
     opened = Corpus(corpus)
     indices = choose(opened, samples or [], source or [], donors_too, where or [], every, first)
@@ -133,7 +126,7 @@ def _gather(
     workers: int | None,
     card: bool,
 ) -> None:
-    from synth.gather import gather
+    from synth.convert.assemble import gather
 
     outcome = make_shards(
         target, manifest, range(manifest.shard_count),

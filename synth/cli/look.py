@@ -66,9 +66,9 @@ def verify(
 
     Example: `synth verify corpus.zarr`. Names every damaged, missing or foreign piece and exits with 1.
     """
-    from synth.store import open_store
-    from synth.verify import read_manifest
-    from synth.verify import verify as check
+    from synth.corpus.verify import read_manifest
+    from synth.corpus.verify import verify as check
+    from synth.store.opening import open_store
 
     total = len(read_manifest(open_store(corpus))[0])
     with bar("samples") as advance:
@@ -91,7 +91,7 @@ def show(
     Example: `synth show corpus.zarr -i 0 -i 7 --out samples.png`
     """
     from synth.corpus import Corpus
-    from synth.show import montage
+    from synth.report.montage import montage
 
     opened = Corpus(corpus)
     indices = _indices(opened, corpus, index) or list(range(min(3, len(opened))))
@@ -130,9 +130,9 @@ def export(
     `synth export corpus.zarr --format nnunet --out $nnUNet_raw --dataset-id 500 --name BrainTumour`.
     Stopped or killed, the same command with `--format nnunet` goes on with the cases that are missing.
     """
+    from synth.convert.nifti import export_nifti
+    from synth.convert.nnunet import DATASET_ID, plan_dataset, write_dataset
     from synth.corpus import Corpus
-    from synth.export import export_nifti
-    from synth.nnunet import DATASET_ID, plan_dataset, write_dataset
 
     if form not in ("nifti", "nnunet"):
         raise UserError(f"--format {form}: give nifti or nnunet")

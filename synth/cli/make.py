@@ -13,7 +13,8 @@ from scans.writing import no_folder_for
 from synth.cli.application import CardOption, ClusterOption, WorkersOption, app, bar, describe, make_shards, say
 
 if TYPE_CHECKING:
-    from synth.manifest import Manifest
+    from synth.corpus.manifest import Manifest
+
 
 CatalogOption = Annotated[Path, typer.Option("--catalog", help="The catalog of datasets and regions.")]
 DEFAULT_CATALOG = Path("data_catalog.yaml")
@@ -31,8 +32,8 @@ def scan(
 
     Example: `synth scan --catalog data_catalog.yaml`. Exits with 1 if a file is bad.
     """
-    from scans.catalog import load_catalog
-    from synth.scan import print_report, scan_catalog
+    from scans.catalog.catalog import load_catalog
+    from synth.sources.inventory import print_report, scan_catalog
 
     rows = scan_catalog(load_catalog(catalog), deep=deep)
     given = "" if catalog == DEFAULT_CATALOG else f" --catalog {shlex.quote(str(catalog))}"
@@ -66,8 +67,9 @@ def prepare(
     on; the exit code is then 1. Finished scans are kept when the command is run again.
     """
     say(f"looking for the scans of {catalog}")
-    from scans.catalog import find_cases, load_catalog
-    from synth.prepare import prepare_datasets
+    from scans.catalog.catalog import load_catalog
+    from scans.image.cases import find_cases
+    from synth.sources.prepare import prepare_datasets
 
     loaded = load_catalog(catalog)
     if region:
@@ -130,12 +132,12 @@ def generate(
     Example: `synth generate --sources sources.zarr --out corpus.zarr -n 500 --seed 1 --set alpha=[0.3,0.9]`.
     Stopped or killed, the same command goes on with the shards that are missing.
     """
-    from scans.region import override, recorded
-    from synth.generate import generate as make
-    from synth.generate import grown, make_manifest, parse_shards
-    from synth.manifest import load_manifest
-    from synth.sources import SourceStore
-    from synth.store import open_store
+    from scans.catalog.synthesis import override, recorded
+    from synth.corpus.manifest import load_manifest
+    from synth.generate.plan import grown, make_manifest, parse_shards
+    from synth.generate.run import generate as make
+    from synth.sources.reader import SourceStore
+    from synth.store.opening import open_store
 
     store = SourceStore(sources)
     if append:
@@ -166,9 +168,9 @@ def generate(
 
 
 def _print_estimate(manifest: "Manifest", sources: Path, cluster: str, workers: int | None) -> None:
+    from scans.progress import size_of, time_of
     from synth.cluster import expected_workers
-    from synth.dry_run import estimate
-    from synth.progress import size_of, time_of
+    from synth.generate.dry_run import estimate
 
     cost = estimate(manifest, sources, expected_workers(cluster, workers))
     table = Table(show_header=False, box=None)
@@ -201,11 +203,11 @@ def stats(
     Example: `synth stats --sources sources.zarr --out stats.html`. No corpus is needed: a corpus of these sources,
     settings and seed holds the same recipes. Exits with 1 if two samples share a recipe, a noise seed or a mask.
     """
-    from scans.region import override
-    from synth.generate import make_manifest
-    from synth.sources import SourceStore
-    from synth.stats import measure
-    from synth.stats_page import told, write_page
+    from scans.catalog.synthesis import override
+    from synth.generate.plan import make_manifest
+    from synth.report.stats import measure
+    from synth.report.stats_page import told, write_page
+    from synth.sources.reader import SourceStore
 
     if not page.parent.is_dir():
         raise UserError(f"--out {no_folder_for(page)}")

@@ -10,9 +10,9 @@ from scans.terminal import err, out
 from synth.cli.application import ClusterOption, CorpusArgument, WorkersOption, app, describe
 
 if TYPE_CHECKING:
-    from synth.fill import Outcome
-    from synth.manifest import Manifest
-    from synth.repair import Filling
+    from synth.corpus.manifest import Manifest
+    from synth.generate.repair import Filling
+    from synth.generate.shards import Outcome
 
 
 @app.command()
@@ -33,7 +33,7 @@ def repair(
     Example: `synth repair corpus.zarr --sources sources.zarr`. Without `--sources` the manifest and the metadata are
     mended. Exits with 1 if anything is left.
     """
-    from synth.repair import repair as mend
+    from synth.generate.repair import repair as mend
 
     done = mend(corpus, sources, deep, remove_foreign, cluster, workers, _with_progress)
     for sentence in done.mended:
@@ -64,7 +64,7 @@ def card(corpus: CorpusArgument) -> None:
 
 
 def _with_progress(manifest: "Manifest", shards: Sequence[int], filling: "Filling") -> "Outcome":
-    from synth.progress import ShardProgress
+    from synth.generate.progress import ShardProgress
 
     with ShardProgress(err, len(shards), sum(len(manifest.indices(shard)) for shard in shards)) as progress:
         return filling(progress.step, progress.say)

@@ -36,9 +36,9 @@ def pack(
     `synth pack corpus.zarr --recipes --out corpus-recipes.zip` packs recipes, settings, and names and hashes of the
     scans, but not one voxel.
     """
-    from synth.pack import pack as pack_corpus
-    from synth.progress import size_of
-    from synth.recipe_pack import pack_recipes
+    from scans.progress import size_of
+    from synth.share.pack import pack as pack_corpus
+    from synth.share.recipe_pack import pack_recipes
 
     with bar("files") as advance:
         written = (pack_recipes if recipes else pack_corpus)(corpus, path, advance)
@@ -60,7 +60,7 @@ def unpack(
 
     Example: `synth unpack corpus.zip --out corpus.zarr`. If anything in it is not as it must be, nothing is written.
     """
-    from synth.unpack import unpack as unpack_corpus
+    from synth.share.unpack import unpack as unpack_corpus
 
     with bar("files") as advance:
         manifest = unpack_corpus(path, corpus, advance)
@@ -90,15 +90,15 @@ def rehydrate(
     Example: `synth rehydrate corpus-recipes.zip --dataset OASIS --sources sources.zarr --out corpus.zarr`. Scans that
     differ or lack are named, and nothing is made. Stopped or killed, the same command goes on where it was.
     """
-    from synth.match import unmatched
-    from synth.recipe_pack import Recipes
-    from synth.rehydrate import compare, laid_out, prepare_for, source_store
-    from synth.rehydrate import rehydrate as make
+    from synth.share.match_sources import unmatched
+    from synth.share.recipe_pack import Recipes
+    from synth.share.rehydrate import compare, laid_out, prepare_for, source_store
+    from synth.share.rehydrate import rehydrate as make
 
     recipes = Recipes(path)
     manifest = laid_out(recipes, layout)
     if dataset:
-        from scans.catalog import load_catalog
+        from scans.catalog.catalog import load_catalog
 
         loaded = load_catalog(catalog)
         with bar("scans") as advance:

@@ -33,7 +33,7 @@ from train.cli.application import (
     named,
     say,
 )
-from train.progress import Steps
+from train.run.progress import Steps
 from train.settings import (
     FINDS_MASK,
     Adapt,
@@ -47,7 +47,7 @@ from train.settings import (
 )
 
 if TYPE_CHECKING:
-    from train.loop import Outcome
+    from train.stages.loop import Outcome
 
 
 @app.command()
@@ -99,7 +99,7 @@ def pretrain(
     Example: `train pretrain --corpus corpus.zarr --out runs/first --steps 2000 --width 16`.
     Interrupt it with Ctrl-C and continue it with `--resume`.
     """
-    from train.pretrain import pretrain as run
+    from train.stages.pretrain import pretrain as run
 
     loss = parse_weights(loss_weights, Loss())
     values = given(
@@ -171,7 +171,7 @@ def adapt(
     Example: `train adapt --checkpoint runs/first/best.safetensors --corpus corpus.zarr --dataset brats2018
     --out runs/adapted`. Synthetic samples keep part of each batch.
     """
-    from train.adapt import adapt as run
+    from train.stages.adapt import adapt as run
 
     values = given(
         loss=parse_weights(loss_weights, Loss()).model_dump(),
@@ -238,7 +238,7 @@ def finetune(
     --init runs/first/best.safetensors --out runs/tuned`. `train evaluate` then scores the cases of the test set.
     Folds do not depend on --seed.
     """
-    from train.finetune import finetune as run
+    from train.stages.finetune import finetune as run
 
     name = named(task, dataset)
     number = int(folds) if folds is not None and folds.isdecimal() else None

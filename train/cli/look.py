@@ -18,7 +18,7 @@ def report(
 
     Example: `train report runs/first`. The page is one file, to open in a browser or to send.
     """
-    from train.run_report import write_run_report
+    from train.run.report import write_run_report
 
     out.print(f"report: {write_run_report(run)}", markup=False)
 
@@ -33,7 +33,7 @@ def replay(
     Example: `train replay runs/first`. Prints the recipe of each sample of the batch, each loss term in the
     training's precision and in fp32, and the first layer whose output is not finite.
     """
-    from train.replay import replay as run_again
+    from train.stages.replay import replay as run_again
 
     for found in run_again(run, device or "auto"):
         out.print(f"step {found.step}, process {found.rank}")

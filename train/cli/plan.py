@@ -20,8 +20,8 @@ def folds(
 
     Example: `train folds --task WTS --out folds/WTS.json`. The same cases and seed give the same file on any machine.
     """
-    from train.folds import write_folds
-    from train.tasks import task_folds
+    from train.cases.folds import write_folds
+    from train.cases.tasks import task_folds
 
     drawn = task_folds(catalog, task, seed=seed, told=say)
     write_folds(drawn, out_file)

@@ -37,7 +37,7 @@ def export(
     says what it was trained on and under which terms, and how well it did; nothing of this machine travels. Terms that
     may forbid to pass the weights on are named here and on top of the card.
     """
-    from train.export import export as run
+    from train.share.export import export as run
 
     exported = run(
         checkpoint,

@@ -7,13 +7,14 @@ import typer
 from rich.progress import TaskID
 from rich.table import Table as Shown
 
+from scans.progress import Bars, duration
 from scans.terminal import err, out
 from train.cli.application import DEFAULT_CATALOG, CatalogOption, DeviceOption, app
-from train.progress import Bars, duration
 
 if TYPE_CHECKING:
     from train.tables.gather import Gathered
     from train.tables.steps import Step
+
 
 _SHOWN = 3  # columns up to which the paper's numbers stand beside ours in the terminal
 
@@ -98,7 +99,8 @@ class Watching(Bars):
 
 def _shown(gathered: "Gathered") -> Shown:
     """Return Dice where there is any, beside the paper's where that fits into a terminal."""
-    from train.tables.write import label, number
+    from train.tables.plan import label
+    from train.tables.write import number
 
     columns = [column for column in gathered.table.columns if column.metric == "dice"]
     names = gathered.row_names()

@@ -22,9 +22,9 @@ from train.cli.application import (
 )
 
 if TYPE_CHECKING:
-    from train.evaluate import CaseResult, Evaluation
-    from train.metrics import Scores
-    from train.segment import Segmented
+    from train.evaluation.metrics import Scores
+    from train.evaluation.result import CaseResult, Evaluation
+    from train.segmentation.segment import Segmented
 
 
 @app.command()
@@ -100,8 +100,8 @@ def segment(
     """
     say = functools.partial(err.print, markup=False)
     say(f"loading the network from {checkpoint}")  # the imports alone take seconds
-    from train.results import Options
-    from train.segment import segment as run
+    from train.segmentation.outputs import Options
+    from train.segmentation.segment import segment as run
     from train.settings import validated
 
     values = {
@@ -175,7 +175,7 @@ def evaluate(
     A network of several classes is scored on each of them; the threshold row on the whole tumour alone.
     Exits with 1 if a case could not be scored.
     """
-    from train.evaluate import evaluate as run
+    from train.evaluation.evaluate import evaluate as run
 
     def told(result: "CaseResult") -> None:
         if result.problem:
@@ -214,7 +214,7 @@ def _dice_table(evaluation: "Evaluation") -> Table:
 
 def _cell(scores: "Scores", metric: str, digits: int) -> str:
     """Return a score, or where there is no tumour to find what is falsely found."""
-    from train.metrics import ml
+    from train.evaluation.metrics import ml
 
     if scores.tumour_free:
         return f"none: {ml(scores.false_ml)} ml false" if metric == "dice" else ""

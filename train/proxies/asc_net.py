@@ -12,18 +12,18 @@ from torch import nn
 from torch.nn import functional
 
 from synth.corpus import Corpus
-from train.corpora import Corpora
-from train.losses import soft_dice
-from train.order import Endless
+from train.data.corpora import Corpora
+from train.data.order import Endless
+from train.data.random_bits import Draws
+from train.data.split import Split
+from train.network.dice import soft_dice
+from train.network.ranks import ALONE, Ranks
+from train.network.unet import UNet
 from train.proxies.classifier import Classifier
-from train.proxies.draws import Draws
 from train.proxies.normals import Scan
 from train.proxies.residual import ResidualTask, Restorer, modalities
 from train.proxies.task import Example, Proxy
-from train.ranks import ALONE, Ranks
 from train.settings import Network, Pretrain
-from train.split import Split
-from train.unet import UNet
 
 KNOWN, CUT = -1.0, 1.0  # what the discriminator is to say of a healthy scan, and of a cut
 

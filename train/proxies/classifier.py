@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from train.network.unet import POOLINGS, UNet
 from train.settings import Network, SettingsError
-from train.unet import POOLINGS, UNet
 
 HIDDEN = 256  # features of the head's one hidden layer
 SMALLEST = 2**POOLINGS  # voxels along a side that leave the encoder as one

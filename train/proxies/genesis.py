@@ -10,15 +10,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from train.proxies.draws import Draws
+from train.data.random_bits import Draws
+from train.network.unet import UNet, split_layers
 from train.proxies.normals import Scan
 from train.proxies.task import Example
 from train.settings import Genesis as Settings
 from train.settings import Network
-from train.unet import UNet, split_layers
 
 if TYPE_CHECKING:
-    from train.pictures import Views
+    from train.run.pictures import Views
+
 
 CURVE_POINTS = 1000
 MARGIN = 3  # voxels of a cube's border that no painted window touches
@@ -203,6 +204,6 @@ class Genesis:
 
     def row(self, name: str, shown: np.ndarray, output: np.ndarray) -> "Views":
         """Show the deformed and the restored scan of the first modality."""
-        from train.pictures import Views
+        from train.run.pictures import Views
 
         return Views(name, shown[0], output[0], None, np.zeros(shown.shape[1:], bool), None)

@@ -4,8 +4,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from train.data.random_bits import Draws
 from train.proxies.classifier import Classification, Classifier, check_norm
-from train.proxies.draws import Draws
 from train.proxies.normals import Scan
 from train.proxies.patches import COUNT, cut, patch_side
 from train.settings import Jigsaw as Settings

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from synth.corpus import Corpus
-from train.corpora import Corpora
-from train.order import Endless
-from train.proxies.draws import Draws
-from train.split import Split
+from train.data.corpora import Corpora
+from train.data.order import Endless
+from train.data.random_bits import Draws
+from train.data.split import Split
 
 _TRAINING, _VALIDATION = 2**63, 2**62  # streams of random bits beside the order of samples
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from train.data.random_bits import Draws
 from train.proxies.classifier import Classification, Classifier, check_norm
-from train.proxies.draws import Draws
 from train.proxies.normals import Scan
 from train.proxies.patches import CENTRE, COUNT, cut, patch_side
 from train.settings import Network

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from train.data.random_bits import Draws
 from train.proxies.classifier import SMALLEST
-from train.proxies.draws import Draws
 from train.settings import SettingsError
 
 ACROSS = 3

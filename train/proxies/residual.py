@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from train.hardware import Hardware
-from train.metrics import dice
+from train.network.dice import dice
+from train.network.hardware import Hardware
 from train.proxies.task import PICTURED, ProxyTask
 
 if TYPE_CHECKING:
-    from train.pictures import Views
+    from train.run.pictures import Views
+
 
 LEVELS = 40  # thresholds tried
 
@@ -76,7 +77,7 @@ class ResidualTask(ProxyTask):
 
         ``loss`` is the mean distance of what was restored from the normal, ``threshold`` what a checkpoint keeps.
         """
-        from train.pictures import Views
+        from train.run.pictures import Views
 
         assert isinstance(network, Restorer)
         losses, far, masks = [], [], []

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from train.data.random_bits import Draws
 from train.proxies.classifier import Classification
-from train.proxies.draws import Draws
 from train.proxies.normals import Scan
 
 PLANES = ((1, 2), (0, 2), (0, 1))  # the axes of (z, y, x) that a rotation about z, y or x mixes

@@ -1,4 +1,4 @@
-"""What the proxy tasks share: examples made of normal volumes, for ``train.loop``."""
+"""What the proxy tasks share: examples made of normal volumes, for ``train.stages.loop``."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,17 +10,18 @@ import torch
 from torch import nn
 
 from synth.corpus import Corpus
-from train.corpora import Corpora
-from train.feed import ahead
-from train.hardware import Hardware
-from train.proxies.draws import Draws
+from train.data.corpora import Corpora
+from train.data.feed import ahead
+from train.data.random_bits import Draws
+from train.data.split import Split
+from train.network.hardware import Hardware
+from train.network.ranks import ALONE, Ranks
 from train.proxies.normals import Normals, Scan
-from train.ranks import ALONE, Ranks
 from train.settings import Network, Pretrain
-from train.split import Split
 
 if TYPE_CHECKING:
-    from train.pictures import Views
+    from train.run.pictures import Views
+
 
 PICTURED = 4  # examples in a validation picture
 Example = tuple[np.ndarray, np.ndarray]  # what the network is shown, and what it must answer
@@ -75,7 +76,7 @@ class Proxy(Protocol):
 
 
 class ProxyTask:
-    """The task of pretraining on normal volumes, for ``train.loop``.
+    """The task of pretraining on normal volumes, for ``train.stages.loop``.
 
     Parameters
     ----------

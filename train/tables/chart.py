@@ -8,10 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from train.checkpoint import write_atomically
+from scans.durable import write_atomically
 from train.tables.gather import THRESHOLD_ROW, Gathered
-from train.tables.plan import Column
-from train.tables.write import METRICS, label
+from train.tables.plan import METRICS, Column, label
 
 OURS, PAPER, THRESHOLD = "#1f6fb4", "#e08214", "#6c6c6c"  # distinct for colour-blind readers
 _LINES = ("#1f6fb4", "#e08214", "#1b9e77", "#c23b8b", "#7a5fb5", "#8c6d31", "#444444")

@@ -10,20 +10,21 @@ from typing import Literal
 import numpy as np
 import torch
 
-from scans.catalog import load_catalog
+from scans.catalog.catalog import load_catalog
 from scans.errors import CheckpointError, UserError
 from scans.one_scan import one_scan
 from scans.writing import make_folder
-from train.cases import dataset_cases
-from train.corpora import open_corpus
-from train.evaluate import CaseResult, Evaluation, evaluate_case
-from train.inference import Model, load_model
-from train.metrics import dice
-from train.pretrain import BASELINE_SAMPLES
-from train.scores_file import write_scores
+from train.cases.prepared import dataset_cases
+from train.data.corpora import open_corpus
+from train.data.split import split_by_source
+from train.evaluation.evaluate import evaluate_case
+from train.evaluation.result import CaseResult, Evaluation
+from train.evaluation.scores_file import write_scores
+from train.network.dice import dice
+from train.network.unet import Layers, UNet, split_layers
+from train.segmentation.inference import Model, load_model
 from train.settings import Pretrain, SettingsError, recorded
-from train.split import split_by_source
-from train.unet import Layers, UNet, split_layers
+from train.stages.pretrain import BASELINE_SAMPLES
 
 TAILS = (0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01, 0.005, 0.002)  # share of ROI voxels beyond a level
 _SURE = 1e4  # logit a unit beyond the level: the mask is binary
@@ -99,11 +100,11 @@ def evaluate_by_error(
     out: Path,
     device: str = "auto",
 ) -> Evaluation:
-    """Score a network on all cases of a dataset, as ``train.evaluate.evaluate`` does, with the mask of `error`.
+    """Score a network on all cases of a dataset, as ``train evaluate`` does, with the mask of `error`.
 
     ``scores.json`` names the source of the mask, its level, and its Dice where it was chosen.
     """
-    from train.report import write_report
+    from train.evaluation.report import write_report
 
     model = load_model(checkpoint, device)
     level, there = level_for(model, corpus_path, source)

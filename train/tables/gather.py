@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from scans.errors import StoreError
-from train.statistics import Comparison, bootstrap_mean, compare, spread
+from train.evaluation.statistics import Comparison, bootstrap_mean, compare, spread
 from train.tables.plan import PARTS, Column, Row, Table, Task, printed
 
 NETWORK, THRESHOLD = "network", "threshold"

@@ -8,11 +8,11 @@ from scans.durable import only_writer
 from scans.errors import UserError
 from scans.writing import make_folder
 from train.settings import SettingsError
-from train.tables.data import Target, find_targets
 from train.tables.gather import Cell, Gathered, gather_cell
 from train.tables.plan import SCALES, TABLES, TASKS, Column, Row, Scale, Table
 from train.tables.runs import Runs, Watch
 from train.tables.steps import Step, reason_not_to_run, scores_of
+from train.tables.targets import Target, find_targets
 from train.tables.write import write_table
 
 

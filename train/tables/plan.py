@@ -284,3 +284,12 @@ def printed(row: Row, position: int) -> tuple[float | None, float | None]:
         return None, None
     mean, _, deviation = words[position].partition("±")
     return float(mean), float(deviation) if deviation else None
+
+
+METRICS = {"dice": "Dice, %", "hd95_mm": "HD95, mm", "sensitivity": "sensitivity, %", "specificity": "specificity, %"}
+
+
+def label(column: Column) -> str:
+    """Return the heading of a column within its task."""
+    fraction = "" if column.fraction is None else f" at {column.fraction:g}"
+    return f"{METRICS[column.metric]}{fraction}"

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from scans.cases import source_name
 from scans.durable import write_text
 from scans.errors import StoreError, UserError
+from scans.image.cases import source_name
 from train.settings import Adapt, Finetune, Pretrain, SettingsError, recorded
 from train.tables.steps import Step
 
@@ -34,7 +34,7 @@ class Watch(Protocol):
         """Note that a step is made, or why it is not."""
 
     def trained(self, step: int, shown: Any) -> None:
-        """Hear of a training step, as ``train.loop`` reports it."""
+        """Hear of a training step, as ``train.stages.loop`` reports it."""
 
 
 class StoppedError(Exception):
@@ -175,7 +175,7 @@ def _corpus(runs: Runs, step: Step, folder: Path) -> None:
 
 def _lending(folds_file: Path, fold: int, sources: Path) -> list[str]:
     """Return the sources whose tumours are those of a fold's training cases, as far as they could be prepared."""
-    from train.folds import read_folds
+    from train.cases.folds import read_folds
 
     folds = read_folds(folds_file)
     parts = folds.parts(fold)
@@ -202,14 +202,14 @@ def _synth(runs: Runs, folder: Path, good: tuple[int, ...], *words: str) -> str:
 
 
 def _folds(runs: Runs, step: Step, folder: Path) -> None:
-    from train.folds import write_folds
-    from train.tasks import task_folds
+    from train.cases.folds import write_folds
+    from train.cases.tasks import task_folds
 
     write_folds(task_folds(runs.catalog, step.settings["task"], told=runs.say), folder / FOLDS)
 
 
 def _pretrain(runs: Runs, step: Step, folder: Path) -> None:
-    from train.pretrain import pretrain
+    from train.stages.pretrain import pretrain
 
     settings = runs.scheduled(recorded(Pretrain, step.settings, str(folder)))
     outcome = pretrain(
@@ -219,7 +219,7 @@ def _pretrain(runs: Runs, step: Step, folder: Path) -> None:
 
 
 def _adapt(runs: Runs, step: Step, folder: Path) -> None:
-    from train.adapt import adapt
+    from train.stages.adapt import adapt
 
     settings = runs.scheduled(recorded(Adapt, step.settings["settings"], str(folder)))
     outcome = adapt(
@@ -230,7 +230,7 @@ def _adapt(runs: Runs, step: Step, folder: Path) -> None:
 
 
 def _finetune(runs: Runs, step: Step, folder: Path) -> None:
-    from train.finetune import finetune
+    from train.stages.finetune import finetune
 
     settings = runs.scheduled(recorded(Finetune, step.settings["settings"], str(folder)))
     folds, *before = step.after
@@ -244,7 +244,7 @@ def _finetune(runs: Runs, step: Step, folder: Path) -> None:
 
 
 def _scores(runs: Runs, step: Step, folder: Path) -> None:
-    from train.evaluate import evaluate
+    from train.evaluation.evaluate import evaluate
     from train.tables.error_mask import evaluate_by_error
 
     checkpoint, dataset = runs.checkpoint(step.after[0]), step.settings["dataset"]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from train.settings import Adapt, Finetune, Pretrain, validated
-from train.tables.data import Target
 from train.tables.plan import Column, Row, Scale, Task
+from train.tables.targets import Target
 
 Kind = Literal["sources", "corpus", "folds", "pretrain", "adapt", "finetune", "scores"]
 CORPUS_SEED = 1

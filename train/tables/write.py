@@ -6,12 +6,10 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
+from scans.durable import write_atomically
 from scans.markdown import Markdown, plain, table
-from train.checkpoint import write_atomically
 from train.tables.gather import THRESHOLD_ROW, Cell, Gathered, Number
-from train.tables.plan import TASKS, Column
-
-METRICS = {"dice": "Dice, %", "hd95_mm": "HD95, mm", "sensitivity": "sensitivity, %", "specificity": "specificity, %"}
+from train.tables.plan import TASKS, Column, label
 
 CHOSEN = (
     "Checkpoint: by validation, never by a case that is scored. Zero-shot networks: by Dice on artificial tumours in "
@@ -90,12 +88,6 @@ def _table(gathered: Gathered, columns: list[Column]) -> Markdown:
 def _thresholds_differ(gathered: Gathered, column: Column) -> bool:
     means = {gathered.cells[row.name, column].threshold.mean for row in gathered.table.rows}
     return len({mean for mean in means if not math.isnan(mean)}) > 1
-
-
-def label(column: Column) -> str:
-    """Return the heading of a column within its task."""
-    fraction = "" if column.fraction is None else f" at {column.fraction:g}"
-    return f"{METRICS[column.metric]}{fraction}"
 
 
 def number(found: Number, column: Column) -> str:

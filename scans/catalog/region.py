@@ -1,0 +1,69 @@
+"""A region: how its scans are prepared, and how tumours are drawn in it.
+
+Every default of the synthesis stands here once, with its source. ``method`` is ``docs/method.md``;
+``Zhang`` is Zhang et al., "Self-supervised Tumor Segmentation through Layer Decomposition", 2021.
+A catalog overrides them per region, ``--set shape.axis_ratio=[0.7,1]`` per corpus.
+"""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from scans.catalog.settings import Interval, Strict
+from scans.catalog.synthesis import Synthesis
+
+
+class FieldOfView(Strict):
+    """How the region of interest becomes a cube of ``size`` voxels a side.
+
+    ``resize``: the bounding box of the ROI is stretched to the cube; voxels may be anisotropic (brain).
+    ``spacing``: isotropic voxels of ``spacing_mm * 128 / size``, centred on the ROI, cropped or padded (liver).
+    """
+
+    kind: Literal["resize", "spacing"] = "resize"  # method: field of view
+    spacing_mm: float | None = Field(None, gt=0)  # voxel side at size 128
+
+    @model_validator(mode="after")
+    def _spacing_where_needed(self) -> "FieldOfView":
+        if (self.kind == "spacing") != (self.spacing_mm is not None):
+            raise ValueError("field_of_view needs spacing_mm exactly when its kind is 'spacing'")
+        return self
+
+
+class Normalisation(Strict):
+    """How raw intensities become the network's units.
+
+    ``zscore``: each scan by its own mean and standard deviation over ROI voxels (brain).
+    ``window``: clipped to percentiles of all sources' ROI voxels together, then by their common mean and
+    standard deviation (liver CT). Both leave 0 outside the ROI.
+    """
+
+    kind: Literal["zscore", "window"] = "zscore"  # Zhang, Sec. IV-B
+    percentiles: Interval = (0.5, 99.5)  # Zhang, Sec. IV-B (LTS); used by `window`
+    raw_zero: float | None = None  # raw value that counts as zero intensity in Eq. 4 (CT: -1024 HU); None: 0 or below
+
+
+class RoiRule(Strict):
+    """Where a tumour centre may lie, and where a tumour may be visible.
+
+    ``foreground``: voxels that differ from the constant background left by skull stripping.
+    ``label``: voxels of the ROI file with one of ``values`` (None: any non-zero value).
+    A dataset that has ROI files uses them whatever the kind; ``label`` insists on one. A foreground of more than
+    ``most_ml`` is refused: zeros around a head are no sign of skull stripping.
+    """
+
+    kind: Literal["foreground", "label"] = "foreground"
+    values: tuple[int, ...] | None = None
+    most_ml: float | None = Field(None, gt=0)  # a larger foreground still wears its skull; None: no bound
+
+
+class Region(Strict):
+    """One organ in one modality."""
+
+    name: str = ""
+    modality: str
+    orientation: str = Field("LPS", pattern="^[RL][AP][IS]$|^[RLAPIS]{3}$")  # axes x, y, z point there
+    field_of_view: FieldOfView = FieldOfView()
+    normalisation: Normalisation = Normalisation()
+    roi: RoiRule = RoiRule()
+    synthesis: Synthesis = Synthesis()

@@ -1,0 +1,1 @@
+"""One scan: read, checked, brought into the network's cube and back, written."""

@@ -1,0 +1,38 @@
+"""Boxes of voxels (z, y, x): the tight one around a mask, one as six numbers, one within another."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+Box = tuple[slice, slice, slice]  # part of the cube (z, y, x), half open, within it
+
+
+def tight_box(voxels: np.ndarray) -> Box:
+    """Return the smallest box (z, y, x) that holds all voxels that are not 0; there is at least one."""
+    filled = voxels != 0
+    shadow = filled.any(axis=0)  # along z, so that y and x need not walk through the whole box again
+    z, y, x = (np.flatnonzero(hit) for hit in (filled.any(axis=(1, 2)), shadow.any(axis=1), shadow.any(axis=0)))
+    return slice(int(z[0]), int(z[-1]) + 1), slice(int(y[0]), int(y[-1]) + 1), slice(int(x[0]), int(x[-1]) + 1)
+
+
+def box_of(ends: np.ndarray) -> Box:
+    """Return the box of six ends (z, y, x; first, one past the last)."""
+    z0, z1, y0, y1, x0, x1 = (int(end) for end in ends)
+    return slice(z0, z1), slice(y0, y1), slice(x0, x1)
+
+
+def ends_of(box: Box) -> np.ndarray:
+    """Return the six ends of a box, int32."""
+    return np.array([end for part in box for end in (part.start, part.stop)], np.int32)
+
+
+def clip(box: Box, by: list[int], size: int) -> Box:
+    """Return a box that reaches `by` voxels (z, y, x) further on each side, cut to the cube."""
+    z, y, x = (slice(max(part.start - n, 0), min(part.stop + n, size)) for part, n in zip(box, by, strict=True))
+    return z, y, x
+
+
+def within(box: Box, outer: Sequence[slice]) -> Box:
+    """Return a box (z, y, x) counted from the corner of another that holds it."""
+    z, y, x = (slice(part.start - o.start, part.stop - o.start) for part, o in zip(box, outer, strict=True))
+    return z, y, x

@@ -1,0 +1,70 @@
+"""Connected parts of a mask."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def largest_component(mask: np.ndarray) -> np.ndarray:
+    """Keep the largest face-connected component; the first in scan order among equals."""
+    from scipy import ndimage
+
+    labels, count = ndimage.label(mask)
+    if count <= 1:
+        return mask
+    sizes = np.bincount(labels[mask])[1:]
+    return labels == 1 + int(sizes.argmax())
+
+
+_TOUCHING = np.ones((3, 3, 3), bool)  # 26 neighbours: voxels that share a corner are one part
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The connected parts of a mask.
+
+    Attributes
+    ----------
+    box : tuple of slice
+        Where in the volume (z, y, x) `labels` lies: around all that is in the mask.
+    labels : ndarray of int, shape (z, y, x) of the box
+        0 outside the mask; parts are numbered from 1.
+    sizes : ndarray of int
+        Voxels of each part, that of part 1 first; empty for an empty mask.
+    """
+
+    box: tuple[slice, slice, slice]
+    labels: np.ndarray
+    sizes: np.ndarray
+
+    @classmethod
+    def of(cls, mask: np.ndarray) -> "Parts":
+        """Find the parts of a mask of 0 and 1, shape (z, y, x)."""
+        from scipy import ndimage
+
+        found = ndimage.find_objects(mask.astype(np.uint8, copy=False))
+        z, y, x = found[0] if found else (slice(0, 0),) * 3
+        labels, _ = ndimage.label(mask[z, y, x], structure=_TOUCHING)
+        return cls((z, y, x), labels, np.bincount(labels.ravel())[1:])
+
+
+def large_parts(mask: np.ndarray, least: float) -> np.ndarray:
+    """Return a mask without the parts smaller than `least` of its largest.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (z, y, x)
+    least : float
+
+    Returns
+    -------
+    ndarray of bool, same shape
+    """
+    from scipy import ndimage  # 0.1 s, which a training does without
+
+    labels, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return (sizes >= least * sizes.max())[labels]

@@ -1,0 +1,90 @@
+"""The region of interest: from a mask, or what skull stripping left."""
+
+import numpy as np
+from scipy import ndimage
+
+from scans.catalog.region import Region
+from scans.errors import ScanError
+from scans.image.components import large_parts
+from scans.image.volume import Volume
+
+_LEAST_ROI_MM3 = 100.0  # nothing that this pipeline can work on is smaller
+_LEAST_BORDER = 0.5  # share of the border voxels that one value must have to count as background
+_LEAST_PART = 0.1  # a part of the foreground smaller than this share of the largest is debris
+
+
+def border_value(array: np.ndarray) -> float | None:
+    """Return the value that most of a volume's faces share, or None: what skull stripping left outside.
+
+    Parameters
+    ----------
+    array : ndarray, shape (z, y, x)
+    """
+    faces = np.concatenate([np.take(array, end, axis).ravel() for axis in range(3) for end in (0, -1)])
+    values, counts = np.unique(faces, return_counts=True)
+    most = int(counts.argmax())
+    return float(values[most]) if counts[most] >= _LEAST_BORDER * faces.size else None
+
+
+def find_foreground(array: np.ndarray, background: float) -> np.ndarray:
+    """Return the voxels that a skull-stripped scan is about.
+
+    Parameters
+    ----------
+    array : ndarray, shape (z, y, x)
+    background : float
+        Value of the voxels outside.
+
+    Returns
+    -------
+    ndarray of bool, same shape
+        The large parts of what differs from the background, their inner holes filled.
+    """
+    kept = large_parts(array != np.float32(background), _LEAST_PART)
+    outside, _ = ndimage.label(np.pad(~kept, 1, constant_values=True))
+    return outside[1:-1, 1:-1, 1:-1] != outside[0, 0, 0]
+
+
+def region_of_interest(
+    volume: Volume, roi: Volume | None, region: Region, background: float | None, where: str
+) -> np.ndarray:
+    """Return where a tumour may lie, in the scan's grid: the mask if there is one, else the foreground.
+
+    Parameters
+    ----------
+    volume : Volume
+    roi : Volume or None
+        Mask on the scan's grid.
+    region : Region
+    background : float or None
+        The scan's `border_value`.
+    where : str
+        Name of the scan, for errors.
+
+    Returns
+    -------
+    ndarray of bool, shape (z, y, x)
+
+    Raises
+    ------
+    ScanError
+        If it is empty, tiny, or cannot be told.
+    """
+    if roi is not None:
+        inside = roi.array > 0
+        if not inside.any():
+            raise ScanError(f"{where}: its ROI mask is empty; check the file and the label values of the catalog")
+    elif region.roi.kind == "label":
+        raise ScanError(f"{where}: region {region.name} needs an ROI mask; give one on the scan's grid")
+    elif background is None:
+        raise ScanError(f"{where}: not skull-stripped (no constant background); give an ROI mask, or strip it first")
+    else:
+        inside = find_foreground(volume.array, background)
+        if (most := region.roi.most_ml) and (found := inside.sum() * volume.grid.voxel_mm3 / 1000) > most:
+            raise ScanError(
+                f"{where}: its foreground has {found:.0f} ml, more than the {most:.0f} ml of region {region.name}; "
+                "it seems not skull-stripped: give an ROI mask, or strip it first"
+            )
+    if (volume_mm3 := inside.sum() * volume.grid.voxel_mm3) < _LEAST_ROI_MM3:
+        raise ScanError(f"{where}: its ROI has only {volume_mm3:.0f} mm3; check the mask and the voxel spacing")
+    return inside

@@ -1,0 +1,244 @@
+"""The frame: where the network's cube lies in a scan, and the road there and back.
+
+All resampling goes from one physical grid to another, by SimpleITK with linear interpolation.
+"""
+
+from dataclasses import asdict, dataclass
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from scans.catalog.region import FieldOfView
+from scans.errors import ScanError
+from scans.image.grid import Grid
+from scans.image.volume import Volume
+
+_AXES = {
+    "L": (1, 0, 0),
+    "R": (-1, 0, 0),
+    "P": (0, 1, 0),
+    "A": (0, -1, 0),
+    "S": (0, 0, 1),
+    "I": (0, 0, -1),
+}  # LPS
+_REFERENCE_SIZE = 128  # the size that FieldOfView.spacing_mm is stated for
+_TRUNCATE = 4.0  # standard deviations that the anti-aliasing kernel reaches
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A network cube in a scan's space, or a box that patches of the cube's sides slide over (`widen`).
+
+    Attributes
+    ----------
+    scan : Grid
+        The scan's own grid.
+    network : Grid
+        The cube's grid: its axes are the scan's, permuted and flipped to the region's orientation.
+    """
+
+    scan: Grid
+    network: Grid
+
+    @property
+    def size(self) -> int:
+        """Voxels along each side of the cube."""
+        return self.network.shape[0]
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Spacing (z, y, x) of the network's voxels in mm."""
+        return self.network.spacing_mm
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the frame as plain lists and numbers."""
+        return {name: {key: list(value) for key, value in grid.items()} for name, grid in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Frame":
+        """Return the frame that `to_json` wrote."""
+        return cls(**{name: Grid(**{k: tuple(v) for k, v in content[name].items()}) for name in ("scan", "network")})
+
+
+def fit_frame(roi: Volume, field_of_view: FieldOfView, orientation: str, size: int) -> Frame:
+    """Lay the network's cube around a region of interest.
+
+    Parameters
+    ----------
+    roi : Volume
+        Mask in the scan's grid, not empty.
+    field_of_view : FieldOfView
+        ``resize``: the ROI's bounding box becomes the cube. ``spacing``: isotropic voxels around its centre.
+    orientation : str
+        Where the cube's axes x, y, z point, e.g. ``LPS``.
+    size : int
+        Voxels along each side.
+
+    Returns
+    -------
+    Frame
+    """
+    grid = roi.grid
+    low, high = _first_and_last(roi)
+    centre = (grid.affine @ [*((low + high) / 2), 1.0])[:3]
+    order, direction = _oriented(np.reshape(grid.direction, (3, 3)), orientation)
+    if field_of_view.spacing_mm is None:
+        extent_mm = (high - low + 1) * grid.spacing_mm[::-1]  # from face to face of the outermost voxels
+        spacing = extent_mm[order] / size
+    else:
+        spacing = np.full(3, field_of_view.spacing_mm * _REFERENCE_SIZE / size)
+    x, y, z = spacing.tolist()
+    ox, oy, oz = (centre - direction @ (spacing * (size - 1) / 2)).tolist()
+    return Frame(grid, Grid((size,) * 3, (z, y, x), (ox, oy, oz), tuple(direction.ravel().tolist())))
+
+
+def widen(cube: Frame, roi: Volume, *, native: bool) -> Frame:
+    """Lay a box over the whole of a region of interest, its axes those of the cube.
+
+    Parameters
+    ----------
+    cube : Frame
+        Of `fit_frame`, for the same scan.
+    roi : Volume
+        Mask in the scan's grid, not empty.
+    native : bool
+        Take the scan's own voxels: its axes permuted and flipped, nothing interpolated. Otherwise go on with the
+        cube's voxels beyond the cube as far as the ROI reaches, and not at all where the cube holds it.
+
+    Returns
+    -------
+    Frame
+        With as many voxels along each side as that takes.
+    """
+    grid = roi.grid
+    low, high = _first_and_last(roi)
+    direction = np.reshape(cube.network.direction, (3, 3))
+    if native:
+        order = np.abs(direction.T @ np.reshape(grid.direction, (3, 3))).argmax(axis=1)  # scan axis of x, y, z
+        spacing = np.array(grid.spacing_mm[::-1])[order]
+        sides = (high - low + 1)[order]
+        centre = (grid.affine @ [*((low + high) / 2), 1.0])[:3]
+    else:
+        spacing = np.array(cube.network.spacing_mm[::-1])
+        size = np.array(cube.network.shape[::-1])
+        centre = (cube.network.affine @ [*((size - 1) / 2), 1.0])[:3]
+        faces = np.array([[*(low - 0.5), 1.0], [*(high + 0.5), 1.0]]) @ grid.affine.T
+        reach = np.abs((faces[:, :3] - centre) @ direction).max(axis=0) / spacing
+        sides = size + 2 * np.ceil(np.maximum(reach - size / 2 - 1e-6, 0))
+    x, y, z = spacing.tolist()
+    nx, ny, nz = sides.astype(int).tolist()
+    ox, oy, oz = (centre - direction @ (spacing * (sides - 1) / 2)).tolist()
+    return Frame(grid, Grid((nz, ny, nx), (z, y, x), (ox, oy, oz), cube.network.direction))
+
+
+def to_frame(volume: Volume, frame: Frame, *, nearest: bool = False) -> np.ndarray:
+    """Resample a volume from the scan's space to the network's cube.
+
+    Parameters
+    ----------
+    volume : Volume
+    frame : Frame
+    nearest : bool
+        Keep labels as they are. Otherwise linear, after a Gaussian where the cube's voxels are coarser.
+
+    Returns
+    -------
+    ndarray, shape (z, y, x), the cube's sides
+        float32, or the volume's own type with `nearest`; 0 outside the scan.
+    """
+    return _resample(volume, frame.network, nearest)
+
+
+def from_frame(array: np.ndarray, frame: Frame, *, nearest: bool = False) -> Volume:
+    """Resample an array of the network's cube back to the scan's own grid.
+
+    Parameters
+    ----------
+    array : ndarray, shape (z, y, x), the cube's sides
+    frame : Frame
+    nearest : bool
+        As in `to_frame`.
+
+    Returns
+    -------
+    Volume
+        float32 (a mask comes back as shares in [0, 1]: threshold at 0.5); 0 outside the cube.
+    """
+    if array.shape != frame.network.shape:
+        raise ScanError(f"an array of {array.shape} voxels does not fill a cube of {frame.network.shape}")
+    return Volume.on(frame.scan, _resample(Volume.on(frame.network, array), frame.scan, nearest))
+
+
+def coverage(frame: Frame, mask: np.ndarray) -> float:
+    """Return the share of a mask's voxels that lie inside the cube.
+
+    Parameters
+    ----------
+    frame : Frame
+    mask : ndarray of bool, shape (z, y, x), the scan's grid
+        Not empty.
+    """
+    faces = np.array([[-0.5, -0.5, -0.5, 1.0], [*(n - 0.5 for n in frame.network.shape[::-1]), 1.0]])
+    ends = (faces @ frame.network.affine.T @ np.linalg.inv(frame.scan.affine).T)[:, :3]
+    low = np.maximum(np.ceil(ends.min(axis=0) - 1e-6), 0).astype(int)
+    high = np.maximum(np.floor(ends.max(axis=0) + 1e-6), -1).astype(int) + 1
+    inside = mask[low[2] : high[2], low[1] : high[1], low[0] : high[0]]
+    return float(inside.sum()) / float(mask.sum())
+
+
+def _first_and_last(mask: Volume) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first and the last index (x, y, z) of a mask's voxels along each axis, float64."""
+    filled = [np.flatnonzero(mask.array.any(axis=others)) for others in ((0, 1), (0, 2), (1, 2))]  # x, y, z
+    return np.array([f[0] for f in filled], float), np.array([f[-1] for f in filled], float)
+
+
+def _oriented(direction: np.ndarray, orientation: str) -> tuple[list[int], np.ndarray]:
+    """Return which scan axis becomes x, y and z, and the direction columns after their flips."""
+    wanted = np.array([_AXES[letter] for letter in orientation], float)  # row: target axis
+    if np.abs(wanted).sum(axis=0).tolist() != [1, 1, 1]:
+        raise ScanError(f"orientation {orientation} names an axis twice; use one letter of each of RL, AP, IS")
+    closeness = wanted @ direction  # row: target axis, column: scan axis
+    order = max(permutations(range(3)), key=lambda p: sum(abs(closeness[i, a]) for i, a in enumerate(p)))
+    columns = [direction[:, a] * (1.0 if closeness[i, a] > 0 else -1.0) for i, a in enumerate(order)]
+    return list(order), np.stack(columns, axis=1)
+
+
+def _resample(volume: Volume, target: Grid, nearest: bool) -> np.ndarray:
+    """Resample to `target`; a Gaussian first along axes where its voxels are coarser.
+
+    The Gaussian has a standard deviation of ``0.5 sqrt((out / in)² - 1)`` voxels of the input, so that a box
+    of one input voxel widens to about one of the output. The input is cropped to what `target` can see.
+    """
+    source = volume.grid
+    cosines = np.abs(np.reshape(source.direction, (3, 3)).T @ np.reshape(target.direction, (3, 3)))
+    out_mm = np.array(target.spacing_mm[::-1])[cosines.argmax(axis=1)]  # along the source's x, y, z
+    ratio = out_mm / np.array(source.spacing_mm[::-1])
+    sigma = np.zeros(3) if nearest else 0.5 * np.sqrt(np.maximum(ratio**2 - 1.0, 0.0))
+    ends = target.shape[::-1]
+    corners = np.array([[i, j, k, 1] for i in (-0.5, ends[0] - 0.5) for j in (-0.5, ends[1] - 0.5)
+                        for k in (-0.5, ends[2] - 0.5)])  # fmt: skip
+    seen = (corners @ target.affine.T @ np.linalg.inv(source.affine).T)[:, :3]
+    margin = np.ceil(_TRUNCATE * sigma) + 2
+    low = np.maximum(np.floor(seen.min(axis=0) - margin), 0).astype(int)
+    high = np.minimum(np.ceil(seen.max(axis=0) + margin) + 1, source.shape[::-1]).astype(int)
+    dtype = volume.array.dtype if nearest else np.dtype(np.float32)
+    if (low >= high).any():
+        return np.zeros(target.shape, dtype)
+    z, y, x = (slice(int(first), int(last)) for first, last in zip(low[::-1], high[::-1], strict=True))
+    part = volume.crop((z, y, x))
+    part = part.with_array(part.array.astype(dtype, copy=False))
+    if sigma.any():
+        part = part.with_array(ndimage.gaussian_filter(part.array, sigma[::-1], mode="nearest", truncate=_TRUNCATE))
+
+    resampler = sitk.ResampleImageFilter()
+    resampler.SetSize(target.shape[::-1])
+    resampler.SetOutputSpacing(target.spacing_mm[::-1])
+    resampler.SetOutputOrigin(target.origin)
+    resampler.SetOutputDirection(target.itk_direction)
+    resampler.SetInterpolator(sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear)
+    resampler.SetDefaultPixelValue(0.0)
+    result = sitk.GetArrayFromImage(resampler.Execute(part.to_itk()))
+    return result.astype(dtype, copy=False)

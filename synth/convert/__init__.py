@@ -1,0 +1,1 @@
+"""A corpus into others, by copy, and into what other tools read."""

@@ -1,0 +1,340 @@
+"""A corpus: samples, their recipes and their provenance in one sharded Zarr v3 store, in either layout.
+
+By the face of this room all of ``synth`` that ``train`` may import; it needs NumPy and what Zarr is built on, not Zarr
+itself. The layout on disk is written down in ``docs/corpus-format.md``.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scans.errors import StoreError
+from scans.image.box import Box, box_of, tight_box
+from synth.corpus.codec import decode
+from synth.corpus.layout import VOLUMES, Array, sample_arrays, source_arrays
+from synth.corpus.manifest import Manifest, load_manifest
+from synth.corpus.receipt import Receipt, content_hash, is_own, read_receipts, source_sums
+from synth.corpus.sample_table import SampleTable, most_bytes
+from synth.corpus.shard_reader import ShardReader
+from synth.store.base import Store
+from synth.store.cached import Cached
+from synth.store.opening import open_store
+from synth.tumour.blend import lay, layer_of, paste, write
+from synth.tumour.recipe import COLUMNS
+from synth.tumour.sample import Layer, Normal, Sample, Tumour, empty_sample
+
+MOST_NORMALS = 64  # that a reader keeps decoded: at 128 voxels 6 MB each
+
+
+class Corpus:
+    """Read a corpus by sample, the same bits from either layout.
+
+    Reading is thread-safe. Only committed shards are trusted: a file without a receipt does not count. A corpus may
+    come from a stranger: nothing in it is executed, and no size it names is allocated before it is checked.
+
+    Parameters
+    ----------
+    where : str or Path
+        The store: a folder, or an fsspec URL such as ``s3://bucket/corpus.zarr``.
+    partial : bool
+        Open a corpus some of whose shards are missing, e.g. to inspect it.
+    cache : Path, optional
+        A local folder that keeps what is read from a URL, file by file, each checked against its receipt.
+
+    Raises
+    ------
+    StoreError
+        If there is no corpus, its version is unknown, or shards are missing and `partial` is false.
+
+    Examples
+    --------
+    >>> corpus = Corpus("corpus.zarr")                      # doctest: +SKIP
+    >>> sample = corpus[0]                                  # doctest: +SKIP
+    >>> sample.composite.shape                              # doctest: +SKIP
+    (128, 128, 128)
+    """
+
+    def __init__(self, where: str | Path, *, partial: bool = False, cache: Path | None = None) -> None:
+        self._opened = (where, partial, cache)
+        self.where = str(where)
+        self.store: Store = open_store(where)
+        self.manifest: Manifest = load_manifest(self.store)
+        self.receipts: dict[int, Receipt] = read_receipts(self.store, range(self.shard_count))
+        for shard in [s for s, r in self.receipts.items() if not is_own(self.manifest, r)]:
+            if not partial:
+                raise StoreError(f"{where}: shard {shard} belongs to another corpus; run synth verify")
+            del self.receipts[shard]
+        missing = self.shard_count - len(self.receipts)
+        if missing and not partial:
+            raise StoreError(
+                f"{where} holds {self.shard_count - missing} of {self.shard_count} shards; "
+                "run the command that was making it again"
+            )
+        if not partial:
+            _check_sizes(self.store, self.receipts)
+        if cache is not None:
+            self.store = Cached(self.store, cache, _sums(self.store, self.manifest, self.receipts))
+        self._arrays = sample_arrays(self.manifest)
+        sharded = [array for array in self._arrays.values() if array.sharded]
+        self._readers = {array.name: ShardReader(self.store, array, self._file_size) for array in sharded}
+        numbers = SampleTable(self.store, self.manifest, self.receipts, partial)
+        self.recipes, self.alpha, self._boxes = numbers.recipes, numbers.alpha, numbers.boxes
+        self.normal, self.donor, self._damaged = numbers.normal, numbers.donor, numbers.damaged
+        self.source: Callable[[int], Normal] = functools.lru_cache(maxsize=MOST_NORMALS)(self._source)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be sent to another process as the arguments it was opened with."""
+        return _reopen, self._opened
+
+    # What a corpus is made of, as plain attributes.
+
+    @property
+    def identity(self) -> str:
+        """Hash of sources, settings, seeds and size: two corpora with it hold the same samples."""
+        return self.manifest.identity
+
+    @property
+    def size(self) -> int:
+        """Voxels along each side."""
+        return self.manifest.size
+
+    @property
+    def layout(self) -> str:
+        """``layered`` or ``dense``."""
+        return self.manifest.layout
+
+    @property
+    def seed(self) -> int:
+        """Seed of the first generation's random choices."""
+        return self.manifest.generations[0].seed
+
+    @property
+    def shard_size(self) -> int:
+        """Samples in a full shard."""
+        return self.manifest.shard_size
+
+    @property
+    def shard_count(self) -> int:
+        """Shards in the finished corpus."""
+        return self.manifest.shard_count
+
+    @property
+    def shards(self) -> np.ndarray:
+        """The shard of each sample, int64, shape (N,): what is read together lies together."""
+        lengths = [len(self.manifest.indices(shard)) for shard in range(self.shard_count)]
+        return np.repeat(np.arange(self.shard_count), lengths)
+
+    @property
+    def region(self) -> dict[str, Any]:
+        """The region's settings, as JSON of ``scans.catalog.region.Region``."""
+        return self.manifest.region
+
+    @property
+    def statistics(self) -> dict[str, Any] | None:
+        """Normalisation shared by all sources (``window``), or None where each scan has its own (``zscore``)."""
+        return self.manifest.statistics
+
+    @property
+    def channels(self) -> list[dict[str, Any]]:
+        """What a checkpoint records of its one modality: the region, and the normalisation its sources share."""
+        return [{"region": self.region, "statistics": self.statistics}]
+
+    @property
+    def sources(self) -> list[dict[str, Any]]:
+        """Provenance of each source: name, dataset, licence, terms, hash, spacing and frame."""
+        return list(self.manifest.sources)
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over identity and the decoded content of every committed shard; the same in either layout."""
+        return content_hash(self.identity, self.receipts)
+
+    def __len__(self) -> int:
+        """Return the number of samples in the finished corpus."""
+        return len(self.manifest)
+
+    # Samples.
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return sample `index` (0 to N - 1; negative counts from the end), float32."""
+        return self.read(index, empty_sample(self.size))
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Yield the samples in order."""
+        return (self[index] for index in range(len(self)))
+
+    def read(self, index: int, out: Sample) -> Sample:
+        """Read sample `index` into arrays that are there; see `synth.tumour.sample.empty_sample`.
+
+        Parameters
+        ----------
+        index : int
+        out : Sample
+            Its layers are float16, as stored, or float32: all are written over.
+
+        Returns
+        -------
+        Sample
+            Of `out`'s arrays.
+
+        Raises
+        ------
+        IndexError
+            If there is no such sample.
+        StoreError
+            If it is missing or damaged.
+        """
+        index = range(len(self))[index]
+        if self.layout == "layered":
+            return paste(self.source(int(self.normal[index])).voxels, self.tumour(index), out)
+        for name in VOLUMES:
+            array, target = self._arrays[name], getattr(out, name)
+            if (target.dtype, target.shape) == (array.dtype, array.row) and target.flags.c_contiguous:
+                self._values(name, index, target.size, target.reshape(-1))
+            else:
+                write(self._volume(name, index), target)
+        return replace(out, alpha=float(self.alpha[index]))
+
+    def tumour(self, index: int) -> Tumour:
+        """Return what tells sample `index` from its normal, in a box; parameters and errors as of `read`."""
+        index = range(len(self))[index]
+        if self.layout == "layered":
+            normal = self.source(int(self.normal[index]))
+            return lay(self.layer(index), normal.voxels, normal.roi, float(self.alpha[index]), self._target(index))
+        composite, normal16, texture, mask = (self._volume(name, index) for name in VOLUMES)
+        box = tight_box((composite.view(np.uint16) != normal16.view(np.uint16)) | (mask > 0))
+        return Tumour(box, composite[box], texture[box], mask[box], float(self.alpha[index]))
+
+    def layer(self, index: int) -> Layer:
+        """Return the tumour of sample `index` before its normal's ROI cut it; parameters and errors as of `read`.
+
+        A dense corpus knows only what the ROI left, and a hard edge.
+        """
+        index = range(len(self))[index]
+        if self.layout == "dense":
+            if self.manifest.soft or self._target(index) != "texture":
+                raise StoreError(
+                    f"{self.store} is dense, and was made with mask.soft_mm or texture_target=composite: "
+                    "its tumours cannot be told from their normals; convert it with --sources"
+                )
+            return layer_of(self.tumour(index))
+        box = self._box(index)
+        sides = [part.stop - part.start for part in box]
+        voxels = sides[0] * sides[1] * sides[2]
+        packed = self._values("form", index, -(-voxels // 8))
+        form = np.unpackbits(packed, count=voxels, bitorder="little").view(bool)
+        count = int(np.count_nonzero(form))
+        if not count:
+            raise StoreError(f"{self.store}: the tumour of sample {index} is empty; run synth verify")
+        tissue = self._values("layer", index, count)
+        edge = self._values("edge", index, count) if self._has_edge(index) else None
+        return Layer(box, form.reshape(sides), tissue, edge)
+
+    def box(self, index: int) -> Box:
+        """Return the box of the layer of sample `index`."""
+        return self.layer(index).box if self._boxes is None else self._box(index)
+
+    def _box(self, index: int) -> Box:
+        assert self._boxes is not None
+        first, stop = self._boxes[index, ::2], self._boxes[index, 1::2]
+        if (first < 0).any() or (first >= stop).any() or (stop > self.size).any():
+            raise StoreError(f"{self.store}: the box of sample {index} is none; run synth verify")
+        return box_of(self._boxes[index])
+
+    def _source(self, position: int) -> Normal:
+        """Return source `position` as it receives tumours; those used last are kept."""
+        voxels, roi = (self._source_array(array, position) for array in source_arrays(self.size).values())
+        return Normal(voxels, roi.view(bool))
+
+    def recipe(self, index: int) -> dict[str, float]:
+        """Return every random choice behind sample `index`, by name."""
+        return dict(zip(COLUMNS, self.recipes[index].tolist(), strict=True))
+
+    def settings(self, index: int) -> dict[str, Any]:
+        """Return the settings that sample `index` was drawn with, as JSON of ``scans.catalog.synthesis.Synthesis``."""
+        return self.manifest.generations[self.manifest.draw(range(len(self))[index])[0]].settings
+
+    def spacing_mm(self, index: int) -> tuple[float, float, float]:
+        """Voxel spacing (z, y, x) in mm of the normal of sample `index`."""
+        z, y, x = self.manifest.sources[self.normal[index]]["spacing_mm"]
+        return float(z), float(y), float(x)
+
+    # Reading.
+
+    def _target(self, index: int) -> str:
+        if len(self.manifest.generations) == 1:
+            return str(self.manifest.generations[0].settings["texture_target"])
+        return str(self.settings(index)["texture_target"])
+
+    def _has_edge(self, index: int) -> bool:
+        if "edge" not in self._arrays:
+            return False
+        shard, _ = self.manifest.locate(index)
+        return self._arrays["edge"].key(shard) in self.receipts[shard].files
+
+    def _volume(self, name: str, index: int) -> np.ndarray:
+        """Return a volume of a dense sample."""
+        return self._values(name, index, self.size**3).reshape(self._arrays[name].row)
+
+    def _values(self, name: str, index: int, count: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the first values of a row, in `out` if given: flat, as long as a row."""
+        shard, place = self.manifest.locate(index)
+        reader, key = self._readers[name], self._arrays[name].key(shard)
+        if shard in self._damaged:
+            raise StoreError(f"{self.store}: sample {index} cannot be read (it lacks its numbers); run synth verify")
+        try:
+            return self._read(key, lambda: reader.read(shard, place, count, out))
+        except (StoreError, OSError, MemoryError) as error:
+            raise StoreError(f"{self.store}: sample {index} cannot be read ({error}); run synth verify") from error
+
+    def _read(self, key: str, read: Callable[[], np.ndarray]) -> np.ndarray:
+        """Call what reads from a file; once more if it may be the local copy of it that is damaged."""
+        try:
+            return read()
+        except StoreError:
+            if not isinstance(self.store, Cached):
+                raise
+            self.store.mend(key)
+        return read()
+
+    def _file_size(self, shard: int, key: str) -> int:
+        if shard not in self.receipts:
+            raise StoreError(f"shard {shard} is not there")
+        return int(self.receipts[shard].files[key]["bytes"])
+
+    def _source_array(self, array: Array, position: int) -> np.ndarray:
+        key = array.key(position)
+        try:
+            return self._read(key, lambda: decode(array, self.store.read(key, most_bytes(array))).reshape(array.row))
+        except (FileNotFoundError, StoreError, MemoryError) as error:
+            raise StoreError(f"{self.store}/{key} is missing or damaged ({error}); run synth verify") from error
+
+
+def _reopen(where: str | Path, partial: bool, cache: Path | None) -> Corpus:
+    return Corpus(where, partial=partial, cache=cache)
+
+
+def _sums(store: Store, manifest: Manifest, receipts: dict[int, Receipt]) -> dict[str, dict[str, Any]]:
+    """Return what each file of a corpus must be; a file that no receipt knows is left out."""
+    known: dict[str, dict[str, Any]] = {}
+    with contextlib.suppress(StoreError):
+        for files in source_sums(store, manifest).values():
+            known |= files
+    for receipt in receipts.values():
+        known |= receipt.files
+    return known
+
+
+def _check_sizes(store: Store, receipts: dict[int, Receipt]) -> None:
+    """Stop at a missing or truncated file: Zarr itself would read it as zeros, without an error."""
+    sizes = store.sizes()
+    for receipt in receipts.values():
+        for key, entry in receipt.files.items():
+            if sizes.get(key, -1) != entry["bytes"]:
+                found = f"has {sizes[key]} bytes instead of {entry['bytes']}" if key in sizes else "is missing"
+                raise StoreError(f"{store}/{key} {found}; the command that made it, run again, mends it")

@@ -1,0 +1,155 @@
+"""Worker: the task that makes one shard, wherever it runs. It needs neither Dask nor SimpleITK."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from scans.catalog.synthesis import Synthesis, recorded
+from scans.errors import StoreError
+from synth.corpus.manifest import Manifest, load_manifest
+from synth.corpus.receipt import bytes_of
+from synth.corpus.shard_writer import ShardWriter
+from synth.sources.reader import SourceStore
+from synth.store.base import Store
+from synth.store.opening import open_store
+from synth.tumour.blend import lay
+from synth.tumour.compose import make_layer
+from synth.tumour.draw import draw_recipe
+from synth.tumour.recipe import Recipe
+from synth.tumour.sample import Normal
+from synth.tumour.source import Source, lends_tumour
+
+
+def make_shard(sources: Path, out: str, identity: str, shard: int, content: str | None = None) -> int:
+    """Make and commit one shard.
+
+    Parameters
+    ----------
+    sources : Path
+        The store of sources.
+    out : str
+        The corpus, which says what its samples are.
+    identity : str
+        Of the corpus; a worker that lives on reads its manifest once.
+    shard : int
+    content : str, optional
+        That of its receipt, where it was made before.
+
+    Returns
+    -------
+    int
+        Bytes written.
+
+    Raises
+    ------
+    StoreError
+        If a source has changed since the corpus was begun, or is damaged; if the samples are not those of `content`.
+    OSError
+        E.g. when the disk is full; nothing of the shard then counts.
+    """
+    store, manifest = opened(out, identity)
+    lend = Lender(sources, manifest)
+    return write_shard(store, manifest, shard, lend, recipes(lend, manifest, shard), content)
+
+
+def write_shard(
+    store: Store,
+    manifest: Manifest,
+    shard: int,
+    lend: "Lender",
+    drawn: Iterable[tuple[Recipe, Synthesis]],
+    content: str | None = None,
+) -> int:
+    """Make what recipes describe, and commit it as a shard; parameters, return and errors as of `make_shard`.
+
+    Parameters
+    ----------
+    drawn : iterable of (Recipe, Synthesis)
+        Of each sample, in order; sources stand by the corpus's positions.
+    """
+    with ShardWriter(store, manifest, shard) as writer:
+        for recipe, settings in drawn:
+            normal = lend(recipe.normal)
+            layer = make_layer(recipe, normal, lend(recipe.donor), settings)
+            tumour = lay(layer, normal.normal, normal.roi, recipe.alpha, settings.texture_target)
+            writer.add(recipe.row(), normal.as_normal, layer, tumour)
+        return bytes_of(writer.commit(content))
+
+
+def recipes(lend: "Lender", manifest: Manifest, shard: int) -> Iterator[tuple[Recipe, Synthesis]]:
+    """Draw the recipes of a shard's samples, each with its settings; sources stand by the corpus's positions."""
+    for number, first, count in manifest.draws(manifest.indices(shard)):
+        generation = manifest.generations[number]
+        settings = recorded(generation.settings, "the manifest")
+        places = generation.sources
+        tumours = [at for at, place in enumerate(places) if lends_tumour(manifest.sources[place])]
+
+        def drawn(position: int, places: tuple[int, ...] = places) -> Source:
+            return lend(places[position])
+
+        for index in range(first, first + count):
+            recipe = draw_recipe(drawn, len(places), settings, generation.seed, index, tumours)
+            yield (
+                dataclasses.replace(recipe, normal=places[recipe.normal], donor=places[recipe.donor]),
+                settings,
+            )
+
+
+class Lender:
+    """Gives the sources of a corpus by position, each checked against the hash in its manifest.
+
+    Parameters
+    ----------
+    path : Path
+        A store of sources that holds them, under whatever names.
+    manifest : Manifest
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self._path, self._manifest = path, manifest
+        self._store = _source_store(path, manifest.identity, json.dumps(manifest.statistics))
+
+    def __call__(self, position: int) -> Source:
+        """Return a source.
+
+        Raises
+        ------
+        StoreError
+            If the store does not hold it, or it is damaged.
+        """
+        wanted = self._manifest.sources[position]
+        name = self._store.named(wanted["content_sha256"])
+        if name is None:
+            raise StoreError(
+                f"{self._path}: source {wanted['name']} has changed since the corpus was begun, or is not there; "
+                "synth prepare brings it back from the same scan"
+            )
+        return self._store.load(name)
+
+    def normal(self, position: int) -> Normal:
+        """Return a source as it receives tumours; errors as of a call."""
+        return self(position).as_normal
+
+
+@functools.lru_cache(maxsize=2)
+def opened(out: str, identity: str) -> tuple[Store, Manifest]:
+    """Open a corpus to write, once for each state of it.
+
+    Raises
+    ------
+    StoreError
+        If it is not the one that was asked for.
+    """
+    store = open_store(out)
+    manifest = load_manifest(store)
+    if manifest.identity != identity:
+        raise StoreError(f"{out} became another corpus meanwhile; run the command again")
+    return store, manifest
+
+
+@functools.lru_cache(maxsize=1)
+def _source_store(path: Path, identity: str, statistics: str) -> SourceStore:
+    """Open a store once for each corpus: a worker may outlive what it saw, and sources may have joined since."""
+    return SourceStore(path, json.loads(statistics))

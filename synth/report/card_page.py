@@ -1,0 +1,318 @@
+"""The data card of a corpus as Markdown, with the YAML in front that dataset hubs read.
+
+Names, terms and citations come from outside: they are shown as text, whatever markup they hold.
+"""
+
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from scans.catalog.synthesis import Synthesis
+from scans.catalog.terms import Terms, terms_of
+from scans.markdown import bullets, clean, plain, table
+from synth.corpus.manifest import VERSION, Block
+from synth.report import caveats
+from synth.report.permissions import common_licence, united
+from synth.tumour.source import lends_tumour
+
+if TYPE_CHECKING:
+    from synth.corpus import Corpus
+    from synth.report.distributions import Distribution
+
+
+_MOST_SCANS = 500  # rows of the table of scans
+_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B")
+
+_PAGE = Template("""---
+$front---
+
+# $title
+
+$count artificial tumours in healthy scans: region $region, modality $modality. Made for the pretraining of networks
+that segment tumours, with every layer that a sample was blended from.
+
+## What this is
+
+$method
+
+The method is that of Zhang, Xie, Huang, Zhang and Wang, *Self-supervised Tumor Segmentation through Layer
+Decomposition* (2021), as the software Layered Tumors implements it. Its file CITATION.cff says how to cite both.
+
+![Samples: composite, normal, tumour texture, and the mask's contour on the composite](card/samples.png)
+
+*Samples from all over the corpus, a row each: the recipe's numbers, composite, normal, tumour texture, and the mask
+drawn on the composite, in the axial slice through the middle of the tumour. The patient's right is on the left; a row
+has one grey scale. The scans are real, the tumours are not.*
+
+![Distributions of what the recipes drew](card/distributions.png)
+
+*What the recipes drew, over all samples. The volume of the tumour is what the region of interest left of the form.*
+
+## How to load it
+
+```python
+from synth.corpus import Corpus
+corpus = Corpus("corpus.zarr")  # the folder of this file
+sample = corpus[0]  # .composite, .normal, .texture, .mask: arrays (z, y, x); .alpha: a number
+```
+
+`corpus.recipe(0)` has every random choice behind sample 0, `corpus.spacing_mm(0)` its voxels' sides. $plain_reading
+
+## In numbers
+
+$numbers
+
+$quantities
+
+## Settings
+
+$settings
+
+How the scans were prepared:
+
+$preparation
+
+## Where the scans come from
+
+$datasets
+
+$scans
+
+## What may be done with it
+
+What one source forbids, the corpus forbids.
+
+$answers
+
+Read off the terms above by a program that knows common licences by name. The terms themselves decide.
+
+## What it is for, and what not
+
+It is meant for:
+
+$uses
+
+It is not for:
+
+$not_for
+
+## Limits
+
+$limits
+
+## Known biases
+
+$biases
+
+## People
+
+$privacy
+
+$impact
+
+## How to make it again, bit for bit
+
+$again
+
+## How to cite
+
+The source datasets, as the table above says, the software by its CITATION.cff, and the paper:
+
+```bibtex
+$paper
+```
+""")
+
+
+def readme(corpus: "Corpus", generations: Sequence[tuple[int, Synthesis]], shown: Sequence["Distribution"]) -> str:
+    """Return the card.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        Finished.
+    generations : sequence of (int, Synthesis)
+        Seed and settings of each of its generations.
+    shown : sequence of Distribution
+        What its recipes drew.
+    """
+    terms, region = terms_of(corpus.sources), corpus.region
+    settings = [each for _, each in generations]
+    summaries = [(each.label, *each.summary) for each in shown if not each.ordinal]
+    preparation = {key: value for key, value in region.items() if key != "synthesis"}
+    return _PAGE.substitute(
+        front=_front(corpus, terms),
+        title=f"Artificial tumours, {plain(region['name']) or 'region without a name'}",
+        count=f"{len(corpus):,}",
+        region=plain(region["name"]) or "without a name",
+        modality=plain(region["modality"]),
+        method=" ".join(caveats.method(settings)),
+        plain_reading=_plain_reading(corpus),
+        numbers=table(("", ""), _numbers(corpus, generations)),
+        quantities=table(("drawn or found", "median", "5 %", "95 %"), summaries, numbers=(1, 2, 3)),
+        settings=_settings(settings),
+        preparation=table(("setting", "value"), _flat(preparation).items()),
+        datasets=_datasets(corpus, terms),
+        scans=_scans(corpus),
+        answers=table(
+            ("question", "answer", "because of"),
+            [(each.question, each.answer, "; ".join(each.because)) for each in united(terms)],
+        ),
+        uses=bullets(caveats.USES),
+        not_for=bullets(caveats.NOT_FOR),
+        limits=bullets(caveats.limitations(settings)),
+        biases=bullets(caveats.biases(corpus)),
+        privacy=plain(" ".join(caveats.PRIVACY)),
+        impact=plain(caveats.SOCIAL_IMPACT),
+        again=_again(corpus, generations),
+        paper=caveats.PAPER,
+    )
+
+
+def _front(corpus: "Corpus", terms: list[Terms]) -> str:
+    """Return the YAML that dataset hubs read."""
+    licence = common_licence(terms)
+    words = ["medical", "3d", "synthetic", "tumor-segmentation", "layered-tumors"]
+    words += [re.sub(r"[^a-z0-9]+", "-", clean(corpus.region[key]).lower()).strip("-") for key in ("modality", "name")]
+    front: dict[str, Any] = {
+        "pretty_name": f"Artificial tumours, {clean(corpus.region['name'])}",
+        **({"license": licence.lower()} if licence else {"license": "other", "license_name": "terms-of-the-sources"}),
+        "task_categories": ["image-segmentation"],
+        "size_categories": [_SIZES[min(max(len(str(len(corpus))) - 3, 0), len(_SIZES) - 1)]],
+        "tags": list(dict.fromkeys(word for word in words if word)),
+    }
+    return yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def _numbers(corpus: "Corpus", generations: Sequence[tuple[int, Synthesis]]) -> list[tuple[str, str]]:
+    sides = np.array([source["spacing_mm"] for source in corpus.sources], np.float64)
+    spans = [f"{axis} {low:.3g} to {high:.3g}" if low != high else f"{axis} {low:.3g}"
+             for axis, low, high in zip("zyx", sides.min(axis=0), sides.max(axis=0), strict=True)]  # fmt: skip
+    return [
+        ("samples", f"{len(corpus):,}"),
+        ("voxels of a sample (z, y, x)", f"{corpus.size} × {corpus.size} × {corpus.size}"),
+        ("sides of a voxel in mm", ", ".join(spans)),
+        ("scans", f"{len(corpus.sources):,}"),
+        ("seed" if len(generations) == 1 else "seeds", ", ".join(str(seed) for seed, _ in generations)),
+        ("layout, format version", f"{corpus.layout}, {VERSION}"),
+        ("identity", corpus.identity),
+        ("content", corpus.content_hash),
+    ]
+
+
+def _settings(settings: Sequence[Synthesis]) -> str:
+    """Return what differs from the defaults, then everything; a column for all generations of the same settings."""
+    columns: dict[str, list[int]] = {}
+    for number, each in enumerate(settings, start=1):
+        columns.setdefault(each.model_dump_json(), []).append(number)
+    values = [_flat(json.loads(text)) for text in columns]
+    names = ["value"] if len(columns) == 1 else [f"generation {', '.join(map(str, each))}" for each in columns.values()]
+    default = _flat(Synthesis().model_dump(mode="json"))
+    lines = [(key, *(value[key] for value in values), default[key]) for key in default]
+    changed = [line for line in lines if set(line[1:]) != {line[-1]}]
+    heads = ("setting", *names, "default")
+    first = (
+        f"Changed from the defaults:\n\n{table(heads, changed)}" if changed else "Nothing differs from the defaults."
+    )
+    return f"{first}\n\nAll settings:\n\n{table(heads, lines)}"
+
+
+def _datasets(corpus: "Corpus", terms: list[Terms]) -> str:
+    heads = (
+        "dataset",
+        "licence",
+        "terms",
+        "may derived data be passed on?",
+        "citation",
+        "scans",
+        "samples: normal",
+        "donor",
+    )
+    normal, donor = _counts(corpus)
+    rows = []
+    for each in terms:
+        positions = list(each.sources)
+        rows.append((
+            each.dataset, each.licence, each.terms, "yes" if each.derived else "no", each.citation,
+            f"{len(positions):,}", f"{normal[positions].sum():,}", f"{donor[positions].sum():,}",
+        ))  # fmt: skip
+    return table(heads, rows, numbers=(5, 6, 7))
+
+
+def _scans(corpus: "Corpus") -> str:
+    sources, (normal, donor) = corpus.sources, _counts(corpus)
+    rows = [
+        (row + 1, source["name"], source["dataset"], " × ".join(f"{side:.3g}" for side in source["spacing_mm"]),
+         f"{normal[row]:,}", f"{donor[row]:,}", source["content_sha256"])
+        for row, source in enumerate(sources[:_MOST_SCANS])
+    ]  # fmt: skip
+    heads = ("row", "scan", "dataset", "voxel (z, y, x) mm", "samples: normal", "donor", "content (SHA-256)")
+    left = len(sources) - len(rows)
+    more = f"\n\nAnd {left:,} more; all stand in zarr.json." if left else ""
+    return table(heads, rows, numbers=(0, 4, 5)) + more
+
+
+def _counts(corpus: "Corpus") -> tuple[np.ndarray, np.ndarray]:
+    """Return how many samples have each source as normal, and as donor."""
+    count = len(corpus.sources)
+    return np.bincount(corpus.normal, minlength=count), np.bincount(corpus.donor, minlength=count)
+
+
+def _plain_reading(corpus: "Corpus") -> str:
+    reading = "Any reader of Zarr v3 opens the arrays"
+    if corpus.layout == "dense":
+        reading += ', `zarr.open_group("corpus.zarr")["composite"][0]`'
+    return f"{reading}; zarr.json holds what is told here, for programs, and croissant.json for catalogues of datasets."
+
+
+def _again(corpus: "Corpus", generations: Sequence[tuple[int, Synthesis]]) -> str:
+    """Say how the corpus is made again; as commands where one run made it."""
+    said = (
+        "Every random choice is a function of seed and sample, and the arithmetic is fixed: the same scans, settings "
+        "and seed give the same bytes, on any machine and with any number of workers. The scans are needed; zarr.json "
+        "names each input file with its SHA-256."
+    )
+    if len(generations) > 1 or corpus.manifest.blocks != (Block(((0, 0, len(corpus)),)),):
+        return (
+            f"{said} This corpus was not made in one go. `synth pack --recipes` writes what is needed to make it "
+            "again, without a voxel of a scan, and `synth rehydrate` does so wherever the scans are."
+        )
+    seed, settings = generations[0]
+    own, mine = (_flat(each) for each in (corpus.region["synthesis"], settings.model_dump(mode="json")))
+    changes = [f"--set {shlex.quote(f'{key}={value}')}" for key, value in mine.items() if value != own.get(key)]
+    datasets = dict.fromkeys(
+        (clean(source["dataset"]), "--tumours" if lends_tumour(source) else "--dataset") for source in corpus.sources
+    )
+    prepare = [
+        "synth prepare",
+        *(f"{option} {shlex.quote(name)}" for name, option in datasets),
+        f"--out sources.zarr --size {corpus.size}",
+    ]
+    generate = [f"synth generate --sources sources.zarr --out corpus.zarr -n {len(corpus)} --seed {seed}",
+                f"--shard-size {corpus.shard_size} --layout {corpus.layout}", *changes]  # fmt: skip
+    commands = [" ".join(prepare), " ".join(generate), "synth info corpus.zarr  # the same identity and content"]
+    return f"{said} With a catalog that has the region and the datasets above:\n\n```\n" + "\n".join(commands) + "\n```"
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return settings by dotted name, each as `--set` takes it."""
+    flat: dict[str, str] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(_short(value))
+    return flat
+
+
+def _short(value: Any) -> Any:
+    """Write whole floats as whole numbers, also within lists."""
+    if isinstance(value, list):
+        return [_short(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,165 @@
+"""Distributions: what the recipes of a corpus hold, as numbers and as one picture of small charts."""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from scans.catalog.synthesis import Synthesis
+from synth.report.charts import Colours, draw_histogram
+from synth.report.laws import Law, one_of, uniform
+
+if TYPE_CHECKING:
+    from synth.corpus import Corpus
+
+
+_COLUMNS = 4
+_COLOURS = Colours(ink="#1f2328", bar="#9fb8d3", law="#c2410c", rule="#d8dee4")
+_SOFT = "#656d76"
+_UNUSED = ", drawn but not used"
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """One number of every sample.
+
+    Attributes
+    ----------
+    name, unit : str
+    values : ndarray of float64, shape (n,)
+    law : Law or None
+        The one it was drawn from, if all generations of the corpus share it.
+    log : bool
+        Shown on a logarithmic axis.
+    ordinal : bool
+        Names something: a median would say nothing.
+    """
+
+    name: str
+    unit: str
+    values: np.ndarray
+    law: Law | None = None
+    log: bool = False
+    ordinal: bool = False
+
+    @property
+    def label(self) -> str:
+        """Name and unit."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+    @property
+    def summary(self) -> tuple[str, str, str]:
+        """Median, 5th and 95th percentile, to three digits."""
+        percentiles = np.percentile(self.values, [50, 5, 95], method="inverted_cdf")
+        median, low, high = (f"{value:,.3g}" for value in percentiles)
+        return median, low, high
+
+
+def distributions(corpus: "Corpus", settings: Sequence[Synthesis]) -> list[Distribution]:
+    """Return what is worth a chart.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    settings : sequence of Synthesis
+        Of each generation of the corpus.
+    """
+    column = {name: corpus.recipes[:, position] for position, name in enumerate(corpus.recipe(0))}
+    last = len(corpus.sources)
+    real = [bool(each.donor.tumours) for each in settings]
+    chosen = one_of(1, last) if len(settings) == 1 and not any(real) else None  # later ones may know more scans
+    log = all(each.shape.volume_law == "log-uniform" for each in settings)
+    unused = {
+        part: "" if any(getattr(each, part).enabled and not each.donor.tumours for each in settings) else _UNUSED
+        for part in ("linear", "blur")
+    }
+
+    form = _UNUSED if all(real) else ""
+
+    def law(of: Callable[[Synthesis], Law]) -> Law | None:
+        laws = [of(each) for each in settings]
+        return laws[0] if len({str(each) for each in laws}) == 1 else None
+
+    shown = [
+        Distribution("volume of the tumour", "ml", column["volume_mm3"] * column["kept"] / 1000, log=log),
+        Distribution("volume drawn", "ml", column["drawn_volume_mm3"] / 1000, None if any(real) else law(_volume), log),
+        Distribution("share kept by the ROI", "", column["kept"]),
+        Distribution("centres tried", "", column["tries"]),
+        Distribution("alpha", "", column["alpha"], law(lambda each: uniform(each.alpha))),
+        Distribution(
+            f"intensity ratio r{unused['linear']}", "", column["ratio"], law(lambda each: uniform(*each.linear.ratio))
+        ),
+        Distribution(
+            f"blur σ{unused['blur']}", "mm", column["sigma_mm"], law(lambda each: uniform(each.blur.sigma_mm))
+        ),
+        Distribution(
+            f"octaves of surface noise{form}", "", column["octaves"], law(lambda each: one_of(*each.shape.octaves))
+        ),
+        Distribution(f"axis ratio q{form}", "", column["axis_ratio"], law(lambda each: uniform(each.shape.axis_ratio))),
+    ]  # fmt: skip
+    for name, positions in (("normal: receives the tumour", corpus.normal), ("donor: lends the texture", corpus.donor)):
+        shown.append(Distribution(name, "row in the table of scans", positions + 1.0, chosen, ordinal=True))
+    return shown
+
+
+def distributions_png(shown: Sequence[Distribution]) -> bytes:
+    """Draw the distributions side by side; where a law is known, what it expects is drawn as a line.
+
+    Parameters
+    ----------
+    shown : sequence of Distribution
+
+    Returns
+    -------
+    bytes
+        A PNG.
+    """
+    rows = -(-(len(shown) + 1) // _COLUMNS)  # one place is the key's
+    figure = Figure(figsize=(12.4, 2.5 * rows), facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, _COLUMNS, squeeze=False, gridspec_kw={"wspace": 0.24, "hspace": 0.76})
+    figure.subplots_adjust(left=0.045, right=0.985, top=1 - 0.52 / (2.5 * rows), bottom=0.5 / (2.5 * rows))
+    for chart in axes.flat[len(shown) :]:
+        chart.set_axis_off()
+    for chart, distribution in zip(axes.flat, shown, strict=False):
+        draw_histogram(
+            chart, distribution.values, distribution.law, distribution.unit or " ", distribution.log, colours=_COLOURS
+        )
+        chart.tick_params(axis="x", pad=6)  # clear of the vertical axis's zero
+        for bar in chart.patches:
+            bar.set_snap(False)  # to whole pixels, it would make gaps that look like missing bars
+        _head(chart, distribution)
+    axes.flat[len(shown)].legend(
+        handles=[
+            Patch(color=_COLOURS.bar, label="share of the samples"),
+            Line2D([], [], color=_COLOURS.law, linewidth=1.5, label="the law it was drawn from"),
+        ],
+        loc="center left", frameon=False, fontsize=9, labelcolor=_COLOURS.ink, handlelength=1.6, labelspacing=0.9,
+    )  # fmt: skip
+    file = io.BytesIO()
+    figure.savefig(file, dpi=110, format="png", metadata={"Software": None})
+    return file.getvalue()
+
+
+def _head(chart: Axes, distribution: Distribution) -> None:
+    """Write the name above a chart, and its numbers below the name."""
+    if distribution.ordinal:
+        note = f"scans in use: {len(np.unique(distribution.values)):,}"
+    else:
+        median, low, high = distribution.summary
+        note = f"median {median}, 5 % to 95 %: {low} to {high}"
+    for text, above, size, colour in ((distribution.name, 17, 9.5, _COLOURS.ink), (note, 5, 8, _SOFT)):
+        chart.annotate(text, (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points", fontsize=size,
+                       color=colour)  # fmt: skip
+
+
+def _volume(settings: Synthesis) -> Law:
+    low, high = settings.shape.volume_mm3
+    return uniform((low / 1000, high / 1000), log=settings.shape.volume_law == "log-uniform")

@@ -1,0 +1,1 @@
+"""Healthy scans: found, made ready, kept, and read again."""

@@ -1,0 +1,297 @@
+"""Prepare: bring the scans of datasets into the network's space, one source each, resumable."""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scans.catalog.catalog import Catalog
+from scans.catalog.dataset import Dataset
+from scans.catalog.region import Region
+from scans.errors import CatalogError, ScanError, StoreError, UserError
+from scans.file_names import in_utf8
+from scans.formats.files import content_sha256
+from scans.image.cases import Case, find_cases, read_case, source_name
+from scans.image.frame import to_frame
+from scans.image.preparation import Prepared, check_size, prepare
+from scans.image.volume import Volume
+from scans.one_scan import one_scan
+from synth.cluster import check_workers, open_cluster
+from synth.sources import format as source_store
+from synth.sources.healthy_tissue import lend
+from synth.tasks import Failure, run_tasks
+
+
+@dataclass
+class Report:
+    """What a run of `prepare_datasets` did.
+
+    Attributes
+    ----------
+    done, kept : list of str
+        Sources prepared now, and by an earlier run.
+    failed : list of (str, str)
+        Cases left out, as ``DATASET/CASE``, and why, in one sentence.
+    """
+
+    done: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+
+
+def prepare_datasets(
+    catalog: Catalog,
+    names: list[str],
+    out: Path,
+    size: int = 128,
+    cluster: str = "local",
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda steps, total: None,
+    say: Callable[[str], None] = lambda sentence: None,
+    modality: str | None = None,
+    region_name: str | None = None,
+    tumours: Sequence[str] = (),
+) -> Report:
+    """Prepare every scan of some datasets, one task each; one that cannot be is named and left out.
+
+    Sources that an earlier run finished from the same files and settings are kept.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    names : list of str
+        Datasets of one region, with role ``normal``.
+    out : Path
+        The sources store to make or to add to.
+    size : int
+        Voxels along each side of the cube.
+    cluster : str
+        Where to work; see :func:`synth.cluster.open_cluster`.
+    workers : int, optional
+        Worker processes of ``local``; all cores if not given, none (this process works) if 0.
+    progress : callable
+        Called with (scans just finished, scans in all).
+    say : callable
+        Called with a sentence about the cluster.
+    modality, region_name : str, optional
+        Which modality of datasets that have several; see :meth:`scans.catalog.catalog.Catalog.in_one_modality`.
+    tumours : sequence of str
+        Datasets of the same region with role ``tumour``: their annotated tumours can be lent (``donor.tumours``).
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    CatalogError
+        If a dataset is unknown, not there, or does not fit the others; if there is no such cluster.
+    ScanError
+        If `size` is not one a network can use.
+    StoreError
+        If `out` holds something else, or another run is writing it.
+    """
+    check_size(size)
+    check_workers(cluster, workers)
+    region, datasets, cases = _collect(catalog, names, tumours, modality, region_name)
+    keep = functools.partial(_is_kept, out.resolve(), datasets, region, size)
+    make = functools.partial(_make_source, out.resolve(), datasets, region, size)
+    kept: set[str] = set()
+    failed: dict[str, str] = {}
+    progress(0, len(cases))
+    with source_store.open_to_write(out, region, size), open_cluster(cluster, workers, len(cases), say) as client:
+        finished = source_store.finished_sources(out)
+        there = [(case, finished[_name(case)]) for case in cases if _name(case) in finished]
+        with contextlib.closing(run_tasks(client, keep, there, "check", say)) as checks:
+            for (case, _), sound in checks:
+                if sound is True:
+                    kept.add(_name(case))
+                    progress(1, len(cases))
+        todo = [case for case in cases if _name(case) not in kept]
+        for case in todo:  # before any worker writes: the store's own attributes have one writer
+            source_store.remove_source(out, _name(case))
+        with contextlib.closing(run_tasks(client, make, todo, "scan", say)) as results:
+            for case, result in results:
+                if isinstance(result, Failure) and isinstance(result.error, StoreError):
+                    raise result.error
+                if result is not None:
+                    source_store.remove_source(out, _name(case))
+                    failed[_name(case)] = result.reason if isinstance(result, Failure) else result
+                progress(1, len(cases))
+        source_store.finalise(out)
+    return Report(
+        done=[_name(case) for case in todo if _name(case) not in failed],
+        kept=[_name(case) for case in cases if _name(case) in kept],
+        failed=[(f"{case.dataset}/{case.name}", failed[_name(case)]) for case in todo if _name(case) in failed],
+    )
+
+
+def prepare_case(
+    case: Case, dataset: Dataset, region: Region, size: int
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Prepare one scan; depends on nothing but its arguments and the files they name.
+
+    Parameters
+    ----------
+    case : Case
+    dataset : Dataset
+    region : Region
+    size : int
+
+    Returns
+    -------
+    arrays : dict of str to ndarray, shape (size, size, size)
+        Those of a source, see `synth.sources.format`.
+    provenance : dict
+        Its attributes, but for the content hash.
+
+    Raises
+    ------
+    ScanError
+        If the scan cannot be used.
+    """
+    scan = read_case(case, dataset, region)
+    lends_tumour = dataset.role == "tumour"
+    diseased = scan.label if lends_tumour else scan.lesion
+    prepared = prepare(scan.volume, scan.roi, diseased, region, size, where=str(case.image))
+    roi = prepared.roi if prepared.lesion is None else prepared.roi & ~prepared.lesion
+    mean = float(f"{prepared.intensity[roi].mean(dtype=np.float64):.9g}")
+    if mean <= 0:
+        raise ScanError(f"{case.image}: the mean over its ROI is {mean:g}; check raw_zero of region {region.name}")
+    arrays = {
+        "intensity": prepared.intensity,
+        "lent": lend(prepared.intensity, roi, prepared.frame.spacing_mm),
+        "roi": roi.astype(np.uint8),
+        "foreground": prepared.roi.astype(np.uint8),
+    }
+    lent: dict[str, Any] = {}
+    if lends_tumour:
+        tumour = _tumour(scan.label, prepared, str(case.image))
+        arrays["roi"] = (prepared.roi & ~tumour).astype(np.uint8)
+        lent = {"tumour_voxels": int(tumour.sum())}
+    return arrays, {
+        **_origin(case, dataset, region, size),
+        "frame": prepared.frame.to_json(),
+        "spacing_mm": list(prepared.frame.spacing_mm),
+        "statistics": prepared.statistics.to_json() if prepared.statistics else None,
+        "mean": mean,
+        "roi_voxels": int(roi.sum()),
+        "lesion_voxels": int(prepared.roi.sum()) - int(roi.sum()),
+        "coverage": round(prepared.coverage, 6),
+        **lent,
+    }
+
+
+def _tumour(label: Volume | None, prepared: Prepared, where: str) -> np.ndarray:
+    """Return the voxels of the cube that are tumour for the greater part, bool."""
+    if label is None:
+        raise ScanError(f"{where}: has no label file to cut its tumour by; see the layout in the catalog")
+    tumour = prepared.roi & (to_frame(label.with_array(label.array.astype(np.float32)), prepared.frame) >= 0.5)
+    if not tumour.any():
+        raise ScanError(f"{where}: its label holds no tumour that fills a voxel of the cube")
+    return tumour
+
+
+def _collect(
+    catalog: Catalog, names: list[str], tumours: Sequence[str], modality: str | None, region_name: str | None
+) -> tuple[Region, dict[str, Dataset], list[Case]]:
+    """Return the region, the datasets in one modality, and their cases, or say why they cannot be prepared together."""
+    names = list(dict.fromkeys([*names, *tumours]))
+    if not names:
+        raise CatalogError("name at least one dataset with --dataset")
+    regions, datasets, cases = {}, {}, []
+    for name in names:
+        dataset, region = catalog.in_one_modality(name, modality, region_name)
+        regions[name], datasets[name] = region, dataset
+        first = names[0]
+        if dataset.role != "normal" and name not in tumours:
+            raise CatalogError(
+                f"dataset {name} holds tumours; sources are made of datasets with role normal, and --tumours names "
+                "those whose tumours are lent"
+            )
+        if dataset.role == "normal" and name in tumours:
+            raise CatalogError(f"--tumours {name}: its scans have role normal; name it with --dataset")
+        if region != regions[first]:
+            told = [f"{regions[n].name} {regions[n].modality}" for n in (first, name)]
+            raise CatalogError(
+                f"datasets {first} and {name} are of different regions ({', '.join(told)}); "
+                "prepare them into two stores"
+            )
+        (chosen,) = dataset.modalities
+        found = find_cases(catalog.dataset(name), name)
+        if not found:
+            patterns = " or ".join(dataset.images(chosen))
+            reason = dataset.status() or f"no file under {dataset.root} matches {patterns}"
+            raise CatalogError(f"dataset {name} is not there: {reason}; how to get it: {dataset.obtain}")
+        # Who lacks a modality is left out of the corpora of all, so that those of one dataset hold the same scans.
+        position = catalog.dataset(name).modalities.index(chosen)
+        cases += [c if c.problem else dataclasses.replace(c, images=(c.images[position],)) for c in found]
+    return regions[names[0]], datasets, [_absolute(case) for case in cases]
+
+
+def _absolute(case: Case) -> Case:
+    """Name a case's files as a worker finds them, wherever it was started."""
+    masks: dict[str, Any] = {role: path.absolute() for role, path in case.files().items() if role != "image"}
+    return dataclasses.replace(case, images=tuple(image.absolute() for image in case.images), **masks)
+
+
+def _origin(case: Case, dataset: Dataset, region: Region, size: int) -> dict[str, Any]:
+    """Return what decides whether a source prepared earlier is still the one asked for."""
+    return {
+        "dataset": case.dataset,
+        "case": case.name,
+        "modality": dataset.modality,
+        "licence": dataset.licence,
+        "terms": dataset.terms,
+        "redistribute_derived": dataset.redistribute_derived,
+        "citation": dataset.citation,
+        "files": [
+            {"role": role, "name": in_utf8(path.name), "sha256": content_sha256([path])}
+            for role, path in sorted(case.files().items())
+        ],
+        "settings_sha256": source_store.settings_sha256(region, size),
+    }
+
+
+def _name(case: Case) -> str:
+    return source_name(case.dataset, case.name)
+
+
+def _make_source(out: Path, datasets: dict[str, Dataset], region: Region, size: int, case: Case) -> str | None:
+    """Prepare a scan and write it; return why it cannot be used, if so."""
+    try:
+        with one_scan(case.image):
+            arrays, provenance = prepare_case(case, datasets[case.dataset], region, size)
+    except UserError as error:
+        return str(error)
+    try:
+        source_store.write_source(out, _name(case), arrays, provenance)
+    except OSError as error:
+        raise StoreError(
+            f"{out} cannot be written ({error.strerror or error}); mend that and run the same command again, "
+            "finished scans are kept"
+        ) from error
+    return None
+
+
+def _is_kept(
+    out: Path, datasets: dict[str, Dataset], region: Region, size: int, found: tuple[Case, dict[str, Any]]
+) -> bool:
+    """Say whether a finished source is sound, and of the files and settings that it would be made from now."""
+    case, provenance = found
+    if case.problem:
+        return False
+    try:
+        with one_scan(case.image):
+            origin = _origin(case, datasets[case.dataset], region, size)
+            if any(provenance.get(key) != value for key, value in origin.items()):
+                return False
+            arrays = source_store.read_arrays(out, _name(case))
+            return source_store.content_sha256(arrays, provenance) == provenance["content_sha256"]
+    except UserError:
+        return False

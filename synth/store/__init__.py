@@ -1,0 +1,1 @@
+"""Files by key, wherever they lie: a folder, or a bucket behind a URL."""

@@ -1,0 +1,131 @@
+"""Blend: lay a tumour over a normal scan (Eq. 5). Needs NumPy alone: the corpus reader composes with it too."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from synth.tumour.sample import Layer, Sample, Tumour
+
+_SIGN_AND_NUMBER = np.int32(0x8FFFE000 - 2**32)
+INSIDE, FULL = 128, 127  # in a layer's edge: the bit of the mask, and the value of a weight of 1
+
+
+def blend(normal: np.ndarray, texture: np.ndarray, weight: np.ndarray | np.float32) -> np.ndarray:
+    """Blend two layers: ``(1 - w) normal + w texture`` with ``w = alpha * mask`` (Eq. 5).
+
+    Computed in float32 as ``normal + w * (texture - normal)``, one rounding per operation, then rounded to
+    float16: the one arithmetic whose bits a corpus promises.
+
+    Parameters
+    ----------
+    normal, texture : ndarray of float16
+        Finite.
+    weight : float32, or ndarray of float32
+
+    Returns
+    -------
+    ndarray of float16
+        Equal to `normal` where `weight` is 0.
+    """
+    below = widen(normal)
+    blended = below + weight * (widen(texture) - below)
+    with np.errstate(over="ignore"):  # of a damaged corpus, whose NaN and infinity `synth verify` names
+        return blended.astype(np.float16)
+
+
+def lay(layer: Layer, normal: np.ndarray, roi: np.ndarray, alpha: float, target: str = "texture") -> Tumour:
+    """Lay a tumour over a normal: what the ROI leaves of it, blended.
+
+    Parameters
+    ----------
+    layer : Layer
+    normal : ndarray of float16, shape (z, y, x)
+        The whole cube.
+    roi : ndarray of bool, same shape
+        Where a tumour may be visible.
+    alpha : float
+    target : {"texture", "composite"}
+        What the tumour's texture is: its own, or the composite inside the mask (``texture_target``).
+
+    Returns
+    -------
+    Tumour
+        In the layer's box.
+    """
+    visible = layer.form & roi[layer.box]
+    tissue, edge, strength = layer.tissue, layer.edge, np.float32(alpha)
+    if np.count_nonzero(visible) < len(tissue):
+        kept = visible[layer.form]
+        tissue, edge = tissue[kept], None if edge is None else edge[kept]
+    weight: Any = strength
+    if edge is not None:
+        weight = strength * ((edge & FULL).astype(np.float32) / np.float32(FULL))
+    composite = normal[layer.box].copy()
+    blended = blend(composite[visible], tissue, weight)  # the tumour's voxels alone, half of its box
+    composite[visible] = blended
+    own, mask = tissue if target == "texture" else blended, visible.view(np.uint8)
+    if edge is not None:
+        inside = edge >= INSIDE
+        own, mask = np.where(inside, own, np.float16(0)), np.zeros(visible.shape, np.uint8)
+        mask[visible] = inside
+    texture = np.zeros(visible.shape, np.float16)
+    texture[visible] = own
+    return Tumour(layer.box, composite, texture, mask, float(strength))
+
+
+def paste(normal: np.ndarray, tumour: Tumour, out: Sample) -> Sample:
+    """Write a whole sample: a tumour over its normal.
+
+    Parameters
+    ----------
+    normal : ndarray of float16 or float32, shape (z, y, x)
+    tumour : Tumour
+    out : Sample
+        Its arrays are written over: fresh memory costs more than the sample.
+
+    Returns
+    -------
+    Sample
+        Of `out`'s arrays.
+    """
+    write(normal, out.normal)
+    np.copyto(out.composite, out.normal)
+    out.texture.fill(0)
+    out.mask.fill(0)
+    write(tumour.composite, out.composite[tumour.box])
+    write(tumour.texture, out.texture[tumour.box])
+    out.mask[tumour.box] = tumour.mask
+    return replace(out, alpha=tumour.alpha)
+
+
+def write(values: np.ndarray, out: np.ndarray) -> None:
+    """Copy finite float16 values into an array of float16 or float32 of the same shape.
+
+    NumPy takes four times as long to widen: it converts one by one, here the bits are moved where float32 has them,
+    and a multiplication by 2**112 mends the exponent, subnormal numbers included.
+    """
+    if (values.dtype, out.dtype) != (np.float16, np.float32):
+        np.copyto(out, values)
+        return
+    if not out.flags.c_contiguous:
+        np.copyto(out, widen(values))
+        return
+    bits = out.view(np.int32)
+    np.copyto(bits, values.view(np.int16))  # carries the sign along
+    np.left_shift(bits, 13, out=bits)
+    np.bitwise_and(bits, _SIGN_AND_NUMBER, out=bits)
+    np.multiply(out, np.float32(2.0**112), out=out)
+
+
+def widen(values: np.ndarray) -> np.ndarray:
+    """Return finite values as float32, see `write`."""
+    out = np.empty(values.shape, np.float32)
+    write(values, out)
+    return out
+
+
+def layer_of(tumour: Tumour) -> Layer:
+    """Return the layer that gives a tumour with a hard edge back, as far as its normal's ROI left it."""
+    inside = tumour.mask > 0
+    return Layer(tumour.box, inside, tumour.texture[inside])

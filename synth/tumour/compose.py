@@ -1,0 +1,138 @@
+"""Compose: from a recipe to a tumour, and to the sample that it makes of its normal (Eqs. 3 and 5)."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scans.catalog.synthesis import Synthesis
+from scans.image.box import Box, clip, tight_box, within
+from synth.tumour.blend import FULL, INSIDE, lay, paste
+from synth.tumour.placement import Placement, cut, elastic_control
+from synth.tumour.real_tumour import stamp_of, tissue_of
+from synth.tumour.recipe import Recipe
+from synth.tumour.sample import Layer, Sample, Tumour, empty_sample
+from synth.tumour.shape import make_form
+from synth.tumour.texture import blur_radius, gaussian_blur, linear_transform, warp
+
+if TYPE_CHECKING:
+    from synth.tumour.source import Source
+
+
+def make_sample(
+    recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis, out: Sample | None = None
+) -> Sample:
+    """Make the sample that a recipe describes.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    normal, donor : Source
+        The sources it names.
+    settings : Synthesis
+        The settings it was drawn with.
+    out : Sample, optional
+        An earlier sample of this size, whose arrays are written over: fresh memory costs more than the sample.
+
+    Returns
+    -------
+    Sample
+        Every number is exact in float16, so that Eq. 5 holds on what is stored.
+    """
+    if out is None:
+        out = empty_sample(normal.roi.shape[0])
+    return paste(normal.layer, make_tumour(recipe, normal, donor, settings), out)
+
+
+def make_tumour(recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis) -> Tumour:
+    """Make the part of a sample that differs from its normal; parameters as of `make_sample`."""
+    layer = make_layer(recipe, normal, donor, settings)
+    return lay(layer, normal.normal, normal.roi, recipe.alpha, settings.texture_target)
+
+
+def make_layer(recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis) -> Layer:
+    """Make a tumour's form and tissue, before the normal's ROI cuts them; parameters as of `make_sample`.
+
+    Returns
+    -------
+    Layer
+        Its box is the smallest that holds the form and, with ``mask.soft_mm``, the soft edge around it.
+    """
+    stamp = stamp_for(recipe, normal, donor, settings)
+    box, voxels = stamp.voxels_at(recipe.centre)
+    weight = voxels
+    if settings.mask.soft_mm:
+        box, voxels, weight = _soften(box, voxels, settings.mask.soft_mm, normal)
+    tight = tight_box(weight)
+    if weight[tight].shape != weight.shape:
+        voxels, weight = voxels[tight], weight[tight]
+        z, y, x = (slice(o.start + t.start, o.start + t.stop) for o, t in zip(box, tight, strict=True))
+        box = (z, y, x)
+
+    touched = weight != 0
+    edge = weight[touched] if settings.mask.soft_mm else None
+    if donor.lends_tumour:
+        return Layer(box, touched, tissue_of(donor, box, recipe.centre)[touched], edge)
+    tau = make_texture(recipe, normal, donor, settings, box, voxels * normal.roi[box])
+    return Layer(box, touched, normal.to_network(tau[touched]), edge)
+
+
+def stamp_for(recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis) -> Placement:
+    """Return the form that a recipe draws, or the tumour that its donor lends."""
+    if donor.lends_tumour:
+        return stamp_of(donor, normal)
+    form = make_form(
+        recipe.volume_mm3, recipe.axis_ratio, recipe.rotation, recipe.octaves, settings.shape.amplitude,
+        recipe.noise_seed,
+    )  # fmt: skip
+    return Placement(cut(form, normal.spacing_mm), normal.roi, normal.spacing_mm, settings.elastic, recipe.elastic_seed)
+
+
+def _soften(box: Box, mask: np.ndarray, soft_mm: float, normal: "Source") -> tuple[Box, np.ndarray, np.ndarray]:
+    """Blur a mask's edge for the blend: the wider box, the mask in it, and its edge as a layer keeps it."""
+    sigma_vox = [soft_mm / side for side in normal.spacing_mm]
+    wide = clip(box, [blur_radius(sigma) for sigma in sigma_vox], normal.roi.shape[0])
+    binary = np.zeros([part.stop - part.start for part in wide], np.uint8)
+    binary[within(box, wide)] = mask
+    soft = gaussian_blur(binary.astype(np.float32), (sigma_vox[0], sigma_vox[1], sigma_vox[2]))
+    edge = np.rint(np.clip(soft, 0, 1) * FULL).astype(np.uint8) + INSIDE * binary
+    return wide, binary, edge
+
+
+def make_texture(
+    recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis, box: Box, mask: np.ndarray
+) -> np.ndarray:
+    """Make tau(donor) over a box: elastic deformation, blur, linear transform.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    normal, donor : Source
+    settings : Synthesis
+    box : tuple of slice
+        Part of the normal's cube (z, y, x).
+    mask : ndarray of uint8, shape of `box`
+        The tumour; read only with ``linear.reference=mask``.
+
+    Returns
+    -------
+    ndarray of float32, shape of `box`
+        Raw intensities of the normal's scale.
+    """
+    sigma = [recipe.sigma_mm / side for side in normal.spacing_mm] if settings.blur.enabled else [0.0, 0.0, 0.0]
+    size = normal.roi.shape[0]
+    wide = clip(box, [blur_radius(s) for s in sigma], size)
+    control_vox = None
+    if settings.elastic.enabled:
+        control_mm = elastic_control(settings.elastic, recipe.elastic_seed)
+        control_vox = control_mm / np.reshape(normal.spacing_mm, (3, 1, 1, 1))
+    lent = donor.lent if settings.donor.outside == "mirror" else np.where(donor.foreground, donor.lent, np.float32(0))
+    texture = warp(lent, wide, recipe.shift, control_vox)
+    texture = gaussian_blur(texture, (sigma[0], sigma[1], sigma[2]), within(box, wide))
+    if not settings.linear.enabled:
+        return texture
+    if settings.linear.reference == "mask":
+        inside = texture[mask.astype(bool)].tolist()
+        mean = math.fsum(inside) / len(inside)  # exact, so that no library's order of summation matters
+        return linear_transform(texture, recipe.ratio, normal.mean, mean) if mean else texture
+    return linear_transform(texture, recipe.ratio, normal.mean, donor.mean)

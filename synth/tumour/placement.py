@@ -1,0 +1,136 @@
+"""Place: where a form sits in the normal, and what the ROI leaves of it."""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from scans.catalog.synthesis import Elastic
+from scans.image.box import Box, clip, tight_box, within
+from synth.tumour.philox import Stream
+from synth.tumour.shape import Form, half_box, rasterise
+from synth.tumour.texture import control_displacements, displacement_field
+
+
+@dataclass(frozen=True)
+class VoxelForm:
+    """A form cut into the voxels of one grid, before the ROI takes its part.
+
+    Attributes
+    ----------
+    form : Form or None
+        None: a real tumour, which is nothing but its voxels.
+    voxels : ndarray of uint8, shape (z, y, x)
+        No face of this box is empty.
+    start : tuple of int
+        Its first voxel (z, y, x), counted from the form's centre voxel.
+    count : int
+        Voxels inside the form.
+    """
+
+    form: Form | None
+    voxels: np.ndarray
+    start: tuple[int, int, int]
+    count: int
+
+
+@functools.lru_cache(maxsize=1)  # drawing a recipe and making its sample ask for the same one
+def cut(form: Form, spacing_mm: tuple[float, float, float]) -> VoxelForm:
+    """Cut a form into voxels with sides (z, y, x) of `spacing_mm`."""
+    half = half_box(form, spacing_mm)
+    start = (-half[0], -half[1], -half[2])
+    voxels = rasterise(form, spacing_mm, start, (2 * half[0] + 1, 2 * half[1] + 1, 2 * half[2] + 1))
+    # The box above is safe, not tight; what follows costs by the voxel, so it works on a tight one.
+    z, y, x = tight_box(voxels)
+    tight = np.ascontiguousarray(voxels[z, y, x])
+    tight.flags.writeable = False  # shared by all who ask
+    return VoxelForm(form, tight, (start[0] + z.start, start[1] + y.start, start[2] + x.start), int(tight.sum()))
+
+
+class Placement:
+    """A form cut into voxels once, to be tried at many centres of one normal.
+
+    Parameters
+    ----------
+    whole : VoxelForm
+        For voxels of `spacing_mm`.
+    roi : ndarray of bool, shape (z, y, x)
+        Where a tumour may be visible.
+    spacing_mm : tuple of float
+        Voxel sides (z, y, x).
+    elastic : Elastic
+        With ``mask`` set, the mask is warped as the donor is; it then depends on where it is placed.
+    elastic_seed : int
+    """
+
+    def __init__(
+        self,
+        whole: VoxelForm,
+        roi: np.ndarray,
+        spacing_mm: tuple[float, float, float],
+        elastic: Elastic,
+        elastic_seed: int,
+    ) -> None:
+        self._whole, self._roi, self._spacing_mm = whole, roi, spacing_mm
+        self._control = elastic_control(elastic, elastic_seed) if elastic.enabled and elastic.mask else None
+        self._reach = [math.ceil(elastic.max_displacement_mm / side) for side in spacing_mm]
+
+    @property
+    def volume_mm3(self) -> float:
+        """Volume of the form's voxels."""
+        return self._whole.count * math.prod(self._spacing_mm)
+
+    def clipped_at(self, centre: tuple[int, int, int]) -> tuple[Box, np.ndarray, float]:
+        """Put the form at a centre voxel and cut it to the ROI.
+
+        Parameters
+        ----------
+        centre : tuple of int
+            Centre voxel (z, y, x).
+
+        Returns
+        -------
+        box : tuple of slice
+            Part of the cube that holds the whole form.
+        mask : ndarray of uint8, shape of `box`
+        kept : float
+            Voxels of the mask over voxels of the whole form.
+        """
+        box, voxels = self.voxels_at(centre)
+        mask = voxels * self._roi[box]
+        return box, mask, int(mask.sum()) / self._whole.count
+
+    def voxels_at(self, centre: tuple[int, int, int]) -> tuple[Box, np.ndarray]:
+        """Put the form at a centre voxel, whatever the ROI.
+
+        Parameters
+        ----------
+        centre : tuple of int
+            Centre voxel (z, y, x).
+
+        Returns
+        -------
+        box : tuple of slice
+            Part of the cube that holds the whole form.
+        voxels : ndarray of uint8, shape of `box`
+        """
+        size, whole = self._roi.shape[0], self._whole
+        tight = [slice(c + s, c + s + n) for c, s, n in zip(centre, whole.start, whole.voxels.shape, strict=True)]
+        if self._control is None:
+            box = clip((tight[0], tight[1], tight[2]), [0, 0, 0], size)
+            voxels = whole.voxels[within(box, tight)]
+        else:
+            box = clip((tight[0], tight[1], tight[2]), self._reach, size)
+            start = tuple(part.start - middle for part, middle in zip(box, centre, strict=True))
+            field = displacement_field(self._control, size, box)
+            assert whole.form is not None  # real tumours are not warped
+            voxels = rasterise(whole.form, self._spacing_mm, start, field.shape[1:], field)
+        return box, voxels
+
+
+def elastic_control(elastic: Elastic, seed: int) -> np.ndarray:
+    """Return the displacements in mm of the control points, float64, shape (3, n, n, n)."""
+    n = elastic.control_points
+    units = Stream(seed, 0).units(3 * n**3)
+    return control_displacements(units, n, elastic.max_displacement_mm, elastic.locked_borders)

@@ -1,0 +1,79 @@
+"""Who may import whom: a cluster node needs no torch, a GPU node no Dask, Numba or SimpleITK."""
+
+import ast
+
+import pytest
+
+from tests.made.fresh_process import ROOT, imported_after
+
+
+def modules(package):
+    return [
+        ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        for file in sorted((ROOT / package).rglob("*.py"))
+        if file.stem != "__main__"
+    ]
+
+
+def test_synth_and_scans_never_import_torch():
+    code = "\n".join(f"import {name}" for name in modules("scans") + modules("synth"))
+    imported_after(code, "torch", "tensorboard", "safetensors", "monai")
+
+
+def test_train_imports_of_synth_only_the_corpus_reader():
+    for file in (ROOT / "train").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                assert name.split(".")[0] != "synth" or name == "synth.corpus", f"{file.name} imports {name}"
+
+
+def test_the_corpus_reader_needs_numpy_and_the_codecs_of_zarr_alone():
+    imported_after(
+        "import synth.corpus", "torch", "dask", "distributed", "numba", "SimpleITK", "scipy", "matplotlib", "pydantic",
+        "zarr", "fsspec", "yaml", "typer",
+    )  # fmt: skip
+
+
+HEAVY = (
+    "SimpleITK", "nibabel", "monai", "tensorboard", "dask", "distributed", "numba", "mlcroissant", "opensimplex",
+    "s3fs",
+)  # fmt: skip
+ONNX = ("onnx", "onnxruntime", "onnxscript")  # torch itself asks whether they are there, once it trains
+DRAWING = ("matplotlib", "jinja2", "PIL", "contourpy")
+
+
+def test_the_command_line_imports_no_torch():
+    imported_after("import train.cli", "torch", "safetensors", "numpy", "scipy", *HEAVY, *ONNX, *DRAWING)
+
+
+def test_what_a_training_imports_is_torch_and_little_else():
+    imported_after("import train.stages.pretrain", "scipy", "zarr", "typer", "rich", "pandas", *DRAWING, *HEAVY, *ONNX)
+    reading = ("SimpleITK", "nibabel", "scipy")  # of scans, which adaptation and fine-tuning begin with
+    imported_after(
+        "import train.stages.adapt, train.stages.finetune", *DRAWING, *(name for name in HEAVY if name not in reading)
+    )
+
+
+@pytest.mark.parametrize("missing", [(), DRAWING])
+def test_pretraining_needs_nothing_heavy_from_end_to_end(corpus_path, tmp_path, missing):
+    code = (
+        "from pathlib import Path; from train.stages.pretrain import pretrain; from train.settings import Pretrain\n"
+        "schedule = {'steps': 2, 'checkpoint_every': 1, 'device': 'cpu'}\n"
+        "settings = Pretrain(network={'width': 2}, schedule=schedule, validation_samples=2)\n"
+        f"with open({str(tmp_path / 'said')!r}, 'w') as said:\n"
+        f"    outcome = pretrain({str(corpus_path)!r}, Path({str(tmp_path / 'run')!r}), settings,\n"
+        "        catalog=Path('data_catalog.yaml'), say=lambda line: print(line, file=said))\n"
+        "assert outcome.step == 2\n"
+    )
+    imported_after(code, *HEAVY, *missing)
+    said = (tmp_path / "said").read_text(encoding="utf-8").splitlines()
+    assert sum(line.startswith("no real cases are shown: SimpleITK is not installed") for line in said) == 1
+    assert sum(line.startswith("no curves for TensorBoard") for line in said) == 1
+    for sentence in ("no pictures: matplotlib is", "no report.html: "):
+        assert sum(line.startswith(sentence) for line in said) == bool(missing)
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"best.safetensors", "last.safetensors", "log.jsonl"} <= left
+    assert ("report.html" in left) == (not missing)
+    assert bool(list((tmp_path / "run" / "pictures").iterdir())) == (not missing)

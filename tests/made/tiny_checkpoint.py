@@ -1,0 +1,58 @@
+"""A checkpoint whose masks are known: its network finds what is brighter than a level in network units, one a class."""
+
+import torch
+
+from train.network.checkpoint import save_checkpoint
+from train.network.record import Record
+from train.network.unet import UNet
+from train.settings import Network
+
+LEVEL = 2.0
+REGION = {"name": "brain", "modality": "FLAIR"}
+
+
+def bright_network(width=2, levels=(LEVEL,)):
+    network = UNet(Network(width=width, classes=len(levels)))
+    coarse = 4 * width
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        for block, channel in ((network.encoder.levels[0], 0), (network.decoder.levels[0], coarse)):
+            block[0].weight[0, channel, 1, 1, 1] = 1
+            block[3].weight[0, 0, 1, 1, 1] = 1
+            block[1].weight[0] = block[4].weight[0] = 1
+        network.head.weight[0, 0] = network.head.weight[1, 0] = 1
+        for mask, level in enumerate(levels, start=2):
+            network.head.weight[mask, 0], network.head.bias[mask] = 40, -40 * level
+    return network
+
+
+def save_bright(path, region=REGION, size=48, levels=(LEVEL,), **changed):
+    values = {
+        "stage": "pretrain",
+        "step": 1,
+        "settings": {},
+        "network": {"width": 2} | ({"classes": len(levels)} if len(levels) > 1 else {}),
+        "channels": [{"region": region, "statistics": None}],
+        "size": size,
+        "data": {
+            "corpus": "ab" * 32,
+            "corpus_samples": 5,
+            "split": "none",
+            "sources": [{"name": "s", "dataset": "d", "licence": "CC0", "terms": "cite <us>"}],
+        },
+        "threshold": {"sigma_mm": 1.0, "level": 1.0, "side": "above", "dice": 0.5},
+    }
+    save_checkpoint(path, Record(**{**values, **changed}), bright_network(levels=levels))
+    return path
+
+
+RECORD = Record(
+    stage="pretrain",
+    step=3,
+    settings={"schedule": {"seed": 1}},
+    network={"width": 2},
+    channels=[{"region": {"name": "brain", "modality": "FLAIR"}, "statistics": None}],
+    size=16,
+    data={"corpus": "abc"},
+)

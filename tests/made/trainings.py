@@ -1,0 +1,57 @@
+"""Short trainings of a tiny network."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from train.settings import Pretrain, Schedule
+from train.stages.pretrain import pretrain
+
+
+@contextlib.contextmanager
+def without_pictures() -> Iterator[None]:
+    """Leave out the page and the pictures of trainings, which take longer than a few steps of a tiny network.
+
+    For tests of weights and records alone; what a training shows is tested where it is drawn.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("train.run.report.leave_report", lambda path, say: None)
+        patch.setattr("train.run.pictures.validation_picture", lambda rows, path: np.zeros((8, 8, 3), np.uint8))
+        yield
+
+
+COMMAND = [sys.executable, "-m", "train.cli", "pretrain"]
+SMALL = ["--width", "2", "--checkpoint-every", "2", "--validation-samples", "2", "--device", "cpu"]
+
+
+def start(corpus_path, out, *more):
+    # One thread: with fewer cores than threads, two would wait for each other.
+    return subprocess.Popen(
+        [*COMMAND, "--corpus", corpus_path, "--out", out, *SMALL, *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def run(corpus_path, out, *, resume=False, steps=2, say=lambda line: None, **changed):
+    schedule = Schedule(steps=steps, checkpoint_every=2, device="cpu", seed=changed.pop("seed", 0))
+    settings = Pretrain(
+        network={"width": 2, "norm": changed.pop("norm", "batch")},
+        schedule=schedule,
+        validation_samples=2,
+        **changed,
+    )
+    with without_pictures():
+        return pretrain(corpus_path, out, settings, resume=resume, say=say)

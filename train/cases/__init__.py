@@ -1,0 +1,1 @@
+"""Real scans and their annotations, for training and for scoring."""

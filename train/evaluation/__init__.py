@@ -1,0 +1,1 @@
+"""Masks against annotations: scores, statistics, the threshold row, failures, the report."""

@@ -1,0 +1,224 @@
+"""Scores of a mask against the truth, in the scan's own grid, by MONAI.
+
+Conventions, where libraries disagree or divide by zero:
+
+* HD95 is the larger of the two directed 95th percentiles of surface distances, in mm.
+* Nothing found of a tumour: Dice 0, HD95 the image's diagonal in mm; such cases are in every mean and counted beside
+  it, because a library that drops them rewards missing a tumour.
+* A case free of tumour, its truth empty: Dice, HD95 and sensitivity are undefined (NaN), whatever is found, and a mean
+  is of cases with a tumour. 1 or 0 for one voxel more or less, and a diagonal that the field of view decides, would
+  tell of the share of such cases and not of the network. They are told apart (`TumourFree`): how many, in how many
+  nothing is found, and the false volume. Who wants the challenges' reading (Dice 1 if nothing is found, else 0) has
+  what it takes in ``cases.csv``.
+* Specificity is undefined (NaN) where the truth fills the image.
+* Specificity counts every voxel of the image, background included, as the literature does; it is high for
+  almost any mask.
+* A lesion is a part of the truth whose voxels touch, be it at a corner. It is missed if no voxel of it is found; a
+  part of the mask is false if no voxel of it is true.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from train.evaluation.statistics import bootstrap_mean, spread
+
+METRICS = ("dice", "sensitivity", "specificity", "hd95_mm")
+AMOUNTS = (
+    "volume_ml", "truth_ml", "missed_ml", "false_ml",
+    "lesions", "missed_lesions", "missed_lesions_ml", "false_parts", "false_parts_ml",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one case; ``nan`` where undefined. Volumes in ml.
+
+    ``missed_ml`` is of the truth and not found, ``false_ml`` found and not true. Of ``lesions`` parts of the truth
+    ``missed_lesions`` are missed altogether, ``false_parts`` of the mask touch none; with the volumes of these parts,
+    as many are specks.
+    """
+
+    dice: float
+    sensitivity: float
+    specificity: float
+    hd95_mm: float
+    volume_ml: float
+    truth_ml: float
+    missed_ml: float
+    false_ml: float
+    lesions: int
+    missed_lesions: int
+    missed_lesions_ml: float
+    false_parts: int
+    false_parts_ml: float
+
+    @property
+    def tumour_free(self) -> bool:
+        """Whether the truth is empty."""
+        return self.truth_ml == 0
+
+    @property
+    def nothing_found(self) -> bool:
+        """Whether the mask is empty."""
+        return self.volume_ml == 0
+
+
+def score(mask: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, float, float]) -> Scores:
+    """Score a mask.
+
+    Parameters
+    ----------
+    mask, truth : ndarray, shape (z, y, x)
+        Non-zero inside the tumour, on one grid.
+    spacing_mm : tuple of float
+        Voxel spacing (z, y, x) in mm.
+
+    Returns
+    -------
+    Scores
+    """
+    mask, truth = np.asarray(mask) != 0, np.asarray(truth) != 0
+    true_positive, false_positive, true_negative, false_negative = _confusion(mask, truth)
+    found, real = true_positive + false_positive, true_positive + false_negative
+    voxel_ml = math.prod(spacing_mm) / 1000.0
+    lesions, missed = _parts(truth, mask)
+    _, stray = _parts(mask, truth)
+    return Scores(
+        dice=2.0 * true_positive / (found + real) if real else math.nan,
+        sensitivity=true_positive / real if real else math.nan,
+        specificity=true_negative / (true_negative + false_positive) if real < truth.size else math.nan,
+        hd95_mm=hausdorff95(mask, truth, spacing_mm) if real else math.nan,
+        volume_ml=found * voxel_ml,
+        truth_ml=real * voxel_ml,
+        missed_ml=false_negative * voxel_ml,
+        false_ml=false_positive * voxel_ml,
+        lesions=lesions,
+        missed_lesions=len(missed),
+        missed_lesions_ml=int(missed.sum()) * voxel_ml,
+        false_parts=len(stray),
+        false_parts_ml=int(stray.sum()) * voxel_ml,
+    )
+
+
+def hausdorff95(mask: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, float, float]) -> float:
+    """Return the 95th percentile Hausdorff distance in mm; 0 of two empty masks, the image's diagonal of one."""
+    if not mask.any() and not truth.any():
+        return 0.0
+    if not mask.any() or not truth.any():
+        sides = np.array(mask.shape) * np.array(spacing_mm)
+        return float(np.linalg.norm(sides))
+    import torch
+    from monai.metrics import compute_hausdorff_distance
+
+    # MONAI erodes inside the box around both masks; a margin keeps surfaces on the image's border surfaces.
+    box = _box_around(mask | truth)
+    a, b = (torch.from_numpy(np.pad(m[box], 1).astype(np.float32))[None, None] for m in (mask, truth))
+    with warnings.catch_warnings():
+        # MONAI 1.5 and 1.6 warn of an argument that they pass to themselves.
+        warnings.simplefilter("ignore", FutureWarning)
+        distance = compute_hausdorff_distance(
+            a, b, include_background=True, percentile=95, directed=False, spacing=list(spacing_mm)
+        )
+    return float(distance[0, 0])
+
+
+def _confusion(mask: np.ndarray, truth: np.ndarray) -> tuple[int, int, int, int]:
+    """Count true positives, false positives, true negatives, false negatives."""
+    import torch
+    from monai.metrics import get_confusion_matrix
+
+    # float64 sums: MONAI counts in the masks' own type, and float32 is exact to 16.7 million voxels only.
+    a, b = (torch.from_numpy(m.astype(np.float64))[None, None] for m in (mask, truth))
+    counts = get_confusion_matrix(a, b, include_background=True)[0, 0]
+    return tuple(int(count) for count in counts)  # type: ignore[return-value]
+
+
+def _parts(mask: np.ndarray, other: np.ndarray) -> tuple[int, np.ndarray]:
+    """Count the parts of a mask, and the voxels of each that shares none with another mask."""
+    from scans.image.components import Parts  # reads scans, which a training does without
+
+    parts = Parts.of(mask)
+    alone = np.ones(parts.sizes.size + 1, bool)
+    alone[parts.labels[other[parts.box]]] = False
+    return parts.sizes.size, parts.sizes[alone[1:]]
+
+
+def _box_around(mask: np.ndarray) -> tuple[slice, ...]:
+    box = []
+    for axis in range(mask.ndim):
+        others = tuple(a for a in range(mask.ndim) if a != axis)
+        where = np.flatnonzero(mask.any(axis=others))
+        box.append(slice(int(where[0]), int(where[-1]) + 1))
+    return tuple(box)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One metric over cases: mean and sample deviation over the ``count`` cases where it is defined.
+
+    ``low`` and ``high`` are the 95 % bootstrap interval of the mean.
+    """
+
+    mean: float
+    deviation: float
+    count: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class TumourFree:
+    """What is found in cases whose truth is empty.
+
+    Attributes
+    ----------
+    cases : int
+    nothing_found : int
+        Of these, in how many nothing is found.
+    false_ml : float
+        Mean over them of the volume found, in ml; NaN without any.
+    """
+
+    cases: int
+    nothing_found: int
+    false_ml: float
+
+    @classmethod
+    def of(cls, scores: Sequence[Scores]) -> "TumourFree":
+        """Take those that are free of tumour from all cases."""
+        free = [case for case in scores if case.tumour_free]
+        false_ml = math.fsum(case.false_ml for case in free) / len(free) if free else math.nan
+        return cls(len(free), sum(case.nothing_found for case in free), false_ml)
+
+    def said(self, of: int) -> str:
+        """Say how many of the cases are free of what is looked for."""
+        have = "has" if self.cases == 1 else "have"
+        return f"{self.cases} of {of} {'case' if of == 1 else 'cases'} {have} an empty reference"
+
+    def found(self) -> str:
+        """Say what is found in them."""
+        return f"nothing is found in {self.nothing_found} of {self.cases}, falsely {ml(self.false_ml)} ml on average"
+
+
+def ml(volume: float) -> str:
+    """Return a volume as a page tells it; one that is not 0 never reads so."""
+    return f"{volume:.1f}" if volume >= 0.1 or not volume else f"{volume:.2g}"
+
+
+def nothing_found(scores: Sequence[Scores]) -> int:
+    """Count the cases with a tumour of which nothing is found."""
+    return sum(case.nothing_found and not case.tumour_free for case in scores)
+
+
+def summarise(scores: Sequence[Scores]) -> dict[str, Summary]:
+    """Mean, deviation and interval of every metric; NaN where the cases do not determine it."""
+    summary = {}
+    for metric in METRICS:
+        values = [getattr(case, metric) for case in scores]
+        interval = bootstrap_mean(values)
+        summary[metric] = Summary(interval.mean, spread(values).deviation, interval.count, interval.low, interval.high)
+    return summary

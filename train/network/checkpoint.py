@@ -1,0 +1,79 @@
+"""Checkpoints: safetensors plus plain JSON, never pickle.
+
+``NAME.safetensors`` is complete in itself: the record (settings, region, scores) travels in its header, so that
+weights and record cannot come from two different moments. ``NAME.json`` beside it repeats the record for people
+and other programs; it is never read back.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import nn
+
+from scans.durable import write_atomically
+from scans.errors import CheckpointError
+from train.network.record import Record, parse_record
+
+RECORD_KEY = "record"
+NETWORK_PREFIX = "network."
+OPTIMISER_PREFIX = "optimiser."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A record with its tensors, on the CPU; ``optimiser`` is empty in ``best.safetensors``."""
+
+    record: Record
+    network: dict[str, torch.Tensor]
+    optimiser: dict[str, torch.Tensor]
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of all that decides what the network finds, as hexadecimal digits."""
+        decides = {"network": self.record.network, "channels": self.record.channels, "size": self.record.size}
+        if self.record.network.get("classes", 1) > 1:  # in their order, as which labels they are written
+            decides["classes"] = [*self.record.data.get("classes", {}).items()]
+        digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
+        for name, tensor in sorted(self.network.items()):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def save_checkpoint(
+    path: Path, record: Record, network: nn.Module, optimiser: torch.optim.Optimizer | None = None
+) -> None:
+    """Write a checkpoint so that `path` holds either the old or the new one, whatever happens meanwhile."""
+    tensors = {NETWORK_PREFIX + name: tensor for name, tensor in network.state_dict().items()}
+    if optimiser is not None:
+        names: dict[object, str] = {parameter: name for name, parameter in network.named_parameters()}
+        for parameter, state in optimiser.state.items():
+            for key, value in state.items():
+                tensors[f"{OPTIMISER_PREFIX}{key}.{names[parameter]}"] = value
+    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    text = json.dumps(asdict(record), allow_nan=False)
+    write_atomically(path, to_bytes(plain, metadata={RECORD_KEY: text}))
+    readable = json.dumps(asdict(record), allow_nan=False, indent=2) + "\n"
+    write_atomically(path.with_suffix(".json"), readable.encode())
+
+
+def load_record(path: Path) -> Record:
+    """Read what a checkpoint records, without its tensors: a few kilobytes of a file of many megabytes.
+
+    Raises
+    ------
+    CheckpointError
+        As of `load_checkpoint`, but for what only the tensors show.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no checkpoint here; make one with train pretrain --out {path.parent}")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            text = (file.metadata() or {}).get(RECORD_KEY)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged or not a safetensors file ({error})") from error
+    return parse_record(path, text)

@@ -1,0 +1,158 @@
+"""What a checkpoint records, and the checks of a stranger's."""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+
+from scans.catalog.settings import Strict, one_line
+from scans.errors import CheckpointError
+from train.network.unet import POOLINGS
+
+_LARGEST = 512  # voxels along a side, as scans.image.preparation takes them
+
+
+class _Exact(Strict):
+    model_config = ConfigDict(strict=True)  # a number in quotes is no number
+
+
+class _Statistics(_Exact):
+    mean: FiniteFloat
+    std: float = Field(gt=0, allow_inf_nan=False)
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
+
+
+class _Channel(_Exact):
+    region: dict[str, Any]
+    statistics: _Statistics | None
+
+
+class _Threshold(_Exact):
+    sigma_mm: float = Field(ge=0, allow_inf_nan=False)
+    level: FiniteFloat
+    side: Literal["above", "below"]
+    dice: FiniteFloat
+
+
+class _Details(_Exact):
+    channels: list[_Channel] = Field(min_length=1)
+    size: int = Field(ge=2**POOLINGS, le=_LARGEST, multiple_of=2**POOLINGS)
+    threshold: _Threshold | None
+
+
+def check_details(channels: list[dict[str, Any]], size: int, threshold: dict[str, Any] | None) -> None:
+    """Check what of a record is plain lists and dictionaries; regions and settings are checked where they are used.
+
+    Raises
+    ------
+    ValidationError
+    """
+    _Details.model_validate({"channels": channels, "size": size, "threshold": threshold})
+
+
+FORMAT = "layered-tumors-checkpoint"
+VERSION = 2
+
+
+@dataclass(frozen=True)
+class Record:
+    """What must be known to use or to continue a network; plain JSON values only.
+
+    Attributes
+    ----------
+    stage : str
+        ``pretrain``, ``adapt`` or ``finetune``.
+    step : int
+        Steps taken in this stage.
+    settings : dict
+        Of the stage, ``train.settings``.
+    network : dict
+        ``train.settings.Network``.
+    channels : list of dict
+        One for each modality of the network's input, in their order: ``region`` (``scans.catalog.region.Region``,
+        prepares scans as the network expects them) and ``statistics`` (``scans.image.normalisation.Statistics`` shared
+        by all scans, None where each has its own).
+    size : int
+        Side of the network's cube in voxels.
+    data : dict
+        What it was trained on: hashes, source names, terms, held-out sources or cases.
+    threshold : dict or None
+        ``train.evaluation.threshold_row.Threshold``.
+    validation : dict
+        Scores of the last validation.
+    progress : dict
+        State of the plateau rule and the best score, for ``--resume``.
+    """
+
+    stage: str
+    step: int
+    settings: dict[str, Any]
+    network: dict[str, Any]
+    channels: list[dict[str, Any]]
+    size: int
+    data: dict[str, Any]
+    threshold: dict[str, Any] | None = None
+    validation: dict[str, Any] = field(default_factory=dict)
+    progress: dict[str, Any] = field(default_factory=dict)
+    format: str = FORMAT
+    version: int = VERSION
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    @property
+    def region(self) -> dict[str, Any]:
+        """Region of the first modality, which has the frame and the ROI of all of them."""
+        region: dict[str, Any] = self.channels[0]["region"]
+        return region
+
+    @property
+    def statistics(self) -> dict[str, Any] | None:
+        """Shared normalisation of the first modality, or None where each scan has its own."""
+        statistics: dict[str, Any] | None = self.channels[0]["statistics"]
+        return statistics
+
+
+_RECORD = TypeAdapter(Record)
+
+
+def parse_record(path: Path, text: str | None) -> Record:
+    """Read the record in the header of a checkpoint, which may come from a stranger.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    if text is None:
+        raise CheckpointError(f"{path}: safetensors, but not a checkpoint made by train")
+    try:
+        values = json.loads(text, parse_constant=_refuse_constant)
+        version = values["version"]
+        if values["format"] != FORMAT:
+            raise CheckpointError(f"{path}: a {str(values['format'])[:80]!a}, not a checkpoint made by train")
+        if version == 1:  # one modality, without a list
+            values |= {"version": VERSION, "channels": [{key: values.pop(key) for key in ("region", "statistics")}]}
+        elif version != VERSION:
+            raise CheckpointError(
+                f"{path}: checkpoint version {version}, this program reads {VERSION}; "
+                "use the release of layered-tumors that wrote it"
+            )
+        record = _RECORD.validate_python(values)
+        check_details(record.channels, record.size, record.threshold)
+        return record
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: its record is damaged ({one_line(error)})") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its record is damaged ({error})") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def plain(number: float) -> float | None:
+    """Return a JSON number; infinities and NaN become None."""
+    return float(number) if math.isfinite(number) else None

@@ -1,0 +1,66 @@
+"""The curves of a run's report."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from train.run.curves import HELD_OUT, REAL, TRAINING, Curve, chart
+from train.run.history import Entry, Run, number
+
+MEANINGS = {
+    "l0": "normal tissue, L0",
+    "l1": "tumour tissue, L1",
+    "l2": "mask, soft Dice, L2",
+    "l3": "layers put together, L3",
+    "cross_entropy": "mask, cross-entropy",
+    "real_l3": "real scans put together, L3",
+    "self_training": "real scans, what is sure",
+    "gradient_norm": "Norm of the gradient",
+    "samples_per_second": "samples a second",
+}
+
+
+def charts(run: Run) -> list[dict[str, Any]]:
+    """Return the charts with their titles, those that matter most first; what was never measured has none."""
+    rule = None if run.record is None else run.record.threshold
+    level = None if rule is None or run.settings.get("stage") == "finetune" else ("threshold row", rule["dice"])
+    dice = "Dice of the mask (1: the same voxels, 0: none)"
+    large = [
+        (dice, chart(_dice(run), dice, level, whole=True, large=True)),
+        _loss("Loss", run, "total", "loss", large=True),
+    ]
+    small = [
+        *(_loss(f"Loss: {MEANINGS.get(name, name)}", run, name, name) for name in run.terms()),
+        *(
+            (title, chart([_of(run.trained, name, "", TRAINING)], title))
+            for title, name in (
+                ("Learning rate", "learning_rate"),
+                ("Seconds a step", "seconds_per_step"),
+                *((MEANINGS.get(name, name), name) for name in run.others()),
+            )
+        ),
+    ]
+    made = [(*drawn, True) for drawn in large] + [(*drawn, False) for drawn in small]
+    return [{"title": title, "svg": svg, "large": is_large} for title, svg, is_large in made if svg]
+
+
+def _loss(title: str, run: Run, name: str, held_out: str, *, large: bool = False) -> tuple[str, str]:
+    """Draw a loss in training and on what is held out."""
+    curves = [
+        _of(run.trained, name, "training", TRAINING, noisy=True),
+        _of(run.validated, held_out, "held out", HELD_OUT),
+    ]
+    return title, chart(curves, title, large=large)
+
+
+def _dice(run: Run) -> list[Curve]:
+    validated = run.validated
+    steered = "steering cases" if run.settings.get("stage") == "finetune" else "held-out artificial tumours"
+    each = [_of(validated, f"real_dice.{case}", "", REAL, faint=True) for case in run.real_cases()]
+    return [*each, _of(validated, "real_dice", "real cases, mean", REAL), _of(validated, "dice", steered, HELD_OUT)]
+
+
+def _of(
+    entries: Sequence[Entry], name: str, label: str, colour: str, *, noisy: bool = False, faint: bool = False
+) -> Curve:
+    known = [entry for entry in entries if name in entry]
+    return Curve(label, [e["step"] for e in known], [number(e[name]) for e in known], colour, noisy, faint)

@@ -1,0 +1,1 @@
+"""A network on real scans: what goes in, sliding windows, what is written."""

@@ -1,0 +1,235 @@
+"""Apply a trained network to a scan: into network space, through the network, back to the scan's own grid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from scans.catalog.region import Region
+from scans.errors import CheckpointError, ScanError
+from scans.image.frame import from_frame
+from scans.image.normalisation import Statistics, normalise
+from scans.image.preparation import Prepared, prepare_modalities
+from scans.image.volume import Volume
+from train.cases.classes import Classes, labels_of, recorded_classes
+from train.network import hardware
+from train.network.checkpoint import Checkpoint
+from train.network.record import Record
+from train.network.unet import split_layers
+from train.network.weights import restore_network
+from train.proxies.recorded import built_as, check_finds_layers, for_scans, load_checkpoint
+from train.settings import Network, recorded
+
+_MIRRORINGS = tuple(axes for count in range(4) for axes in combinations((2, 3, 4), count))  # of z, y, x; 8 of them
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network, ready to run, and all it needs to know about its input.
+
+    Attributes
+    ----------
+    regions : tuple of Region
+        One for each modality of the input, in the network's order.
+    channel_statistics : tuple of Statistics or None
+        Normalisation that all scans of a modality share; None where each scan has its own.
+    classes : Classes
+        What its masks find, in their order, and the labels that they are written as.
+    """
+
+    network: nn.Module
+    record: Record
+    regions: tuple[Region, ...]
+    channel_statistics: tuple[Statistics | None, ...]
+    machine: hardware.Hardware
+    path: Path
+    classes: Classes
+
+    @property
+    def region(self) -> Region:
+        """Region of the first modality, which has the frame and the ROI of all of them."""
+        return self.regions[0]
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities, in the network's order."""
+        return tuple(region.modality for region in self.regions)
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of all that decides what the network finds, as hexadecimal digits."""
+        return Checkpoint(self.record, self.network.state_dict(), {}).sha256()
+
+
+@dataclass(frozen=True)
+class Decomposed:
+    """A scan taken apart, in the network's grid.
+
+    Attributes
+    ----------
+    scan, normal, texture : ndarray of float32, shape (C, z, y, x)
+        In network units, one for each of C modalities.
+    probabilities : ndarray of float32, shape (K, z, y, x)
+        Of K classes, in [0, 1].
+    """
+
+    scan: np.ndarray
+    normal: np.ndarray
+    texture: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def probability(self) -> np.ndarray:
+        """Probability of the tumour, shape (z, y, x); of several classes that of the first."""
+        first: np.ndarray = self.probabilities[0]
+        return first
+
+    @classmethod
+    def of(cls, scan: np.ndarray, found: np.ndarray) -> "Decomposed":
+        """Name the channels of `found`, shape (2 C + K, z, y, x), as `find_layers` returns them."""
+        modalities = len(scan)
+        return cls(scan, *np.split(found, (modalities, 2 * modalities)))
+
+
+def load_model(path: Path, device: str = "auto", precision: str = "auto") -> Model:
+    """Load a checkpoint for use.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read, or its network or region does not fit this release.
+    """
+    checkpoint = load_checkpoint(path)
+    record = checkpoint.record
+    check_finds_layers(record.stage, record.settings, str(path), as_unet=False)
+    classes = recorded_classes(record.network, record.data, str(path))
+    network = built_as(record, path)(recorded(Network, record.network, str(path)))
+    restore_network(network, checkpoint.network, path)
+    network = for_scans(network, record.validation, str(path))
+    machine = hardware.choose(device, precision)
+    machine.place(network)
+    network.eval()
+    try:
+        regions = tuple(recorded(Region, channel["region"], str(path)) for channel in record.channels)
+        shared = [channel["statistics"] for channel in record.channels]
+        statistics = tuple(None if one is None else Statistics(**one) for one in shared)
+    except (TypeError, KeyError) as error:
+        raise CheckpointError(f"{path}: its normalisation does not fit this release ({error})") from error
+    return Model(network, record, regions, statistics, machine, path, classes)
+
+
+def prepare_for(model: Model, volumes: Sequence[Volume], roi: Volume | None, where: str) -> list[Prepared]:
+    """Prepare the modalities of a scan as the network's training scans were.
+
+    Parameters
+    ----------
+    model : Model
+    volumes : sequence of Volume
+        One a modality, in the network's order, on one grid.
+    roi : Volume or None
+        Region of interest on that grid; without one it is the foreground of the first modality.
+    where : str
+        Name of the scan, for errors.
+
+    Returns
+    -------
+    list of Prepared
+        One a modality, all in one frame.
+
+    Raises
+    ------
+    ScanError
+        If the scan cannot be prepared, or has not the modalities that the network takes.
+    """
+    if len(volumes) != len(model.regions):
+        raise ScanError(f"{where}: has {len(volumes)} modalities; {wanted(model.modalities)}")
+    return prepare_modalities(volumes, roi, model.regions, model.record.size, model.channel_statistics, where)
+
+
+def wanted(modalities: Sequence[str]) -> str:
+    """Say which modalities a network takes, as the end of a sentence."""
+    if len(modalities) == 1:
+        return f"this network takes {modalities[0]} alone"
+    return f"this network takes {len(modalities)}, in this order: {', '.join(modalities)}"
+
+
+def network_input(model: Model, prepared: Sequence[Prepared]) -> np.ndarray:
+    """Return a prepared scan in network units, float32 (C, z, y, x), 0 outside the ROI.
+
+    Raises
+    ------
+    CheckpointError
+        If a modality is normalised by statistics that the checkpoint does not have.
+    """
+    channels = []
+    for one, region in zip(prepared, model.regions, strict=True):
+        if one.statistics is None:
+            raise CheckpointError(
+                f"{model.path}: records no statistics, which region {region.name} needs; train on a finished corpus"
+            )
+        channels.append(normalise(one.intensity, one.roi, one.statistics))
+    return np.stack(channels).astype(np.float32, copy=False)
+
+
+def find_layers(model: Model, batch: torch.Tensor, flips: bool = False) -> torch.Tensor:
+    """Run the network.
+
+    Parameters
+    ----------
+    model : Model
+    batch : Tensor, shape (N, C, z, y, x)
+        In network units, on the model's device; sides divisible by 8.
+    flips : bool
+        Average what is found over the eight mirrorings of the input, each turned back.
+
+    Returns
+    -------
+    Tensor of float32, shape (N, 2 C + K, z, y, x)
+        Normal and texture of each modality, then the probability of each class.
+    """
+    mirrorings = _MIRRORINGS if flips else _MIRRORINGS[:1]
+    total: torch.Tensor | None = None
+    for axes in mirrorings:
+        with torch.inference_mode(), model.machine.autocast():
+            layers = split_layers(model.network(batch.flip(axes)), len(model.classes))
+        found = torch.cat([layers.normal, layers.texture, layers.logits.sigmoid()], dim=1).flip(axes)
+        total = found if total is None else total + found
+    assert total is not None
+    return total / len(mirrorings)
+
+
+def decompose(model: Model, prepared: Sequence[Prepared], flips: bool = False) -> Decomposed:
+    """Run the network on a prepared scan.
+
+    Parameters
+    ----------
+    model : Model
+    prepared : sequence of Prepared
+        One a modality, in the network's cube.
+    flips : bool
+        As of `find_layers`.
+    """
+    scan = network_input(model, prepared)
+    batch = torch.from_numpy(scan)[None].to(model.machine.device)
+    return Decomposed.of(scan, find_layers(model, batch, flips)[0].cpu().numpy())
+
+
+def share_in_scan(share: np.ndarray, frame_of: Prepared) -> Volume:
+    """Bring a probability or a mask, shape (z, y, x) in the network's grid, to the scan's own: float32 in [0, 1]."""
+    volume = from_frame(np.asarray(share, dtype=np.float32), frame_of.frame)
+    return volume.with_array(np.clip(volume.array, 0, 1))
+
+
+def to_scan(share: np.ndarray, frame_of: Prepared, threshold: float = 0.5) -> Volume:
+    """Bring a probability or a mask, shape (z, y, x) in the network's grid, to the scan's own, as a uint8 mask."""
+    volume = share_in_scan(share, frame_of)
+    return volume.with_array((volume.array >= threshold).astype(np.uint8))
+
+
+def label_map(shares: Sequence[Volume], classes: Classes) -> Volume:
+    """Return the label map of probabilities in the scan's own grid, one a class: where each is at least 0.5."""
+    masks = np.stack([share.array >= 0.5 for share in shares])
+    return shares[0].with_array(labels_of(masks, classes))

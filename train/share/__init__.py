@@ -1,0 +1,1 @@
+"""A network handed on: an export with its card, and ONNX."""

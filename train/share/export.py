@@ -1,0 +1,256 @@
+"""Export: a network as a folder to hand on, whole or not there at all.
+
+It holds the weights with their record (one safetensors file, all that ``train segment`` needs), the record as JSON for
+people, a model card, ONNX where asked for, and checksums. The same checkpoint gives the same bytes.
+"""
+
+import contextlib
+import fcntl
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scans.durable import sha256, sync, write_atomically
+from scans.errors import CheckpointError
+from scans.markdown import Markdown, clean
+from scans.writing import writing
+from train.cases.classes import recorded_classes
+from train.evaluation.scores_file import read_evaluation
+from train.network.checkpoint import save_checkpoint
+from train.network.data_terms import real_datasets, scans_of, sources_of, trained_on, unclear
+from train.network.record import Record
+from train.network.unet import UNet
+from train.network.weights import restore_network
+from train.proxies.recorded import check_finds_layers, load_checkpoint
+from train.settings import Network, SettingsError, recorded
+from train.share.shareable import shareable
+
+SUMS = "SHA256SUMS"
+_LOCK = ".lock"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,59}")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A folder that was written.
+
+    Attributes
+    ----------
+    folder : Path
+    weights : Path
+        The file that ``train segment`` takes.
+    files : tuple of str
+        All files, by name.
+    differences : dict of str to float
+        Of each ONNX file: its largest difference from torch.
+    unclear : tuple of str
+        Sentences about terms that may forbid to pass the weights on.
+    named : int
+        Scans and cases that the record names.
+    new : bool
+        False if the same was there already.
+    """
+
+    folder: Path
+    weights: Path
+    files: tuple[str, ...]
+    differences: dict[str, float]
+    unclear: tuple[str, ...]
+    named: int
+    new: bool
+
+
+def export(
+    checkpoint: Path,
+    out: Path,
+    *,
+    name: str = "",
+    evaluations: Sequence[Path] = (),
+    onnx: bool = False,
+    onnx_raw: bool = False,
+    licence: str = "",
+    anonymous: bool = False,
+    force: bool = False,
+) -> Exported:
+    """Write a network to a folder of its own.
+
+    Parameters
+    ----------
+    checkpoint : Path
+    out : Path
+        The folder to make.
+    name : str
+        Of the files; that of the region if empty.
+    evaluations : sequence of Path
+        Folders that ``train evaluate`` wrote for this checkpoint.
+    onnx, onnx_raw : bool
+        Add ``NAME.onnx``, ``NAME-raw.onnx``; see ``train.share.onnx_file``.
+    licence : str
+        SPDX identifier of what the weights are given under.
+    anonymous : bool
+        Number scans and cases instead of naming them.
+    force : bool
+        Replace what an earlier export left in `out`.
+
+    Returns
+    -------
+    Exported
+
+    Raises
+    ------
+    UserError
+        If the checkpoint or an evaluation cannot be used, ONNX differs from torch, or something else is at `out`.
+    """
+    from train.share.model_card import Graph, model_card
+    from train.share.onnx_file import check_packages, to_onnx
+
+    if onnx or onnx_raw:
+        check_packages()
+    if licence and not _LICENCE.fullmatch(licence):
+        raise SettingsError(f"--licence {licence!a}: give an SPDX identifier, e.g. CC-BY-4.0")
+    loaded = load_checkpoint(checkpoint)
+    check_finds_layers(loaded.record.stage, loaded.record.settings, str(checkpoint))
+    recorded_classes(loaded.record.network, loaded.record.data, str(checkpoint))
+    name = _checked(name) if name else _default_name(loaded.record)
+    scored = [read_evaluation(folder, loaded) for folder in evaluations]
+    record = shareable(loaded.record, anonymous=anonymous)
+    network = UNet(recorded(Network, record.network, str(checkpoint)))
+    restore_network(network, loaded.network, checkpoint)
+
+    _check_target(out)
+    _sweep(out)
+    with _staged(out) as folder:
+        save_checkpoint(folder / f"{name}.safetensors", record, network)
+        graphs, differences = [], {}
+        for file, raw in ((f"{name}.onnx", False), (f"{name}-raw.onnx", True)):
+            if onnx_raw if raw else onnx:
+                graph = to_onnx(network, record, raw=raw)
+                write_atomically(folder / file, graph.content)
+                graphs.append(Graph(Markdown(file), raw))
+                differences[file] = graph.difference
+        write_atomically(folder / "README.md", model_card(record, name, scored, graphs, licence).encode())
+        files = sorted(path.name for path in folder.iterdir() if path.name != _LOCK)
+        sums = "".join(f"{sha256(folder / file)}  {file}\n" for file in files)
+        write_atomically(folder / SUMS, sums.encode())
+        new = not _holds(out, sums)
+        if new and not force and _listed(out):
+            raise CheckpointError(
+                f"{out}: holds another export already; add --force to replace it, or choose another --out"
+            )
+        if new:
+            _put(folder, out)
+    return Exported(
+        out,
+        out / f"{name}.safetensors",
+        (*files, SUMS),
+        differences,
+        tuple(unclear(trained_on(record.data))),
+        0 if anonymous else _named(record),
+        new,
+    )
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise SettingsError(f"--name {name!a}: use letters, digits, dots, hyphens and underscores, a hundred at most")
+    return name
+
+
+def _default_name(record: Record) -> str:
+    words = re.sub(r"[^a-z0-9]+", "-", clean(record.region.get("name", "")).lower()).strip("-")
+    return f"layered-tumors-{words[:80]}".rstrip("-")
+
+
+def _named(record: Record) -> int:
+    lists = [record.data.get(key) for key in ("scans", "training", "validation", "test")]
+    cases = {str(name) for names in lists if isinstance(names, list) for name in names}
+    cases |= {name for each in real_datasets(record.data) for name in scans_of(each)}
+    return len(sources_of(record.data)) + len(cases)
+
+
+def _check_target(out: Path) -> None:
+    """Stop where something is in the way that an export did not leave."""
+    if not out.exists() and not out.is_symlink():
+        return
+    if out.is_symlink() or not out.is_dir():
+        raise CheckpointError(f"{out}: is no folder; choose another --out")
+    if foreign := sorted({path.name for path in out.iterdir()} - _listed(out)):
+        raise CheckpointError(f"{out}: holds {foreign[0]!a}, which is no part of an export; choose another --out")
+
+
+def _listed(folder: Path) -> set[str]:
+    """Return the files that an export says it left; none where there is no export."""
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return set()
+    return {line[66:] for line in lines if len(line) > 66} | {SUMS}
+
+
+def _holds(out: Path, sums: str) -> bool:
+    """Whether the same files are at `out` already, byte for byte."""
+    lines = [line.split("  ", 1) for line in sums.splitlines()]
+    try:
+        same = (out / SUMS).read_bytes() == sums.encode()
+        return same and all(sha256(out / file) == digest for digest, file in lines)
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def _staged(out: Path) -> Iterator[Path]:
+    """Make a folder beside `out` under a temporary name; whatever happens, nothing is left under it."""
+    folder = out.parent / f".{out.name}.{uuid.uuid4().hex}.tmp"
+    with writing(out, CheckpointError):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+    try:
+        # The lock goes with this process, however it ends: who gets it later may sweep the folder.
+        with (folder / _LOCK).open("w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(out: Path) -> None:
+    """Remove what exports to `out` left beside it that were killed."""
+    left = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{32}}\.(tmp|old)")
+    with contextlib.suppress(OSError):  # it is only for tidiness
+        for path in out.parent.iterdir():
+            found = left.fullmatch(path.name)
+            # While nothing is at `out`, what was there before may have to be put back.
+            if found and (out.exists() if found[1] == "old" else _abandoned(path)):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _abandoned(folder: Path) -> bool:
+    """Whether the process that was writing a folder is gone."""
+    try:
+        with (folder / _LOCK).open("r+", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # it is held, or about to be there, or gone because the folder is whole
+        return False
+    return True
+
+
+def _put(folder: Path, out: Path) -> None:
+    """Rename a whole folder to its name; what was there goes once the new one is in its place."""
+    (folder / _LOCK).unlink()
+    sync(folder)
+    before = out.parent / f".{out.name}.{uuid.uuid4().hex}.old"
+    replaced = out.exists()
+    if replaced:
+        out.rename(before)
+    try:
+        folder.rename(out)
+    except OSError:
+        if replaced:
+            before.rename(out)
+        raise
+    sync(out.parent)
+    shutil.rmtree(before, ignore_errors=True)

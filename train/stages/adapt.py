@@ -1,0 +1,263 @@
+"""Adaptation to real scans without annotations (last row of Table VI), and self-training on them.
+
+Real scans join the synthetic ones in each batch. Of a real scan nothing is known but itself, so its loss is that its
+layers, put together with α = 1, must give it back (Eq. 9). A mask of zeros would do that too: the synthetic part of
+each batch keeps it from that. Self-training, an option, adds what the network it starts from is sure of: voxels that
+it gives a probability near 0 or 1 are taken for true, the others are left out.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from scans.catalog.catalog import load_catalog
+from scans.errors import CheckpointError
+from synth.corpus import Corpus
+from train.cases.prepared import RealScan, dataset_cases, prepare_cases
+from train.data.batch import Batch
+from train.data.corpora import Corpora, open_corpus
+from train.data.order import Endless
+from train.data.split import Split, split_by_source
+from train.network import hardware
+from train.network.channels import recorded_channels
+from train.network.data_terms import with_dataset
+from train.network.losses import composition_loss, decomposition_loss, pseudo_label_loss
+from train.network.ranks import ALONE, Ranks, joined
+from train.network.record import Record
+from train.network.unet import Layers, UNet, split_layers
+from train.network.weights import check_one_mask, restore_network
+from train.proxies.recorded import check_finds_layers, load_checkpoint
+from train.run.folder import check_run_folder
+from train.settings import Adapt, Network, Pretrain, recorded
+from train.stages import loop
+from train.stages.decomposition import Decomposition
+from train.stages.pretrain import describe
+
+if TYPE_CHECKING:
+    from train.run.pictures import Views
+
+
+_REAL = 1  # added to the seed: real scans come in an order of their own
+LEAST_VOXELS = 8  # a scan with fewer sure tumour voxels teaches nothing about tumours: it is left out of self-training
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Synthetic samples and real scans; the network sees them in one batch, the synthetic ones first.
+
+    Attributes
+    ----------
+    synthetic : Batch or None
+    real : Tensor of float32, shape (N, C, z, y, x)
+    sure : Tensor of uint8, shape (N, 1, z, y, x), or None
+        0: background, 1: tumour, 2: not sure; of real scans, for self-training.
+    """
+
+    synthetic: Batch | None
+    real: torch.Tensor
+    sure: torch.Tensor | None = None
+
+    @property
+    def composite(self) -> torch.Tensor:
+        """Return every scan, shape (N, C, z, y, x)."""
+        return self.real if self.synthetic is None else torch.cat([self.synthetic.composite, self.real])
+
+    def to(self, device: torch.device) -> "Mixed":
+        """Move to a device."""
+        synthetic = None if self.synthetic is None else self.synthetic.to(device)
+        sure = None if self.sure is None else self.sure.to(device, non_blocking=True)
+        return Mixed(synthetic, self.real.to(device, non_blocking=True), sure)
+
+
+class Adaptation:
+    """The task of adaptation, for ``train.stages.loop``.
+
+    Parameters
+    ----------
+    corpus, split, settings, machine, ranks
+        As of `train.stages.decomposition.Decomposition`.
+    scans : list of RealScan
+    sure : list of ndarray of uint8, shape (z, y, x), optional
+        What self-training takes for true in each scan, see `Mixed`.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus | Corpora,
+        split: Split,
+        scans: list[RealScan],
+        settings: Adapt,
+        machine: hardware.Hardware = hardware.PLAIN,
+        ranks: Ranks = ALONE,
+        sure: Sequence[np.ndarray] | None = None,
+    ) -> None:
+        self.settings, self.scans, self.sure, self.ranks = settings, scans, sure, ranks
+        self.pinned = machine.device.type == "cuda"
+        batch = settings.schedule.batch
+        self.real_count = min(batch, max(1, round(batch * settings.real_share)))
+        self.synthetic_count = batch - self.real_count
+        inner = settings.schedule.model_copy(update={"batch": max(1, self.synthetic_count)})
+        part = Pretrain(
+            loss=settings.loss,
+            schedule=inner,
+            standardise=settings.standardise,
+            vary=settings.vary,
+            recombine=settings.recombine,
+        )
+        self.synthetic = Decomposition(corpus, split, part, machine, ranks)
+        self.order = Endless(np.zeros(len(scans), int), settings.schedule.seed + _REAL)
+
+    def chosen(self, step: int) -> list[int]:
+        """Return which real scans this process takes at a step."""
+        return [self.order[position] for position in self.ranks.share(self.real_count, step)]
+
+    def batches(self, steps: range) -> Iterator[Mixed]:
+        """Yield the batch of each step."""
+        synthetic = self.synthetic.batches(steps) if self.synthetic_count else None
+        for step in steps:
+            chosen = self.chosen(step)
+            real = torch.from_numpy(np.stack([self.scans[i].intensity for i in chosen]))
+            real = real.pin_memory() if self.pinned else real
+            sure = None if self.sure is None else torch.from_numpy(np.stack([self.sure[i] for i in chosen])[:, None])
+            yield Mixed(None if synthetic is None else next(synthetic), real, sure)
+
+    def recipe(self, step: int) -> list[dict[str, Any]]:
+        """Return every random choice behind each synthetic sample of a step, and the names of its real scans."""
+        synthetic = self.synthetic.recipe(step) if self.synthetic_count else []
+        return [*synthetic, *({"scan": self.scans[i].name} for i in self.chosen(step))]
+
+    def loss(self, output: torch.Tensor, batch: Mixed) -> dict[str, torch.Tensor]:
+        """Return the terms of `mixed_loss`."""
+        return mixed_loss(output, batch, self.settings)
+
+    def validate(self, network: nn.Module, machine: hardware.Hardware) -> dict[str, float]:
+        """Score on synthetic samples of held-out sources: there is no truth for real scans."""
+        return self.synthetic.validate(network, machine)
+
+    def views(self, network: nn.Module, machine: hardware.Hardware) -> "dict[str, list[Views]]":
+        """Return synthetic samples of held-out sources, to be drawn."""
+        return self.synthetic.views(network, machine)
+
+
+def mixed_loss(output: torch.Tensor, batch: Mixed, settings: Adapt) -> dict[str, torch.Tensor]:
+    """Eq. 11 on synthetic samples plus Eq. 9 with α = 1 on real scans, plus what self-training is sure of."""
+    first = len(output) - len(batch.real)
+    real = Layers(*(channel[first:] for channel in split_layers(output)))
+    terms = {"real_l3": composition_loss(real, batch.real, torch.ones(len(batch.real), device=output.device))}
+    total = settings.real_weight * terms["real_l3"]
+    if batch.sure is not None:
+        terms["self_training"] = pseudo_label_loss(real.logits, batch.sure)
+        total = total + settings.self_training * terms["self_training"]
+    if batch.synthetic is not None:
+        layers = Layers(*(channel[:first] for channel in split_layers(output)))
+        terms |= decomposition_loss(layers, batch.synthetic, settings.loss)
+        total = total + terms["total"]
+    return {**terms, "total": total}
+
+
+def sure_voxels(
+    network: nn.Module, machine: hardware.Hardware, scans: Sequence[RealScan], confidence: float
+) -> list[np.ndarray]:
+    """Return what a network is sure of in each scan: uint8 (z, y, x), 0 background, 1 tumour, 2 not sure.
+
+    Parameters
+    ----------
+    network : Module
+    machine : Hardware
+    scans : sequence of RealScan
+    confidence : float
+        Least probability of what counts as sure, above 0.5. A scan with fewer than `LEAST_VOXELS` sure tumour voxels
+        is not sure anywhere: were it taken for healthy, a missed tumour would be learned to be missed.
+    """
+    network = machine.place(network).eval()
+    found = []
+    for scan in scans:
+        with torch.no_grad(), machine.autocast():
+            output = network(torch.from_numpy(scan.intensity)[None].to(machine.device))
+        probability = split_layers(output).logits.sigmoid()[0, 0].cpu().numpy()
+        sure = np.full(probability.shape, 2, np.uint8)
+        sure[probability <= 1 - confidence] = 0
+        sure[probability >= confidence] = 1
+        if np.count_nonzero(sure == 1) < LEAST_VOXELS:
+            sure[:] = 2
+        found.append(sure)
+    return found
+
+
+def adapt(
+    checkpoint: Path,
+    corpus_path: str | Path | Sequence[str | Path],
+    catalog: Path,
+    dataset_name: str,
+    out: Path,
+    settings: Adapt,
+    *,
+    cache: Path | None = None,
+    resume: bool = False,
+    report: loop.Report = lambda step, shown: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> loop.Outcome:
+    """Continue a pretrained network on a corpus and the unlabelled scans of a dataset.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint does not fit the corpus.
+    """
+    check_run_folder(out, resume)
+    start = load_checkpoint(checkpoint)
+    check_finds_layers(start.record.stage, start.record.settings, str(checkpoint))
+    check_one_mask(start.record.network, checkpoint)
+    corpus = open_corpus(corpus_path, cache)
+    seen = [channel["statistics"] for channel in start.record.channels]
+    if (start.record.size, seen) != (corpus.size, [channel["statistics"] for channel in corpus.channels]):
+        raise CheckpointError(
+            f"{checkpoint}: was trained on cubes of {start.record.size} voxels with other modalities or statistics "
+            f"than {corpus.where}; adapt with the corpus it was pretrained on"
+        )
+    known = recorded_channels(start.record, str(checkpoint))
+    regions, statistics = [channel.region for channel in known], [channel.statistics for channel in known]
+    dataset, cases = dataset_cases(load_catalog(catalog), dataset_name, regions)
+    scans = prepare_cases(cases, dataset, regions, corpus.size, statistics, annotated=False, told=say)
+    say(f"{len(scans)} of {len(cases)} scans of {dataset_name}, without their annotations")
+    schedule = settings.schedule
+    # What pretraining held out stays held out: a source it was trained on would flatter the validation.
+    there = {str(source["name"]) for source in corpus.sources}
+    held_out = settings.validation_sources or tuple(n for n in start.record.data.get("held_out", ()) if n in there)
+    split = split_by_source(corpus, held_out, schedule.seed, settings.validation_samples)
+    say(f"{len(split.training)} training and {len(split.validation)} validation samples: {split.note}")
+    network = UNet(recorded(Network, start.record.network, str(checkpoint)))
+    restore_network(network, start.network, checkpoint)
+    described = describe(corpus, split)
+    names = [scan.name for scan in scans]
+    data = {
+        **described.pop("data"),
+        "dataset": dataset_name,
+        "scans": names,
+        "datasets": with_dataset(start.record.data, dataset_name, dataset, "adapt", names),
+    }
+    record = Record(
+        stage="adapt",
+        step=0,
+        settings=settings.model_dump(mode="json"),
+        network=start.record.network,
+        data=data,
+        **described,
+        threshold=start.record.threshold,
+    )
+    with joined(hardware.of(schedule, corpus.size)) as (machine, ranks):
+        sure = None
+        if settings.self_training:
+            sure = sure_voxels(network, machine, scans, settings.confidence)
+            usable = sum(bool((voxels == 1).any()) for voxels in sure)
+            say(f"self-training: the network is sure of a tumour in {usable} of {len(scans)} scans")
+        task = Adaptation(corpus, split, scans, settings, machine, ranks, sure)
+        outcome = loop.train(
+            task, network, record, schedule, machine, out, ranks=ranks, resume=resume, report=report, say=say
+        )
+    return replace(outcome, left_out=len(cases) - len(scans))

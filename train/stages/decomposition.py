@@ -1,0 +1,128 @@
+"""Layer decomposition, the task of pretraining: what is shown, the loss, what is validated."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from synth.corpus import Corpus, Recombine, Tumour
+from train.data.batch import Batch
+from train.data.corpora import Corpora, Recombined
+from train.data.crops import CropFeed
+from train.data.feed import Feed
+from train.data.order import Endless
+from train.data.split import Split
+from train.data.variation import varied
+from train.network import hardware
+from train.network.losses import decomposition_loss
+from train.network.ranks import ALONE, Ranks
+from train.network.unet import split_layers
+from train.settings import Pretrain, SettingsError
+from train.stages.real_validation import RealValidation
+from train.stages.validation import SyntheticValidation
+
+if TYPE_CHECKING:
+    from train.cases.prepared import RealScan
+    from train.run.pictures import Views
+
+
+class Decomposition:
+    """The task of pretraining, for ``train.stages.loop``.
+
+    Parameters
+    ----------
+    corpus : Corpus or Corpora
+    split : Split
+    settings : Pretrain
+    machine : Hardware
+        Samples of a layered corpus are laid together there.
+    ranks : Ranks
+        The processes that share each step's samples.
+    real : sequence of RealScan
+        Annotated scans to be scored along the way.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus | Corpora,
+        split: Split,
+        settings: Pretrain,
+        machine: hardware.Hardware = hardware.PLAIN,
+        ranks: Ranks = ALONE,
+        real: Sequence["RealScan"] = (),
+    ) -> None:
+        if settings.standardise and any(channel["statistics"] is not None for channel in corpus.channels):
+            raise SettingsError(
+                "--standardise: this corpus is normalised by common statistics, as its scans will be; leave it off"
+            )
+        self.corpus, self.split, self.settings, self.ranks = corpus, split, settings, ranks
+        self.stream = recombined(corpus, split, settings) if settings.recombine else None
+        self.order = Endless(corpus.shards[split.training], settings.schedule.seed)
+        self.feed = self._feed(machine)
+        self.real = RealValidation(list(real), settings.schedule.batch) if real else None
+        self.validation = SyntheticValidation(corpus, split.validation, settings, machine)
+
+    def _feed(self, machine: hardware.Hardware) -> Feed | CropFeed:
+        schedule, corpus, threads = self.settings.schedule, self.corpus, self.settings.schedule.loader_threads
+        if isinstance(corpus, Corpus) and corpus.layout == "layered":
+            tumour = crops(corpus, self.stream)
+            return CropFeed(tumour, corpus.source, corpus.size, schedule.batch, threads, machine.device)
+        read = corpus.read if self.stream is None else self.stream.read
+        return Feed(read, corpus.size, len(corpus.channels), schedule.batch, threads, machine.device)
+
+    def positions(self, step: int) -> range:
+        """Return the places of this process's samples in the stream of the training."""
+        return self.ranks.share(self.settings.schedule.batch, step)
+
+    def numbers(self, step: int) -> list[int]:
+        """Return the samples of this process at a step: numbers of the corpus, or of the recombined stream."""
+        drawn = self.positions(step)
+        if self.stream is not None:
+            return list(drawn)
+        return [int(self.split.training[self.order[position]]) for position in drawn]
+
+    def batches(self, steps: range) -> Iterator[Batch]:
+        """Yield the batch of each step; its memory is written over when the next one is asked for."""
+        for step, batch in zip(steps, self.feed.batches(map(self.numbers, steps)), strict=True):
+            seen = batch.standardised() if self.settings.standardise else batch
+            yield varied(seen, self.settings.schedule.seed, self.positions(step)) if self.settings.vary else seen
+
+    def recipe(self, step: int) -> list[dict[str, Any]]:
+        """Return every random choice behind each sample of a step."""
+        numbers = self.numbers(step)
+        if self.stream is not None:
+            return [{"corpus": self.corpus.where, **asdict(self.stream.draw(number))} for number in numbers]
+        return [{"corpus": self.corpus.where, "sample": n, **self.corpus.recipe(n)} for n in numbers]
+
+    def loss(self, output: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
+        """Eq. 11."""
+        return decomposition_loss(split_layers(output), batch, self.settings.loss)
+
+    def validate(self, network: nn.Module, machine: hardware.Hardware) -> dict[str, float]:
+        """Score on samples of held-out sources, and on real cases, which steer nothing."""
+        scores = self.validation.scores(network, machine)
+        return scores if self.real is None else {**scores, **self.real.scores(network, machine)}
+
+    def views(self, network: nn.Module, machine: hardware.Hardware) -> "dict[str, list[Views]]":
+        """Return samples of held-out sources and real cases, to be drawn."""
+        views = {"validation": self.validation.views(network, machine)}
+        return views if self.real is None else {**views, "real": self.real.views(network, machine)}
+
+
+def recombined(corpus: Corpus | Corpora, split: Split, settings: Pretrain) -> Recombine | Recombined:
+    """Return an endless stream of samples: training tumours in training sources."""
+    names = [str(source["name"]) for source in corpus.sources]
+    sources = [position for position, name in enumerate(names) if name not in split.held_out]
+    seed = settings.schedule.seed
+    if isinstance(corpus, Corpora):
+        return corpus.recombined(seed, tumours=split.training, sources=sources)
+    return Recombine(corpus, seed, tumours=split.training, sources=sources)
+
+
+def crops(corpus: Corpus, stream: Recombine | Recombined | None) -> Callable[[int], tuple[int, Tumour]]:
+    """Return a function that gives the position of a sample's normal, and its tumour."""
+    if isinstance(stream, Recombine):
+        return stream.tumour
+    return lambda number: (int(corpus.normal[number]), corpus.tumour(number))

@@ -1,0 +1,172 @@
+"""Fine-tuning on annotated scans: encoder from pretraining, decoder random, soft Dice (Zhang et al., Sec. IV-C)."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from scans.catalog.catalog import Catalog, load_catalog
+from train.cases.modalities import choose_channels
+from train.cases.prepared import dataset_cases, prepare_cases
+from train.cases.tasks import folds_for, foreground_statistics
+from train.network import hardware
+from train.network.channels import Channel, carry_encoder, recorded_channels
+from train.network.checkpoint import Checkpoint
+from train.network.data_terms import with_dataset
+from train.network.ranks import joined
+from train.network.record import Record
+from train.network.unet import POOLINGS, UNet
+from train.network.weights import restore_network
+from train.proxies.recorded import load_checkpoint
+from train.run.folder import check_run_folder
+from train.settings import Finetune, Network, SettingsError, recorded, with_modalities
+from train.stages import loop
+from train.stages.supervised import Supervised
+
+
+def finetune(
+    init: Path | None,
+    catalog: Path,
+    name: str,
+    out: Path,
+    settings: Finetune,
+    *,
+    size: int = 128,
+    modalities: Sequence[str] = (),
+    folds_file: Path | None = None,
+    resume: bool = False,
+    report: loop.Report = lambda step, shown: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> loop.Outcome:
+    """Fine-tune on one fold of a task or a dataset; the checkpoint's record says which cases it saw.
+
+    Parameters
+    ----------
+    init : Path or None
+        A pretrained checkpoint; None: from scratch, with cubes of `size`.
+    catalog : Path
+    name : str
+        Of a task of the catalog; or of a dataset, to find whatever its label files mark.
+    out : Path
+    settings : Finetune
+    size : int
+    modalities : sequence of str
+        Of a dataset, in the network's order. Empty: those of the checkpoint, or from scratch all of the dataset. A
+        task says its own.
+    folds_file : Path, optional
+        Made by ``train folds``; without it the same folds are drawn from the cases that are here.
+    resume, report, say
+        As in ``train.stages.pretrain.pretrain``.
+    """
+    check_run_folder(out, resume)
+    loaded = load_catalog(catalog)
+    wanted = loaded.task(name)
+    classes = list(wanted.classes.values())
+    start = None if init is None else load_checkpoint(init)
+    known = [] if start is None else recorded_channels(start.record, str(init))
+    channels = _channels(known, loaded, catalog, name, modalities)
+    names = [channel.region.modality for channel in channels]
+    before = [channel.region.modality for channel in known]
+    if known and names != before:
+        say(f"the network takes {', '.join(names)}; its encoder was trained on {', '.join(before)}")
+    regions = [channel.region for channel in channels]
+    dataset, cases = dataset_cases(loaded, wanted.dataset, regions)
+    if start is None or init is None:
+        network = _network(settings, names, len(classes), size)
+    else:
+        size, network = start.record.size, _continued(start, init, before, names, len(classes), settings)
+    own = None if name in loaded.tasks or folds_file is not None else settings.folds
+    folds = folds_for(catalog, name, folds_file, cases, parts=own, told=say)
+    unlabelled = [case for case in cases if case.label is None and folds_file is None]
+    for case in unlabelled:
+        say(f"left out {case.name}: {case.image} has no label file")
+    parts = folds.parts(settings.fold, settings.fraction)
+    seen = [case for case in cases if case.name in {*parts.training, *parts.validation}]
+    if start is None:
+        trained = [case for case in seen if case.name in set(parts.training)]
+        found = foreground_statistics(trained, dataset, regions, size)
+        channels = [replace(channel, statistics=one) for channel, one in zip(channels, found, strict=True)]
+    statistics = [channel.statistics for channel in channels]
+    scans = prepare_cases(seen, dataset, regions, size, statistics, annotated=True, classes=classes, told=say)
+    by_name = {scan.name: scan for scan in scans}
+    training, validation = ([n for n in part if n in by_name] for part in (parts.training, parts.validation))
+    if not training:
+        raise SettingsError(f"none of the {len(parts.training)} training cases of {name} can be used; see above")
+    say(
+        f"{len(training)} training, {len(validation)} steering, {len(parts.test)} test cases"
+        + ("" if validation else "; too few to spare any, so the training cases themselves steer")
+    )
+    data = {} if start is None else dict(start.record.data)
+    data |= {
+        "task": name,
+        "classes": {label: None if some is None else list(some) for label, some in wanted.classes.items()},
+        "dataset": wanted.dataset,
+        "modalities": names,
+        "training": training,
+        "validation": validation,
+        "test": parts.test,
+        "init": None if start is None else start.record.stage,
+        "datasets": with_dataset(data, wanted.dataset, dataset, "finetune", [*training, *validation]),
+    }
+    record = Record(
+        stage="finetune",
+        step=0,
+        settings=settings.model_dump(mode="json"),
+        network=network.settings.model_dump(mode="json"),
+        channels=[channel.to_json() for channel in channels],
+        size=size,
+        data=json.loads(json.dumps(data)),
+        threshold=start.record.threshold if start is not None and names[0] == before[0] else None,
+    )
+    with joined(hardware.of(settings.schedule, size)) as (machine, ranks):
+        task = Supervised(
+            [by_name[n] for n in training],
+            [by_name[n] for n in validation],
+            settings,
+            ranks,
+            classes=list(wanted.classes),
+            device=machine.device,
+        )
+        outcome = loop.train(
+            task, network, record, settings.schedule, machine, out, ranks=ranks, resume=resume, report=report, say=say
+        )
+    return replace(outcome, left_out=len(unlabelled) + len(seen) - len(scans))
+
+
+def _channels(
+    known: Sequence[Channel], loaded: Catalog, catalog: Path, name: str, modalities: Sequence[str]
+) -> list[Channel]:
+    """Return the network's channels: those of a task, or as `choose_channels`; from scratch without statistics."""
+    wanted = loaded.task(name)
+    if name in loaded.tasks:
+        if modalities and tuple(modalities) != wanted.modalities:
+            raise SettingsError(f"--modalities: task {name} takes {', '.join(wanted.modalities)}; leave it out")
+        modalities = wanted.modalities
+        if len(known) == len(modalities) == 1:  # however each spells it
+            return list(known)
+    if known:
+        return choose_channels(known, catalog, wanted.dataset, modalities)
+    return [Channel(region) for region in loaded.in_modalities(wanted.dataset, modalities)[1]]
+
+
+def _network(settings: Finetune, modalities: Sequence[str], classes: int, size: int) -> UNet:
+    """Return a network from scratch."""
+    if size % 2**POOLINGS:
+        raise SettingsError(f"--size {size}: give a multiple of {2**POOLINGS}")
+    torch.manual_seed(settings.schedule.seed)
+    return UNet(with_modalities(settings.network, len(modalities), classes))
+
+
+def _continued(
+    start: Checkpoint, where: Path, before: Sequence[str], now: Sequence[str], classes: int, settings: Finetune
+) -> UNet:
+    """Return a network with the encoder of a checkpoint, made to take the modalities `now`."""
+    torch.manual_seed(settings.schedule.seed)
+    recorded_settings = recorded(Network, start.record.network, str(where))
+    network = UNet(with_modalities(recorded_settings, len(now), classes))
+    decoder = {n: t for n, t in network.state_dict().items() if not n.startswith("encoder.")}
+    encoder = {n: t for n, t in start.network.items() if n.startswith("encoder.")}
+    restore_network(network, {**decoder, **carry_encoder(encoder, before, now)}, where)
+    return network

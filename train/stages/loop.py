@@ -1,0 +1,292 @@
+"""The training loop, read from top to bottom; pretraining, adaptation and fine-tuning differ in their task.
+
+Everything random is a function of (seed, step), and a checkpoint holds weights, moments, the plateau rule's state
+and the step: a training that was killed and resumed ends with the weights of one that was not, bit for bit on a
+CPU with the same number of threads.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from scans.errors import CheckpointError
+from train.network.batch_norm import BATCHES, has_running_statistics, renew
+from train.network.checkpoint import save_checkpoint
+from train.network.hardware import Hardware
+from train.network.ranks import ALONE, Ranks
+from train.network.record import Record, plain
+from train.network.weights import restore_network, restore_optimiser
+from train.run.folder import RunFolder
+from train.settings import Schedule, SettingsError
+from train.stages.finite import FOLDER, Watch, keep_batch, keep_network
+from train.stages.resume import check_resumable, load_last, plateau_state, restore_plateau, save_last
+
+if TYPE_CHECKING:
+    from train.run.pictures import Views
+
+
+Report = Callable[[int, dict[str, float]], None]  # called every few steps with the step and what to show
+
+
+class Task(Protocol):
+    """What a stage of training adds to the loop."""
+
+    def batches(self, steps: range) -> Iterator[Any]:
+        """Yield the batch of each step, a pure function of the step."""
+        ...
+
+    def recipe(self, step: int) -> list[dict[str, Any]]:
+        """Return what makes each scan of the batch of a step, as plain JSON values."""
+        ...
+
+    def loss(self, output: torch.Tensor, batch: Any) -> dict[str, torch.Tensor]:
+        """Return the loss terms by name, and their sum as ``total``."""
+        ...
+
+    def validate(self, network: nn.Module, hardware: Hardware) -> dict[str, float]:
+        """Score a network in evaluation mode: ``loss`` steers the plateau rule, ``score`` (high is good) the best."""
+        ...
+
+    def views(self, network: nn.Module, hardware: Hardware) -> "dict[str, list[Views]]":
+        """Return the rows of each validation picture, by its name; the network is in evaluation mode."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    Attributes
+    ----------
+    step : int
+        Steps taken in all.
+    best : dict
+        Step and scores of the best validation; empty if there was none yet.
+    signal : int
+        0, or the number of the signal that stopped it early.
+    left_out : int
+        Cases of a dataset that could not be used.
+    """
+
+    step: int
+    best: dict[str, Any]
+    signal: int = 0
+    left_out: int = 0
+
+
+class Interruption:
+    """Catches SIGINT and SIGTERM so that the loop can stop between two steps; a later one ends at once.
+
+    One within `PATIENCE` seconds of the first does not: torchrun passes on what a job queue has sent to every process
+    already.
+    """
+
+    PATIENCE = 2.0
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._since = 0.0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if not self.number:
+            self.number, self._since = number, time.monotonic()
+        elif time.monotonic() - self._since > self.PATIENCE:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+
+def train(
+    task: Task,
+    network: nn.Module,
+    record: Record,
+    schedule: Schedule,
+    hardware: Hardware,
+    folder: Path,
+    *,
+    ranks: Ranks = ALONE,
+    resume: bool = False,
+    report: Report = lambda step, shown: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Outcome:
+    """Train `network` on `task` and leave ``last``, ``previous`` and ``best`` checkpoints in `folder`.
+
+    Parameters
+    ----------
+    task : Task
+    network : Module
+        Already initialised; resuming replaces its weights.
+    record : Record
+        Everything a checkpoint records but steps and scores.
+    schedule : Schedule
+    hardware : Hardware
+    folder : Path
+    ranks : Ranks
+        The processes that train together; the first writes and validates.
+    resume : bool
+        Continue from the last good checkpoint, if there is one.
+    report : callable
+        Told of progress.
+    say : callable
+        Told in sentences of what went wrong without ending the training.
+
+    Raises
+    ------
+    CheckpointError
+        If `folder` holds something that cannot be continued, or its last checkpoint cannot be written.
+    SettingsError
+        If a loss or a gradient stops being finite; the last checkpoint is from before.
+    """
+    network = hardware.place(network)
+    optimiser = torch.optim.Adam(
+        network.parameters(), lr=schedule.learning_rate, betas=schedule.betas, eps=schedule.epsilon, fused=True
+    )
+    plateau = ReduceLROnPlateau(optimiser, factor=schedule.plateau_factor, patience=schedule.plateau_patience)
+    rate, start, best = schedule.learning_rate, 0, {}
+    together = schedule.batch * ranks.count
+    writes = RunFolder(folder, resume=resume, say=say) if ranks.first else nullcontext()
+
+    with writes as run, Interruption() as interruption:
+        if resume and (found := load_last(folder, say)) is not None:
+            path, saved = found
+            check_resumable(path, saved, record, together)
+            restore_network(network, saved.network, path)
+            restore_optimiser(optimiser, network, saved.optimiser)
+            start, best, rate = saved.record.step, saved.record.progress["best"], saved.record.progress["rate"]
+            record = replace(record, validation=saved.record.validation)
+            restore_plateau(plateau, saved.record.progress)
+        if run is not None:
+            run.start({"stage": record.stage, **record.settings, "hardware": str(hardware)}, start)
+            run.write(start, {"started_on": str(hardware), "split": record.data.get("split")})
+        trained = ranks.wrap(hardware.compile(network))
+        watch = Watch(network, optimiser, hardware.device)
+        clock, logged, step, stopped = time.monotonic(), start, start, 0
+
+        for step, batch in enumerate(task.batches(range(start, schedule.steps)), start + 1):
+            network.train()
+            optimiser.param_groups[0]["lr"] = rate * min(1.0, step / max(1, schedule.warmup_steps))
+            batch = batch.to(hardware.device)
+            with hardware.autocast():
+                output = trained(batch.composite)
+            terms = task.loss(output.float(), batch)
+            optimiser.zero_grad(set_to_none=True)
+            terms["total"].backward()
+            watch.look(step, terms["total"])
+            optimiser.step()
+
+            ends = validates = step == schedule.steps
+            validates |= step % schedule.checkpoint_every == 0
+            logs = validates or step % schedule.log_every == 0
+            if logs or ranks.count == 1:
+                stopped = ranks.most(interruption.number)
+                ends |= stopped != 0
+            # To read a number waits for a GPU, hence not at every step.
+            if (logs or ends or hardware.device.type == "cpu") and (bad := watch.first()):
+                _keep(task, folder, record, network, optimiser, bad, ranks)
+                raise _diverged(folder, bad)
+            if logs or ends:
+                shown = ranks.mean({name: float(term.detach()) for name, term in terms.items()})
+                shown |= {"gradient_norm": float(watch.gradient_norm), "learning_rate": optimiser.param_groups[0]["lr"]}
+                shown["seconds_per_step"] = (time.monotonic() - clock) / max(1, step - logged)
+                clock, logged = time.monotonic(), step
+                if run is not None:
+                    run.write(step, shown)
+                    report(step, shown)
+
+            if validates:
+                if has_running_statistics(network):
+                    renew(network, task.batches(range(step, step + BATCHES)), hardware)
+                network.eval()  # back to training mode at the next step
+                scores = {"loss": 0.0}
+                if run is not None:
+                    with torch.no_grad():
+                        scores = task.validate(network, hardware)
+                        views = task.views(network, hardware)
+                    record = replace(record, validation={name: plain(value) for name, value in scores.items()})
+                    run.write(step, {f"validation_{name}": value for name, value in record.validation.items()})
+                    run.draw(step, views)
+                    report(step, {f"validation_{name}": value for name, value in scores.items()})
+                optimiser.param_groups[0]["lr"] = rate
+                plateau.step(*ranks.from_first([scores["loss"]]))
+                rate = optimiser.param_groups[0]["lr"]
+                if run is not None and (not best or _merit(scores) > _merit(best)):
+                    save_best = partial(save_checkpoint, run.best, replace(record, step=step), network)
+                    best = {"step": step, **record.validation} if _saved(save_best, ends, say) else best
+                clock, logged = time.monotonic(), step
+            if run is not None and (validates or ends):
+                _check_network(network, step)
+                state = {"best": best, "rate": rate, "samples_per_step": together, **plateau_state(plateau)}
+                now = replace(record, step=step, progress=state)
+                _saved(partial(save_last, folder, now, network, optimiser), ends, say)
+                if ends:
+                    run.end(step, stopped if step < schedule.steps else 0)
+                run.report(now=ends)
+            if ends:
+                break
+    return Outcome(step, best, stopped if step < schedule.steps else 0)
+
+
+def _saved(save: Callable[[], None], must: bool, say: Callable[[str], None]) -> bool:
+    """Save a checkpoint and return whether it worked; a full disk ends a training only at its end."""
+    try:
+        save()
+    except CheckpointError as error:
+        if must:
+            raise
+        say(f"{error}; training goes on and tries again, the checkpoint before it is still there")
+        return False
+    return True
+
+
+def _check_network(network: nn.Module, step: int) -> None:
+    """Stop where a running statistic has overflowed, which neither loss nor gradient shows."""
+    for name, value in network.state_dict().items():
+        if not bool(value.isfinite().all()):
+            raise SettingsError(
+                f"{name} of the network is not finite at step {step}; the last checkpoint is from before; start again "
+                "in another --out with a lower --learning-rate or with --precision fp32"
+            )
+
+
+def _merit(scores: dict[str, Any]) -> tuple[float, float]:
+    """Order validations: by score, then by loss, so that an empty mask at the start is not the best for ever."""
+    return scores["score"], -scores["loss"]
+
+
+def _keep(
+    task: Task, folder: Path, record: Record, network: nn.Module, optimiser: torch.optim.Adam, step: int, ranks: Ranks
+) -> None:
+    """Keep what is needed to look at a step that went wrong; its batch is drawn once more."""
+    if ranks.first:
+        keep_network(folder, record, network, optimiser, step)
+    ranks.wait()
+    batch = next(iter(task.batches(range(step - 1, step))))
+    keep_batch(folder, batch, task.recipe(step - 1), step, ranks.rank)
+
+
+def _diverged(folder: Path, step: int) -> SettingsError:
+    return SettingsError(
+        f"the loss or its gradient is not finite at step {step}; the batch and the weights before it are in "
+        f"{folder / FOLDER}: look at them with train replay {folder}; then go on with --resume and --precision fp32, "
+        "or start again in another --out with a lower --learning-rate"
+    )

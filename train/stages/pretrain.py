@@ -1,0 +1,161 @@
+"""Pretraining: learn from artificial tumours to take a scan apart into its layers, or whatever a proxy task asks."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from scans.errors import StoreError
+from synth.corpus import Corpus
+from train.data.corpora import Corpora, open_corpus
+from train.data.split import Split, split_by_source
+from train.evaluation.threshold_row import Threshold, choose_threshold
+from train.network import hardware
+from train.network.ranks import joined
+from train.network.record import Record
+from train.network.unet import POOLINGS, UNet
+from train.proxies.registry import check_same_proxy, proxy_of, proxy_task, told
+from train.run.folder import check_run_folder
+from train.settings import Pretrain, with_modalities
+from train.stages import loop
+from train.stages.decomposition import Decomposition
+from train.stages.real_validation import find_real_cases
+from train.stages.resume import load_last
+
+if TYPE_CHECKING:
+    from train.cases.prepared import RealScan
+
+
+BASELINE_SAMPLES = 24  # training composites the threshold row is chosen on
+
+
+def pretrain(
+    corpus_path: str | Path | Sequence[str | Path],
+    out: Path,
+    settings: Pretrain,
+    *,
+    cache: Path | None = None,
+    catalog: Path | None = None,
+    real_cases: int = 4,
+    resume: bool = False,
+    report: loop.Report = lambda step, shown: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> loop.Outcome:
+    """Train a network on a corpus: on its layers, or on the proxy task of another paper.
+
+    Parameters
+    ----------
+    corpus_path : str, Path, or sequence of them
+        A folder or a URL; of several modalities, one for each: see `train.data.corpora.Corpora`.
+    out : Path
+        Run folder.
+    settings : Pretrain
+    cache : Path, optional
+        Where to keep what is read from a URL.
+    catalog : Path, optional
+        Its annotated real cases of the corpus's region are scored at each validation; they steer nothing.
+    real_cases : int
+        How many at the most.
+    resume : bool
+        Continue from the last checkpoint in `out`, if there is one.
+    report : callable
+        Told of progress, step by step.
+    say : callable
+        Told in sentences what was decided.
+
+    Returns
+    -------
+    Outcome
+    """
+    check_run_folder(out, resume)
+    corpus = open_corpus(corpus_path, cache)
+    check_size(corpus.size)
+    settings = settings.model_copy(update={"network": with_modalities(settings.network, len(corpus.channels))})
+    schedule = settings.schedule
+    split = split_by_source(corpus, settings.validation_sources, schedule.seed, settings.validation_samples)
+    say(f"{len(split.training)} training and {len(split.validation)} validation samples: {split.note}")
+    proxy = proxy_of(settings, corpus.size)
+    machine = hardware.of(schedule, corpus.size if proxy is None else proxy.side(corpus.size))
+    interrupted = load_last(out) if resume else None
+    if interrupted is None:
+        rule = corpus_threshold(corpus, split)
+        say(
+            f"threshold row, chosen on training composites: smooth {rule.sigma_mm:g} mm, "
+            f"{rule.side} {rule.level:.2f}, Dice {rule.dice:.2f} there"
+        )
+        threshold = asdict(rule)
+    else:
+        check_same_proxy(interrupted[1].record.settings, settings, interrupted[0])
+        threshold = interrupted[1].record.threshold or {}
+    # Weights are drawn on the CPU whatever the device, so that a seed means the same network everywhere.
+    torch.manual_seed(schedule.seed)
+    network = UNet(settings.network) if proxy is None else proxy.network(settings.network, len(corpus.sources))
+    described = describe(corpus, split)
+    if proxy is not None:
+        described["data"]["proxy"] = settings.proxy  # what is fine-tuned from it keeps the data
+    record = Record(
+        stage="pretrain",
+        step=0,
+        settings=told(settings),
+        network=settings.network.model_dump(mode="json"),
+        **described,
+        threshold=threshold,
+    )
+    with joined(machine) as (machine, ranks):
+        task: loop.Task
+        if proxy is None:
+            real = shown_cases(corpus, catalog, real_cases, say) if ranks.first else []
+            task = Decomposition(corpus, split, settings, machine, ranks, real)
+        else:
+            task = proxy_task(proxy, corpus, split, settings, ranks)
+        return loop.train(
+            task, network, record, schedule, machine, out, ranks=ranks, resume=resume, report=report, say=say
+        )
+
+
+def shown_cases(
+    corpus: Corpus | Corpora, catalog: Path | None, most: int, say: Callable[[str], None]
+) -> "list[RealScan]":
+    """Return the catalog's annotated real cases that a training shows its scores on, and say which."""
+    real = find_real_cases(catalog, corpus.channels, corpus.size, most, say)
+    if real:
+        say(f"shown at each validation, steering nothing: {', '.join(scan.name for scan in real)}")
+    return real
+
+
+def describe(corpus: Corpus | Corpora, split: Split) -> dict[str, Any]:
+    """Return what a record says of a corpus: region, size, statistics and data."""
+    kept = ("name", "dataset", "licence", "terms", "citation", "redistribute_derived")
+    lent = ("tumour_voxels",)  # of annotated scans alone, whose real tumours are in the corpus
+    return {
+        "channels": corpus.channels,
+        "size": corpus.size,
+        "data": {
+            "corpus": corpus.content_hash,
+            "corpus_seed": corpus.seed,
+            "corpus_samples": len(corpus),
+            "sources": [
+                {key: source.get(key) for key in kept} | {key: source[key] for key in lent if key in source}
+                for source in corpus.sources
+            ],
+            "held_out": list(split.held_out),
+            "split": split.note,
+        },
+    }
+
+
+def corpus_threshold(corpus: Corpus | Corpora, split: Split) -> Threshold:
+    """Choose the threshold row on training composites of the first modality, evenly spread over the corpus."""
+    corpus = corpus.first if isinstance(corpus, Corpora) else corpus
+    spread = np.linspace(0, len(split.training) - 1, min(BASELINE_SAMPLES, len(split.training)))
+    numbers = [int(split.training[int(i)]) for i in spread]
+    return choose_threshold([corpus[n] for n in numbers], [corpus.spacing_mm(n) for n in numbers])
+
+
+def check_size(size: int) -> None:
+    """Refuse a corpus whose side three poolings do not divide."""
+    if size % 2**POOLINGS:
+        raise StoreError(f"the corpus has sides of {size} voxels; the network needs a multiple of {2**POOLINGS}")

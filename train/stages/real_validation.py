@@ -1,0 +1,156 @@
+"""Real annotated cases scored while a network trains: shown, and never used to choose anything.
+
+The road to real tumours is synthetic, so real truth must not steer it; but whoever watches a training wants to see
+early whether it leads there. Nothing here imports SimpleITK before there are cases to read.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from scans.errors import CatalogError, ScanError, UserError
+from scans.file_names import safe_names
+from train.network.dice import dice
+from train.network.hardware import Hardware
+from train.network.unet import split_layers
+
+if TYPE_CHECKING:
+    from train.cases.prepared import RealScan
+    from train.run.pictures import Views
+
+
+SCORE = "real_dice"
+
+
+class RealValidation:
+    """Annotated real scans, prepared for the network.
+
+    Parameters
+    ----------
+    scans : list of RealScan
+        With masks.
+    batch : int
+        How many go through the network at once.
+    """
+
+    def __init__(self, scans: "list[RealScan]", batch: int) -> None:
+        self.scans = scans
+        self.names = safe_names([scan.name for scan in scans])
+        self._batches = [scans[i : i + batch] for i in range(0, len(scans), batch)]
+
+    def scores(self, network: nn.Module, hardware: Hardware) -> dict[str, float]:
+        """Return the mean Dice at probability 0.5 as ``real_dice``, and each case's as ``real_dice.CASE``.
+
+        In the network's cube: good for watching a training, not the number to report. That is ``train evaluate``'s,
+        in each scan's own grid. Empty without scans. The network must be in evaluation mode.
+        """
+        overlaps = [
+            dice(mask, truth_of(scan))
+            for batch in self._batches
+            for scan, mask in zip(batch, self._masks(network, hardware, batch), strict=True)
+        ]
+        if not overlaps:
+            return {}
+        each = {f"{SCORE}.{name}": overlap for name, overlap in zip(self.names, overlaps, strict=True)}
+        return {SCORE: float(np.mean(overlaps)), **each}
+
+    def views(self, network: nn.Module, hardware: Hardware) -> "list[Views]":
+        """Return what a picture shows of each scan: its first modality, the predicted layers and mask, the truth."""
+        from train.run.pictures import Views
+
+        rows = []
+        for scan in self.scans:
+            layers = split_layers(_through(network, hardware, [scan]))
+            normal, texture, logits = (layer[0, 0].float().cpu().numpy() for layer in layers)
+            mask = logits > 0
+            rows.append(Views(scan.name, scan.intensity[0], normal, np.where(mask, texture, 0), mask, truth_of(scan)))
+        return rows
+
+    def _masks(self, network: nn.Module, hardware: Hardware, batch: "list[RealScan]") -> np.ndarray:
+        logits = split_layers(_through(network, hardware, batch)).logits
+        masks: np.ndarray = (logits > 0).cpu().numpy()[:, 0]
+        return masks
+
+
+def _through(network: nn.Module, hardware: Hardware, scans: "Sequence[RealScan]") -> torch.Tensor:
+    batch = torch.from_numpy(np.stack([scan.intensity for scan in scans]).astype(np.float32, copy=False))
+    with torch.no_grad(), hardware.autocast():
+        output: torch.Tensor = network(batch.to(hardware.device))
+    return output
+
+
+def truth_of(scan: "RealScan") -> np.ndarray:
+    """Return a scan's annotated tumour, bool (z, y, x)."""
+    assert scan.mask is not None
+    return scan.mask != 0
+
+
+def find_real_cases(
+    catalog: Path | None,
+    channels: Sequence[dict[str, Any]],
+    size: int,
+    most: int,
+    told: Callable[[str], None] = lambda line: None,
+) -> "list[RealScan]":
+    """Prepare annotated cases of the region a network is trained for, from the datasets that are here.
+
+    Parameters
+    ----------
+    catalog : Path or None
+        None: there is none to look in.
+    channels : sequence of dict
+        The network's modalities as a checkpoint records them; datasets that have them, of that region, are taken.
+    size : int
+        Side of the network's cube in voxels.
+    most : int
+        Cases at the most: the first of each dataset, then the second of each, and so on.
+    told : callable
+        Told, in a sentence, of each case that cannot be used and of a catalog that cannot be read.
+
+    Returns
+    -------
+    list of RealScan
+        With masks, named ``DATASET--CASE``; empty if there are none. Never an error: a training does without.
+    """
+    if catalog is None or most < 1:
+        return []
+    try:
+        from scans.catalog.catalog import load_catalog
+        from train.cases.prepared import dataset_cases, prepare_cases
+        from train.network.channels import recorded_channel
+    except ImportError as error:
+        told(f"no real cases are shown: {error.name} is not installed")
+        return []
+    try:
+        known = [recorded_channel(channel, "the corpus") for channel in channels]
+        loaded = load_catalog(catalog)
+    except UserError as error:
+        told(f"no real cases are shown: {error}")
+        return []
+    regions, statistics = [channel.region for channel in known], [channel.statistics for channel in known]
+    annotated = []
+    for name in sorted(name for name, dataset in loaded.datasets.items() if dataset.role == "tumour"):
+        with suppress(CatalogError):  # of another region or other modalities, or not here
+            dataset, cases = dataset_cases(loaded, name, regions)
+            annotated.append([(name, dataset, case) for case in cases if case.label is not None])
+    found: list[RealScan] = []
+    seen: set[Path] = set()
+    for name, dataset, case in (entry for row in zip_longest(*annotated) for entry in row if entry is not None):
+        if len(found) >= most:
+            break
+        if case.image in seen:  # of a dataset that the catalog has twice, with one modality and with several
+            continue
+        seen.add(case.image)
+        try:
+            [scan] = prepare_cases([case], dataset, regions, size, statistics, annotated=True, told=told)
+        except ScanError:
+            continue  # told of already
+        found.append(replace(scan, name=f"{name}--{scan.name}"))
+    return found
