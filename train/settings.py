@@ -2,7 +2,7 @@
 
 ``Zhang`` is Zhang et al., "Self-supervised Tumor Segmentation through Layer Decomposition", 2021;
 ``method`` is ``docs/method.md``; ``Genesis`` is Zhou et al., "Models Genesis", 2019; ``measured`` is
-``train/README.md``.
+``docs/defaults.md``.
 """
 
 from typing import Literal, TypeVar

@@ -2,7 +2,7 @@
 
 In training each batch is normalised by itself; afterwards by running means, of which the last ten batches of two scans
 make up most. They say more of those scans than of the weights, so that one checkpoint finds tumours and the next does
-not (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021; measured in ``train/README.md``).
+not (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021; measured in ``docs/defaults.md``).
 """
 
 from collections.abc import Iterable

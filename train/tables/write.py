@@ -19,7 +19,7 @@ CHOSEN = (
     "Dice on training composites.",
     "Threshold row: smoothing, level and side by Dice on training composites of the corpus; no real tumour was seen.",
     "Settings: those of the scale for every row alike; none is looked for when a table is made. The cross-entropy and "
-    "the initial mask bias of scales below full were once compared on the development gliomas, see train/README.md.",
+    "the initial mask bias of scales below full were once compared on the development gliomas, see docs/defaults.md.",
     "Numbers: mean over folds or seeds of the mean over cases, ± the sample standard deviation over folds or seeds "
     "(none of a single one). The CSV has more: deviations over cases, 95 % bootstrap intervals of the mean over cases, "
     "and the paired difference from the row that others are compared with, with p of Wilcoxon's signed-rank test.",
