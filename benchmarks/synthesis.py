@@ -78,7 +78,7 @@ def stages(store: SourceStore, samples: int) -> Clock:
     sources = [store.load(name) for name in store.names]
     settings = store.region.synthesis
     for source in sources:
-        _ = source.layer, source.centres
+        _ = source.normal, source.centres
     count = samples + WARM
     five = [np.zeros((store.size,) * 3, np.float32) for _ in range(5)]
     target = [np.zeros_like(array) for array in five]
@@ -96,14 +96,14 @@ def stages(store: SourceStore, samples: int) -> Clock:
             recipe = clock("shape", draw_recipe, sources.__getitem__, len(sources), settings, 1, index)
             normal, donor = sources[recipe.normal], sources[recipe.donor]
             layer = clock("layer", make_layer, recipe, normal, donor, settings)
-            tumour = clock("lay", lay, layer, normal.normal, normal.roi, recipe.alpha, settings.texture_target)
-            out = clock("paste", paste, normal.layer, tumour, out)
+            tumour = clock("lay", lay, layer, normal.normal, recipe.alpha, settings.texture_target)
+            out = clock("paste", paste, normal.normal.voxels, tumour, out)
             clock("fill", fill, five, out)
             clock("copy", copy, five, target)
             clock("texture", make_texture, recipe, normal, donor, settings, layer.box, tumour.mask)
             for name, writer in writers.items():
-                clock(f"{name} encode", writer.encode, normal.as_normal, layer, tumour)
-                clock(f"{name} add", writer.add, recipe.row(), normal.as_normal, layer, tumour)
+                clock(f"{name} encode", writer.encode, normal.normal, layer, tumour)
+                clock(f"{name} add", writer.add, recipe.row(), normal.normal, layer, tumour)
         for name, writer in writers.items():
             clock(f"{name} commit", writer.commit)
         for name, manifest in manifests.items():  # whole tasks, as a worker runs them, one after the other
@@ -116,7 +116,7 @@ def stages(store: SourceStore, samples: int) -> Clock:
 
 
 def normals_of(store: SourceStore) -> Callable[[int], Normal]:
-    return lambda position: store.load(store.names[position]).as_normal
+    return lambda position: store.load(store.names[position]).normal
 
 
 def worker_start(store: SourceStore) -> tuple[float, float]:

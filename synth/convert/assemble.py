@@ -191,7 +191,7 @@ def _copied(corpus: Corpus, index: int, normal: Normal, layout: str) -> tuple[La
     if corpus.layout == "layered":
         layer = corpus.layer(index)
         target = corpus.settings(index)["texture_target"]
-        return layer, lay(layer, normal.voxels, normal.roi, float(corpus.alpha[index]), target)
+        return layer, lay(layer, normal, float(corpus.alpha[index]), target)
     tumour = corpus.tumour(index)
     return layer_of(tumour) if layout == "layered" else None, tumour
 

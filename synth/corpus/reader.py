@@ -205,7 +205,7 @@ class Corpus:
         index = range(len(self))[index]
         if self.layout == "layered":
             normal = self.source(int(self.normal[index]))
-            return lay(self.layer(index), normal.voxels, normal.roi, float(self.alpha[index]), self._target(index))
+            return lay(self.layer(index), normal, float(self.alpha[index]), self._target(index))
         composite, normal16, texture, mask = (self._volume(name, index) for name in VOLUMES)
         box = tight_box((composite.view(np.uint16) != normal16.view(np.uint16)) | (mask > 0))
         return Tumour(box, composite[box], texture[box], mask[box], float(self.alpha[index]))

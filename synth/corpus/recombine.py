@@ -177,7 +177,7 @@ class Recombine:
         normal = self.corpus.source(drawn.normal)
         moved = self._in_units_of(drawn, _moved(layer, drawn.start, self.corpus.size))
         target = self.corpus.settings(drawn.tumour)["texture_target"]
-        return drawn.normal, lay(moved, normal.voxels, normal.roi, drawn.alpha, target)
+        return drawn.normal, lay(moved, normal, drawn.alpha, target)
 
     def _in_units_of(self, drawn: Recombination, layer: Layer) -> Layer:
         """Bring the tissue from the scale and contrast of its first normal to those of the new one (Eq. 4)."""

@@ -70,7 +70,7 @@ def estimate(manifest: Manifest, sources: Path, workers: int) -> Estimate:
     _, rough = _make(manifest, sources, _FEW)
     samples = max(_FEW, min(per_shard, int(_SECONDS * _FEW / rough)))
     written, seconds = _make(manifest, sources, samples)
-    one = source_files(manifest, 0, Lender(sources.resolve(), manifest)(0).as_normal)
+    one = source_files(manifest, 0, Lender(sources.resolve(), manifest)(0).normal)
     return Estimate(
         samples=wanted,
         shards=shards,

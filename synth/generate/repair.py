@@ -165,7 +165,7 @@ def _lend_again(
             sums[str(position)] = known[str(position)]
             continue
         try:
-            files = source_files(manifest, position, lend(position).as_normal)
+            files = source_files(manifest, position, lend(position).normal)
             made = {key: sum_of(content) for key, content in files.items()}
             there = known.get(str(position), {})
             if set(there) == set(files) and there != made:

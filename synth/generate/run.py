@@ -57,9 +57,9 @@ def generate(
     lend = Lender(sources.resolve(), manifest)
     if len(manifest.blocks) > 1 and store.size(ROOT) >= 0:
         with store.only_writer(shared=only is not None):
-            extend(store, manifest, lend.normal)
+            extend(store, manifest, lambda position: lend(position).normal)
     else:
-        create(store, manifest, lend.normal)
+        create(store, manifest, lambda position: lend(position).normal)
     shards = range(manifest.shard_count)[only or slice(None)]
     work = functools.partial(make_shard, sources.resolve(), address(out), manifest.identity)
     with writing(store, shared=only is not None):

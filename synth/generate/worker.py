@@ -18,7 +18,6 @@ from synth.tumour.blend import lay
 from synth.tumour.compose import make_layer
 from synth.tumour.draw import draw_recipe
 from synth.tumour.recipe import Recipe
-from synth.tumour.sample import Normal
 from synth.tumour.source import Source, lends_tumour
 
 
@@ -73,8 +72,8 @@ def write_shard(
         for recipe, settings in drawn:
             normal = lend(recipe.normal)
             layer = make_layer(recipe, normal, lend(recipe.donor), settings)
-            tumour = lay(layer, normal.normal, normal.roi, recipe.alpha, settings.texture_target)
-            writer.add(recipe.row(), normal.as_normal, layer, tumour)
+            tumour = lay(layer, normal.normal, recipe.alpha, settings.texture_target)
+            writer.add(recipe.row(), normal.normal, layer, tumour)
         return bytes_of(writer.commit(content))
 
 
@@ -127,10 +126,6 @@ class Lender:
                 "synth prepare brings it back from the same scan"
             )
         return self._store.load(name)
-
-    def normal(self, position: int) -> Normal:
-        """Return a source as it receives tumours; errors as of a call."""
-        return self(position).as_normal
 
 
 @functools.lru_cache(maxsize=2)

@@ -203,7 +203,7 @@ def _measure(store: Path, settings: Synthesis, seed: int, indices: range) -> tup
         mask, inside = tumour.mask, tumour.mask.astype(bool)
         voxel_mm3, voxels = float(np.prod(normal.spacing_mm)), int(np.count_nonzero(mask))
         texture = make_texture(recipe, normal, donor, settings, tumour.box, mask)
-        added = tumour.composite.astype(np.float32) - normal.normal[tumour.box].astype(np.float32)
+        added = tumour.composite.astype(np.float32) - normal.normal.voxels[tumour.box].astype(np.float32)
         measured = [
             round(voxels / recipe.kept) * voxel_mm3,
             voxels * voxel_mm3,
@@ -249,7 +249,7 @@ def _open(store: Path) -> SourceStore:
 @functools.cache
 def _deviation(store: Path, name: str) -> float:
     source = _open(store).load(name)
-    return float(source.normal[source.roi].std(dtype=np.float64))
+    return float(source.normal.voxels[source.roi].std(dtype=np.float64))
 
 
 def _run(

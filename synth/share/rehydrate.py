@@ -135,7 +135,7 @@ def rehydrate(
         )
     store = open_store(out)
     lend = Lender(sources.resolve(), manifest)
-    create(store, manifest, lend.normal)
+    create(store, manifest, lambda position: lend(position).normal)
     with writing(store):
         work = functools.partial(make_shard, Path(pack).resolve(), sources.resolve(), address(out), manifest.identity)
         outcome = fill(store, manifest, work, range(manifest.shard_count), cluster, workers, finished, say)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from synth.tumour.sample import Layer, Sample, Tumour
+from synth.tumour.sample import Layer, Normal, Sample, Tumour
 
 _SIGN_AND_NUMBER = np.int32(0x8FFFE000 - 2**32)
 INSIDE, FULL = 128, 127  # in a layer's edge: the bit of the mask, and the value of a weight of 1
@@ -34,16 +34,13 @@ def blend(normal: np.ndarray, texture: np.ndarray, weight: np.ndarray | np.float
         return blended.astype(np.float16)
 
 
-def lay(layer: Layer, normal: np.ndarray, roi: np.ndarray, alpha: float, target: str = "texture") -> Tumour:
+def lay(layer: Layer, normal: Normal, alpha: float, target: str = "texture") -> Tumour:
     """Lay a tumour over a normal: what the ROI leaves of it, blended.
 
     Parameters
     ----------
     layer : Layer
-    normal : ndarray of float16, shape (z, y, x)
-        The whole cube.
-    roi : ndarray of bool, same shape
-        Where a tumour may be visible.
+    normal : Normal
     alpha : float
     target : {"texture", "composite"}
         What the tumour's texture is: its own, or the composite inside the mask (``texture_target``).
@@ -53,7 +50,7 @@ def lay(layer: Layer, normal: np.ndarray, roi: np.ndarray, alpha: float, target:
     Tumour
         In the layer's box.
     """
-    visible = layer.form & roi[layer.box]
+    visible = layer.form & normal.roi[layer.box]
     tissue, edge, strength = layer.tissue, layer.edge, np.float32(alpha)
     if np.count_nonzero(visible) < len(tissue):
         kept = visible[layer.form]
@@ -61,7 +58,7 @@ def lay(layer: Layer, normal: np.ndarray, roi: np.ndarray, alpha: float, target:
     weight: Any = strength
     if edge is not None:
         weight = strength * ((edge & FULL).astype(np.float32) / np.float32(FULL))
-    composite = normal[layer.box].copy()
+    composite = normal.voxels[layer.box].copy()
     blended = blend(composite[visible], tissue, weight)  # the tumour's voxels alone, half of its box
     composite[visible] = blended
     own, mask = tissue if target == "texture" else blended, visible.view(np.uint8)

@@ -41,13 +41,13 @@ def make_sample(
     """
     if out is None:
         out = empty_sample(normal.roi.shape[0])
-    return paste(normal.layer, make_tumour(recipe, normal, donor, settings), out)
+    return paste(normal.normal.voxels, make_tumour(recipe, normal, donor, settings), out)
 
 
 def make_tumour(recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis) -> Tumour:
     """Make the part of a sample that differs from its normal; parameters as of `make_sample`."""
     layer = make_layer(recipe, normal, donor, settings)
-    return lay(layer, normal.normal, normal.roi, recipe.alpha, settings.texture_target)
+    return lay(layer, normal.normal, recipe.alpha, settings.texture_target)
 
 
 def make_layer(recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis) -> Layer:

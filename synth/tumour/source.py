@@ -73,19 +73,9 @@ class Source:
         return lends_tumour(self.provenance)
 
     @property
-    def as_normal(self) -> Normal:
+    def normal(self) -> Normal:
         """The scan as it receives tumours."""
         return _normal(self)
-
-    @property
-    def normal(self) -> np.ndarray:
-        """The scan in the network's units, float16, shape (z, y, x); 0 outside the foreground."""
-        return _normal(self).voxels
-
-    @property
-    def layer(self) -> np.ndarray:
-        """`normal` as float32: the layer that whole samples are pasted on."""
-        return _layer(self)
 
     @functools.cached_property
     def centres(self) -> Voxels:
@@ -99,8 +89,3 @@ class Source:
 @functools.lru_cache(maxsize=MOST_NORMALS)
 def _normal(source: Source) -> Normal:
     return Normal(np.where(source.foreground, source.to_network(source.intensity), np.float16(0)), source.roi)
-
-
-@functools.lru_cache(maxsize=MOST_NORMALS // 4)
-def _layer(source: Source) -> np.ndarray:
-    return source.normal.astype(np.float32)

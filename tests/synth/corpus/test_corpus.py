@@ -89,7 +89,7 @@ def test_a_tumour_over_its_normal_is_the_sample(pair):
             assert bits(paste(normal.voxels, corpus.tumour(index), empty_sample(corpus.size))) == bits(own)
             if corpus.layout == "layered":
                 target = corpus.settings(index)["texture_target"]
-                tumour = lay(corpus.layer(index), normal.voxels, normal.roi, own.alpha, target)
+                tumour = lay(corpus.layer(index), normal, own.alpha, target)
                 assert bits(paste(normal.voxels, tumour, empty_sample(corpus.size))) == bits(own)
                 assert tumour.box == corpus.box(index)
 

@@ -30,7 +30,7 @@ class LaidOut:
         self.settings = override(sources.region.synthesis, list(settings))
         self.manifest = make_manifest(sources, 6, 3, self.settings, shard_size=4, layout=layout)
         self.loaded = [sources.load(name) for name in sources.names]
-        create(self.store, self.manifest, lambda position: self.loaded[position].as_normal)
+        create(self.store, self.manifest, lambda position: self.loaded[position].normal)
         self.recipes = [draw_recipe(self.loaded.__getitem__, 3, self.settings, 3, i) for i in range(6)]
 
     def write(self, shard):
@@ -38,8 +38,8 @@ class LaidOut:
             for recipe in self.recipes[shard * 4 : shard * 4 + 4]:
                 normal = self.loaded[recipe.normal]
                 layer = make_layer(recipe, normal, self.loaded[recipe.donor], self.settings)
-                tumour = lay(layer, normal.normal, normal.roi, recipe.alpha)
-                writer.add(recipe.row(), normal.as_normal, layer, tumour)
+                tumour = lay(layer, normal.normal, recipe.alpha)
+                writer.add(recipe.row(), normal.normal, layer, tumour)
             return writer.commit()
 
     def sample(self, recipe):
@@ -137,10 +137,10 @@ def test_the_digest_is_that_of_the_content_not_of_the_box(dense):
     tumour = make_tumour(recipe, normal, dense.loaded[recipe.donor], dense.settings)
     wide = clip(tumour.box, [2, 0, 3], dense.manifest.size)
     inner = tuple(slice(t.start - w.start, t.stop - w.start) for t, w in zip(tumour.box, wide, strict=True))
-    composite = normal.normal[wide].copy()
+    composite = normal.normal.voxels[wide].copy()
     texture, mask = np.zeros_like(composite), np.zeros(composite.shape, np.uint8)
     composite[inner], texture[inner], mask[inner] = tumour.composite, tumour.texture, tumour.mask
-    same = sample_digest(b"n", normal.normal[wide], Tumour(wide, composite, texture, mask, tumour.alpha))
-    assert same == sample_digest(b"n", normal.normal[tumour.box], tumour)
+    same = sample_digest(b"n", normal.normal.voxels[wide], Tumour(wide, composite, texture, mask, tumour.alpha))
+    assert same == sample_digest(b"n", normal.normal.voxels[tumour.box], tumour)
     mask[tuple(np.argwhere(mask)[0])] = 0
-    assert same != sample_digest(b"n", normal.normal[wide], Tumour(wide, composite, texture, mask, tumour.alpha))
+    assert same != sample_digest(b"n", normal.normal.voxels[wide], Tumour(wide, composite, texture, mask, tumour.alpha))

@@ -252,7 +252,7 @@ def test_real_scans_become_sources(dev_data, tmp_path):
         source = store.load(name)
         millilitres = source.foreground.sum() * np.prod(source.spacing_mm) / 1000
         assert 1000 < millilitres < 2100  # some of the masks that come with scans are generous
-        assert np.abs(source.normal.astype(float)).max() < 20  # eyes and fat within a generous mask
+        assert np.abs(source.normal.voxels.astype(float)).max() < 20  # eyes and fat within a generous mask
     assert store.provenance("dev-flair-normal--ms19")["lesion_voxels"] > 0
 
 

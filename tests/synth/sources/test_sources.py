@@ -33,14 +33,14 @@ def test_source_is_read_as_it_was_written(store):
 
 def test_normal_is_normalised_exact_in_half_precision_and_zero_outside(store):
     source = SourceStore(store).load("made--case0")
-    assert source.normal.dtype == np.float16
-    assert not source.normal[~source.foreground].any()
-    inside = source.normal[source.roi].astype(np.float64)
+    assert source.normal.voxels.dtype == np.float16
+    assert not source.normal.voxels[~source.foreground].any()
+    inside = source.normal.voxels[source.roi].astype(np.float64)
     assert inside.mean() == pytest.approx(0, abs=1e-3)
     assert inside.std() == pytest.approx(1, abs=1e-3)
     network = source.to_network(source.intensity)
     np.testing.assert_array_equal(network, network.astype(np.float16))
-    np.testing.assert_array_equal(network[source.foreground], source.normal[source.foreground])
+    np.testing.assert_array_equal(network[source.foreground], source.normal.voxels[source.foreground])
 
 
 def test_roi_voxels_are_those_of_the_roi(store):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from synth.corpus import Corpus
 from synth.tumour.blend import FULL, INSIDE, blend, lay, widen, write
-from synth.tumour.sample import Layer, empty_sample
+from synth.tumour.sample import Layer, Normal, empty_sample
 
 SIDE = 8
 EVERY_HALF = np.arange(2**16, dtype=np.uint16).view(np.float16)
@@ -34,7 +34,7 @@ def test_a_tumour_is_laid_voxel_by_voxel_where_the_roi_leaves_it(seed, soft, tar
     tissue = rng.normal(size=int(form.sum())).astype(np.float16)
     alpha = float(np.float32(rng.random()))
 
-    tumour = lay(Layer(box, form, tissue, edge), normal, roi, alpha, target)
+    tumour = lay(Layer(box, form, tissue, edge), Normal(normal, roi), alpha, target)
 
     composite, texture = normal[box].copy(), np.zeros(form.shape, np.float16)
     mask = np.zeros(form.shape, np.uint8)

@@ -49,7 +49,7 @@ def test_composite_equals_normal_outside_the_mask_and_texture_is_zero_there(load
     np.testing.assert_array_equal(sample.composite[outside], sample.normal[outside])
     assert not sample.texture[outside].any()
     assert not (sample.mask.astype(bool) & ~loaded[recipe.normal].roi).any()
-    np.testing.assert_array_equal(sample.normal, loaded[recipe.normal].normal.astype(np.float32))
+    np.testing.assert_array_equal(sample.normal, loaded[recipe.normal].normal.voxels.astype(np.float32))
 
 
 def test_eq4_sets_the_contrast_in_raw_intensities(loaded):

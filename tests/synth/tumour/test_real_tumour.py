@@ -90,8 +90,8 @@ def test_a_tumour_is_laid_over_a_normal_voxel_for_voxel_as_it_was_in_its_own_sca
     np.testing.assert_array_equal(sample.mask > 0, expected_mask)
     np.testing.assert_array_equal(sample.texture, expected.astype(np.float32))
     inside = sample.mask > 0
-    np.testing.assert_array_equal(sample.composite[~inside], normal.normal[~inside].astype(np.float32))
-    blended = blend(normal.normal[inside], expected[inside], np.float32(recipe.alpha))
+    np.testing.assert_array_equal(sample.composite[~inside], normal.normal.voxels[~inside].astype(np.float32))
+    blended = blend(normal.normal.voxels[inside], expected[inside], np.float32(recipe.alpha))
     np.testing.assert_array_equal(sample.composite[inside], blended.astype(np.float32))
     assert recipe.kept == pytest.approx(inside.sum() / len(tumour))
     assert recipe.kept >= REAL.mask.least_kept
