@@ -93,9 +93,9 @@ def stages(store: SourceStore, samples: int) -> Clock:
         for index in range(count):
             if index == WARM:
                 clock.taken.clear()
-            recipe = clock("shape", draw_recipe, sources.__getitem__, len(sources), settings, 1, index)
+            recipe, placed = clock("shape", draw_recipe, sources.__getitem__, len(sources), settings, 1, index)
             normal, donor = sources[recipe.normal], sources[recipe.donor]
-            layer = clock("layer", make_layer, recipe, normal, donor, settings)
+            layer = clock("layer", make_layer, recipe, normal, donor, settings, placed)
             tumour = clock("lay", lay, layer, normal.normal, recipe.alpha, settings.texture_target)
             out = clock("paste", paste, normal.normal.voxels, tumour, out)
             clock("fill", fill, five, out)
@@ -132,7 +132,7 @@ def worker_start(store: SourceStore) -> tuple[float, float]:
             "sources, out, identity = sys.argv[1:]\n"
             "store = SourceStore(sources)\nload = lambda i: store.load(store.names[i])\n"
             "settings = store.region.synthesis\n"
-            "recipe = draw_recipe(load, len(store), settings, 1, 0)\n"
+            "recipe, _ = draw_recipe(load, len(store), settings, 1, 0)\n"
             "make_tumour(recipe, load(recipe.normal), load(recipe.donor), settings)\n"
             "print(time.perf_counter() - began)\n"
             "make_shard(Path(sources), out, identity, 0)\n"

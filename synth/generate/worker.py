@@ -17,8 +17,11 @@ from synth.store.opening import open_store
 from synth.tumour.blend import lay
 from synth.tumour.compose import make_layer
 from synth.tumour.draw import draw_recipe
+from synth.tumour.placement import Placement
 from synth.tumour.recipe import Recipe
 from synth.tumour.source import Source, lends_tumour
+
+Drawn = tuple[Recipe, Placement, Synthesis]  # what makes a sample
 
 
 def make_shard(sources: Path, out: str, identity: str, shard: int, content: str | None = None) -> int:
@@ -58,27 +61,27 @@ def write_shard(
     manifest: Manifest,
     shard: int,
     lend: "Lender",
-    drawn: Iterable[tuple[Recipe, Synthesis]],
+    drawn: Iterable[Drawn],
     content: str | None = None,
 ) -> int:
     """Make what recipes describe, and commit it as a shard; parameters, return and errors as of `make_shard`.
 
     Parameters
     ----------
-    drawn : iterable of (Recipe, Synthesis)
+    drawn : iterable of (Recipe, Placement, Synthesis)
         Of each sample, in order; sources stand by the corpus's positions.
     """
     with ShardWriter(store, manifest, shard) as writer:
-        for recipe, settings in drawn:
+        for recipe, placed, settings in drawn:
             normal = lend(recipe.normal)
-            layer = make_layer(recipe, normal, lend(recipe.donor), settings)
+            layer = make_layer(recipe, normal, lend(recipe.donor), settings, placed)
             tumour = lay(layer, normal.normal, recipe.alpha, settings.texture_target)
             writer.add(recipe.row(), normal.normal, layer, tumour)
         return bytes_of(writer.commit(content))
 
 
-def recipes(lend: "Lender", manifest: Manifest, shard: int) -> Iterator[tuple[Recipe, Synthesis]]:
-    """Draw the recipes of a shard's samples, each with its settings; sources stand by the corpus's positions."""
+def recipes(lend: "Lender", manifest: Manifest, shard: int) -> Iterator[Drawn]:
+    """Draw the recipes of a shard's samples, with form and settings; sources stand by the corpus's positions."""
     for number, first, count in manifest.draws(manifest.indices(shard)):
         generation = manifest.generations[number]
         settings = recorded(generation.settings, "the manifest")
@@ -89,11 +92,9 @@ def recipes(lend: "Lender", manifest: Manifest, shard: int) -> Iterator[tuple[Re
             return lend(places[position])
 
         for index in range(first, first + count):
-            recipe = draw_recipe(drawn, len(places), settings, generation.seed, index, tumours)
-            yield (
-                dataclasses.replace(recipe, normal=places[recipe.normal], donor=places[recipe.donor]),
-                settings,
-            )
+            recipe, placed = draw_recipe(drawn, len(places), settings, generation.seed, index, tumours)
+            recipe = dataclasses.replace(recipe, normal=places[recipe.normal], donor=places[recipe.donor])
+            yield recipe, placed, settings
 
 
 class Lender:

@@ -197,9 +197,9 @@ def _measure(store: Path, settings: Synthesis, seed: int, indices: range) -> tup
 
     rows, hashes = [], []
     for index in indices:
-        recipe = draw_recipe(lend, len(names), settings, seed, index)
+        recipe, placed = draw_recipe(lend, len(names), settings, seed, index)
         normal, donor = lend(recipe.normal), lend(recipe.donor)
-        tumour = make_tumour(recipe, normal, donor, settings)
+        tumour = make_tumour(recipe, normal, donor, settings, placed)
         mask, inside = tumour.mask, tumour.mask.astype(bool)
         voxel_mm3, voxels = float(np.prod(normal.spacing_mm)), int(np.count_nonzero(mask))
         texture = make_texture(recipe, normal, donor, settings, tumour.box, mask)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scans.catalog.catalog import Catalog
-from scans.catalog.synthesis import Synthesis
 from scans.errors import StoreError
 from synth.cluster import check_workers
 from synth.corpus.creation import create
@@ -20,18 +19,13 @@ from synth.corpus.manifest import Manifest
 from synth.corpus.manifest_checks import LAYOUTS
 from synth.corpus.receipt import read_receipts
 from synth.generate.shards import Outcome, Step, fill, writing
-from synth.generate.worker import Lender, opened, write_shard
+from synth.generate.worker import Drawn, Lender, opened, write_shard
 from synth.share.match_sources import region_of, unmatched
 from synth.share.recipe_pack import Recipes, check_rows
 from synth.sources.prepare import Report, prepare_datasets
 from synth.sources.reader import SourceStore
 from synth.store.opening import address, open_store
-from synth.tumour.draw import MOST_REACH
-from synth.tumour.placement import Placement, cut
-from synth.tumour.real_tumour import stamp_of
-from synth.tumour.recipe import Recipe
-from synth.tumour.shape import make_form
-from synth.tumour.source import Source
+from synth.tumour import placement
 
 
 def prepare_for(
@@ -196,11 +190,12 @@ def make_shard(pack: Path, sources: Path, out: str, identity: str, shard: int) -
     recipes = _opened(pack, identity)
     lend = Lender(sources, manifest)
 
-    def fitting() -> Iterator[tuple[Recipe, Synthesis]]:
+    def fitting() -> Iterator[Drawn]:
         for recipe, settings in check_rows(manifest, shard, recipes.rows(shard), str(pack)):
-            if not _fits(recipe, settings, lend(recipe.normal), lend(recipe.donor)):
+            placed = placement.of(recipe, lend(recipe.normal), lend(recipe.donor), settings)
+            if placed is None or not placed.clipped_at(recipe.centre)[2]:
                 raise StoreError(f"{pack}: shard {shard} holds a tumour that no scan could hold; get the pack again")
-            yield recipe, settings
+            yield recipe, placed, settings
 
     return write_shard(store, manifest, shard, lend, fitting())
 
@@ -212,20 +207,3 @@ def _opened(pack: Path, identity: str) -> Recipes:
     if recipes.manifest.identity != identity:
         raise StoreError(f"{pack} became another pack meanwhile; run the command again")
     return recipes
-
-
-def _fits(recipe: Recipe, settings: Synthesis, normal: Source, donor: Source) -> bool:
-    """Say whether a tumour is of a size that is drawn, and touches the organ; before memory is taken for it."""
-    if donor.lends_tumour:
-        return stamp_of(donor, normal).clipped_at(recipe.centre)[2] > 0
-    form = make_form(
-        recipe.volume_mm3, recipe.axis_ratio, recipe.rotation, recipe.octaves, settings.shape.amplitude,
-        recipe.noise_seed,
-    )  # fmt: skip
-    most = MOST_REACH * normal.roi.shape[0] + 1
-    if not all(extent <= most * side for extent, side in zip(form.half_extent_mm, normal.spacing_mm, strict=True)):
-        return False
-    stamp = Placement(
-        cut(form, normal.spacing_mm), normal.roi, normal.spacing_mm, settings.elastic, recipe.elastic_seed
-    )
-    return stamp.clipped_at(recipe.centre)[2] > 0

@@ -7,12 +7,12 @@ import numpy as np
 
 from scans.catalog.synthesis import Synthesis
 from scans.image.box import Box, clip, tight_box, within
+from synth.tumour import placement
 from synth.tumour.blend import FULL, INSIDE, lay, paste
-from synth.tumour.placement import Placement, cut, elastic_control
-from synth.tumour.real_tumour import stamp_of, tissue_of
+from synth.tumour.placement import Placement, elastic_control
+from synth.tumour.real_tumour import tissue_of
 from synth.tumour.recipe import Recipe
 from synth.tumour.sample import Layer, Sample, Tumour, empty_sample
-from synth.tumour.shape import make_form
 from synth.tumour.texture import blur_radius, gaussian_blur, linear_transform, warp
 
 if TYPE_CHECKING:
@@ -44,22 +44,32 @@ def make_sample(
     return paste(normal.normal.voxels, make_tumour(recipe, normal, donor, settings), out)
 
 
-def make_tumour(recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis) -> Tumour:
-    """Make the part of a sample that differs from its normal; parameters as of `make_sample`."""
-    layer = make_layer(recipe, normal, donor, settings)
+def make_tumour(
+    recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis, placed: Placement | None = None
+) -> Tumour:
+    """Make the part of a sample that differs from its normal; parameters as of `make_layer`."""
+    layer = make_layer(recipe, normal, donor, settings, placed)
     return lay(layer, normal.normal, recipe.alpha, settings.texture_target)
 
 
-def make_layer(recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis) -> Layer:
-    """Make a tumour's form and tissue, before the normal's ROI cuts them; parameters as of `make_sample`.
+def make_layer(
+    recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis, placed: Placement | None = None
+) -> Layer:
+    """Make a tumour's form and tissue, before the normal's ROI cuts them; further parameters as of `make_sample`.
+
+    Parameters
+    ----------
+    placed : Placement, optional
+        What `synth.tumour.placement.of` said of the recipe, if it was asked before: that is a quarter of the work.
 
     Returns
     -------
     Layer
         Its box is the smallest that holds the form and, with ``mask.soft_mm``, the soft edge around it.
     """
-    stamp = stamp_for(recipe, normal, donor, settings)
-    box, voxels = stamp.voxels_at(recipe.centre)
+    placed = placed or placement.of(recipe, normal, donor, settings)
+    assert placed is not None  # no recipe is drawn with a larger form
+    box, voxels = placed.voxels_at(recipe.centre)
     weight = voxels
     if settings.mask.soft_mm:
         box, voxels, weight = _soften(box, voxels, settings.mask.soft_mm, normal)
@@ -75,17 +85,6 @@ def make_layer(recipe: Recipe, normal: "Source", donor: "Source", settings: Synt
         return Layer(box, touched, tissue_of(donor, box, recipe.centre)[touched], edge)
     tau = make_texture(recipe, normal, donor, settings, box, voxels * normal.roi[box])
     return Layer(box, touched, normal.to_network(tau[touched]), edge)
-
-
-def stamp_for(recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis) -> Placement:
-    """Return the form that a recipe draws, or the tumour that its donor lends."""
-    if donor.lends_tumour:
-        return stamp_of(donor, normal)
-    form = make_form(
-        recipe.volume_mm3, recipe.axis_ratio, recipe.rotation, recipe.octaves, settings.shape.amplitude,
-        recipe.noise_seed,
-    )  # fmt: skip
-    return Placement(cut(form, normal.spacing_mm), normal.roi, normal.spacing_mm, settings.elastic, recipe.elastic_seed)
 
 
 def _soften(box: Box, mask: np.ndarray, soft_mm: float, normal: "Source") -> tuple[Box, np.ndarray, np.ndarray]:

@@ -5,15 +5,15 @@ differ in one setting (an ablation) therefore share every other choice, sample b
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from scans.catalog.synthesis import Synthesis
 from scans.errors import StoreError
+from synth.tumour import placement
 from synth.tumour.philox import Stream
-from synth.tumour.placement import Placement, cut
-from synth.tumour.real_tumour import stamp_of
+from synth.tumour.placement import Placement
 from synth.tumour.recipe import Recipe
-from synth.tumour.shape import half_box, make_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _PAIR, _SHAPE, _PLACE, _TEXTURE, _BLEND, _ELASTIC = range(6)  # streams; never renumber, samples would change
 _REAL = 7  # that between them is `synth.corpus.recombine`'s
-MOST_REACH = 2  # sides of the cube from the centre: no centre keeps enough of a larger form, and it takes memory
 _SHRINK = 0.7  # of the volume, each time no centre fits
 _MOST_DONORS = 1000  # tumours are not shrunk: as often another is drawn
 
@@ -35,13 +34,13 @@ def draw_recipe(
     seed: int,
     index: int,
     tumours: Sequence[int] = (),
-) -> Recipe:
+) -> tuple[Recipe, Placement]:
     """Draw sample `index`: a pure function of (sources, settings, seed, index).
 
     Parameters
     ----------
     load : callable
-        Returns a source by its position; called for the normal, and for donors that lend a tumour.
+        Returns a source by its position.
     source_count : int
     settings : Synthesis
     seed : int
@@ -54,6 +53,8 @@ def draw_recipe(
     Returns
     -------
     Recipe
+    Placement
+        What it puts into the normal, see `synth.tumour.placement.of`; making the sample asks for it again.
 
     Raises
     ------
@@ -89,30 +90,27 @@ def draw_recipe(
     normal = load(normal_index)
     places = Stream(seed, index, _PLACE)
     real = Stream(seed, index, _REAL)
-    volume, tries = drawn_volume, 0
+    recipe = Recipe(
+        index, normal_index, donor_index, 0, 0, 0, drawn_volume, drawn_volume, axis_ratio, *rotation, octaves,
+        noise_seed >> 32, noise_seed & 0xFFFFFFFF, 0, 0.0, ratio, sigma_mm,
+        elastic_seed >> 32, elastic_seed & 0xFFFFFFFF, shift[0], shift[1], shift[2], alpha,
+    )  # fmt: skip
+    tries = 0
     while True:
         if tumours:
-            donor_index = tumours[real.below(len(tumours))]
-            stamp = stamp_of(load(donor_index), normal)
-            drawn_volume = volume = stamp.volume_mm3
-        else:
-            form = make_form(volume, axis_ratio, rotation, octaves, shape.amplitude, noise_seed)
-            if max(half_box(form, normal.spacing_mm)) > MOST_REACH * normal.roi.shape[0]:
-                volume *= _SHRINK
-                continue
-            stamp = Placement(
-                cut(form, normal.spacing_mm), normal.roi, normal.spacing_mm, settings.elastic, elastic_seed
-            )
-        for _ in range(settings.mask.centre_tries):
-            tries += 1
-            centre = normal.centres[places.below(len(normal.centres))]
-            _, _, kept = stamp.clipped_at(centre)
-            if kept >= settings.mask.least_kept:
-                return Recipe(
-                    index, normal_index, donor_index, *centre, drawn_volume, volume, axis_ratio, *rotation, octaves,
-                    noise_seed >> 32, noise_seed & 0xFFFFFFFF, tries, kept, ratio, sigma_mm,
-                    elastic_seed >> 32, elastic_seed & 0xFFFFFFFF, shift[0], shift[1], shift[2], alpha,
-                )  # fmt: skip
+            recipe = replace(recipe, donor=tumours[real.below(len(tumours))])
+        placed = placement.of(recipe, normal, load(recipe.donor), settings)
+        if placed is not None:
+            for _ in range(settings.mask.centre_tries):
+                tries += 1
+                centre = normal.centres[places.below(len(normal.centres))]
+                _, _, kept = placed.clipped_at(centre)
+                if kept >= settings.mask.least_kept:
+                    z, y, x = centre
+                    if tumours:
+                        recipe = replace(recipe, drawn_volume_mm3=placed.volume_mm3, volume_mm3=placed.volume_mm3)
+                    return replace(recipe, centre_z=z, centre_y=y, centre_x=x, tries=tries, kept=kept), placed
         if tumours and tries >= _MOST_DONORS * settings.mask.centre_tries:
             raise StoreError(f"none of {len(tumours)} tumours fits into source {normal.name}; lower mask.least_kept")
-        volume *= _SHRINK  # ends at the latest with a form of one voxel, which fits any centre
+        # Ends at the latest with a form of one voxel, which fits any centre.
+        recipe = replace(recipe, volume_mm3=recipe.volume_mm3 * _SHRINK)

@@ -1,16 +1,24 @@
 """Place: where a form sits in the normal, and what the ROI leaves of it."""
 
-import functools
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scans.catalog.synthesis import Elastic
+from scans.catalog.synthesis import Elastic, Synthesis
 from scans.image.box import Box, clip, tight_box, within
 from synth.tumour.philox import Stream
-from synth.tumour.shape import Form, half_box, rasterise
+from synth.tumour.real_tumour import cut_out
+from synth.tumour.recipe import Recipe
+from synth.tumour.shape import Form, half_box, make_form, rasterise
 from synth.tumour.texture import control_displacements, displacement_field
+
+if TYPE_CHECKING:
+    from synth.tumour.source import Source
+
+
+_MOST_REACH = 2  # sides of the cube from the centre: no centre keeps enough of a larger form, and it takes memory
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,6 @@ class VoxelForm:
     count: int
 
 
-@functools.lru_cache(maxsize=1)  # drawing a recipe and making its sample ask for the same one
 def cut(form: Form, spacing_mm: tuple[float, float, float]) -> VoxelForm:
     """Cut a form into voxels with sides (z, y, x) of `spacing_mm`."""
     half = half_box(form, spacing_mm)
@@ -44,7 +51,6 @@ def cut(form: Form, spacing_mm: tuple[float, float, float]) -> VoxelForm:
     # The box above is safe, not tight; what follows costs by the voxel, so it works on a tight one.
     z, y, x = tight_box(voxels)
     tight = np.ascontiguousarray(voxels[z, y, x])
-    tight.flags.writeable = False  # shared by all who ask
     return VoxelForm(form, tight, (start[0] + z.start, start[1] + y.start, start[2] + x.start), int(tight.sum()))
 
 
@@ -127,6 +133,40 @@ class Placement:
             assert whole.form is not None  # real tumours are not warped
             voxels = rasterise(whole.form, self._spacing_mm, start, field.shape[1:], field)
         return box, voxels
+
+
+def of(recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis) -> Placement | None:
+    """Return what a recipe puts into its normal: the form that it draws, or the tumour that its donor lends.
+
+    The cubes of a normal and a donor hold the same organ, so a real tumour is put there voxel for voxel: it keeps its
+    size beside the organ's, as a donor's texture does.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its centre is not read.
+    normal, donor : Source
+        The sources it names.
+    settings : Synthesis
+        The settings it was drawn with.
+
+    Returns
+    -------
+    Placement or None
+        None for a form that no centre could keep enough of; it is not cut into voxels.
+    """
+    if donor.lends_tumour:
+        real = cut_out(donor)
+        whole = VoxelForm(None, real.voxels, real.start, int(real.voxels.sum()))
+        return Placement(whole, normal.roi, normal.spacing_mm, Elastic(enabled=False), 0)
+    form = make_form(
+        recipe.volume_mm3, recipe.axis_ratio, recipe.rotation, recipe.octaves, settings.shape.amplitude,
+        recipe.noise_seed,
+    )  # fmt: skip
+    most = _MOST_REACH * normal.roi.shape[0]
+    if not all(extent / side <= most for extent, side in zip(form.half_extent_mm, normal.spacing_mm, strict=True)):
+        return None  # a stranger's recipe may also give what is no number
+    return Placement(cut(form, normal.spacing_mm), normal.roi, normal.spacing_mm, settings.elastic, recipe.elastic_seed)
 
 
 def elastic_control(elastic: Elastic, seed: int) -> np.ndarray:

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scans.catalog.synthesis import Elastic
 from scans.image.box import Box, tight_box
-from synth.tumour.placement import Placement, VoxelForm
 from synth.tumour.texture import warp
 
 if TYPE_CHECKING:
@@ -24,13 +22,16 @@ class Real:
 
     Attributes
     ----------
-    whole : VoxelForm
-        Its voxels around its centre.
+    voxels : ndarray of uint8, shape (z, y, x)
+        In the smallest box that holds it.
+    start : tuple of int
+        First voxel of that box (z, y, x), counted from the centre.
     centre : tuple of int
         Voxel (z, y, x) of the scan's cube: the mean of its voxels, rounded.
     """
 
-    whole: VoxelForm
+    voxels: np.ndarray
+    start: tuple[int, int, int]
     centre: tuple[int, int, int]
 
 
@@ -45,15 +46,7 @@ def cut_out(donor: "Source") -> Real:
     voxels = np.ascontiguousarray(tumour[box]).astype(np.uint8)
     voxels.flags.writeable = False  # shared by all who ask
     start = (box[0].start - z, box[1].start - y, box[2].start - x)
-    return Real(VoxelForm(None, voxels, start, count), (z, y, x))
-
-
-def stamp_of(donor: "Source", normal: "Source") -> Placement:
-    """Return a donor's tumour, to be tried at centres of a normal, voxel for voxel.
-
-    The two cubes hold the same organ, so a tumour keeps its size beside the organ's, as a donor's texture does.
-    """
-    return Placement(cut_out(donor).whole, normal.roi, normal.spacing_mm, Elastic(enabled=False), 0)
+    return Real(voxels, start, (z, y, x))
 
 
 def tissue_of(donor: "Source", box: Box, centre: tuple[int, int, int]) -> np.ndarray:

@@ -45,7 +45,6 @@ class Form:
     amplitude: float
 
 
-@functools.lru_cache(maxsize=1)  # drawing a recipe and making its sample ask for the same one
 def make_form(
     volume_mm3: float,
     axis_ratio: float,

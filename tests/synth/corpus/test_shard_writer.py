@@ -31,7 +31,7 @@ class LaidOut:
         self.manifest = make_manifest(sources, 6, 3, self.settings, shard_size=4, layout=layout)
         self.loaded = [sources.load(name) for name in sources.names]
         create(self.store, self.manifest, lambda position: self.loaded[position].normal)
-        self.recipes = [draw_recipe(self.loaded.__getitem__, 3, self.settings, 3, i) for i in range(6)]
+        self.recipes = [draw_recipe(self.loaded.__getitem__, 3, self.settings, 3, i)[0] for i in range(6)]
 
     def write(self, shard):
         with ShardWriter(self.store, self.manifest, shard) as writer:

@@ -21,7 +21,7 @@ def loaded(sources):
 
 
 def sample_of(loaded, settings, index, seed=3):
-    recipe = draw_recipe(loaded.__getitem__, len(loaded), settings, seed, index)
+    recipe, _ = draw_recipe(loaded.__getitem__, len(loaded), settings, seed, index)
     return recipe, make_sample(recipe, loaded[recipe.normal], loaded[recipe.donor], settings)
 
 

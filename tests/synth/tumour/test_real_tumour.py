@@ -74,7 +74,7 @@ def corpus(path, store, tmp_path_factory):
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**40))
 def test_a_tumour_is_laid_over_a_normal_voxel_for_voxel_as_it_was_in_its_own_scan(store, seed, index):
     loaded = [store.load(name) for name in store.names]
-    recipe = draw_recipe(loaded.__getitem__, 5, REAL, seed, index, TUMOURS)
+    recipe, _ = draw_recipe(loaded.__getitem__, 5, REAL, seed, index, TUMOURS)
     assert recipe.normal not in TUMOURS
     assert recipe.donor in TUMOURS
     normal, donor = loaded[recipe.normal], loaded[recipe.donor]
@@ -101,8 +101,8 @@ def test_a_tumour_is_laid_over_a_normal_voxel_for_voxel_as_it_was_in_its_own_sca
 def test_all_that_is_not_the_tumour_is_drawn_as_for_artificial_ones(store):
     loaded = [store.load(name) for name in store.names]
     for index in range(20):
-        real = draw_recipe(loaded.__getitem__, 5, REAL, 1, index, TUMOURS)
-        drawn = draw_recipe(loaded.__getitem__, 3, REGION.synthesis, 1, index)
+        real, _ = draw_recipe(loaded.__getitem__, 5, REAL, 1, index, TUMOURS)
+        drawn, _ = draw_recipe(loaded.__getitem__, 3, REGION.synthesis, 1, index)
         assert (real.normal, real.alpha) == (drawn.normal, drawn.alpha)
 
 
