@@ -22,7 +22,7 @@ from synth.store.base import Store
 from synth.store.opening import open_store
 from synth.store.sealed_json import MOST_BYTES, check_seal, parse
 from synth.tumour.blend import blend
-from synth.tumour.recipe import Recipe
+from synth.tumour.recipe import NUMBERS, Recipe
 from synth.tumour.sample import Sample, Tumour, empty_sample
 
 _MOST_LACKING = 10_000  # shards that are named one by one: a manifest may announce any number
@@ -290,22 +290,12 @@ def _layers(sample: Sample, settings: Synthesis) -> list[str]:
 
 def check_recipe(recipe: Recipe, settings: Synthesis, sources: Sequence[int], size: int) -> list[str]:
     """Say which numbers of a recipe cannot come from its settings, or from the positions it was drawn among."""
-    ratios, real = settings.linear.ratio, bool(settings.donor.tumours)  # a real tumour has the volume it has
+    least = recipe.drawn_volume_mm3 if settings.donor.tumours else _LEAST_VOLUME  # a real tumour is not made smaller
     within = {
-        "alpha": settings.alpha[0] <= recipe.alpha <= settings.alpha[1],
-        "drawn_volume_mm3": (real and recipe.drawn_volume_mm3 == recipe.volume_mm3)
-        or settings.shape.volume_mm3[0] <= recipe.drawn_volume_mm3 <= settings.shape.volume_mm3[1],
-        "volume_mm3": _LEAST_VOLUME < recipe.volume_mm3 <= recipe.drawn_volume_mm3,
-        "axis_ratio": settings.shape.axis_ratio[0] <= recipe.axis_ratio <= settings.shape.axis_ratio[1],
-        "octaves": settings.shape.octaves[0] <= recipe.octaves <= settings.shape.octaves[1],
+        **{name: number.allows(getattr(recipe, name), settings) for name, number in NUMBERS.items()},
+        "volume_mm3": least <= recipe.volume_mm3 <= recipe.drawn_volume_mm3,
         "rotation": abs(sum(part * part for part in recipe.rotation) - 1) < 1e-6,
-        "ratio": any(low <= recipe.ratio <= high for low, high in ratios),
-        "sigma_mm": settings.blur.sigma_mm[0] <= recipe.sigma_mm <= settings.blur.sigma_mm[1],
-        "kept": recipe.kept >= settings.mask.least_kept,
         "centre": all(0 <= c < size for c in recipe.centre),
-        "shift": all(abs(s) <= settings.donor.shift for s in recipe.shift),
-        "noise": 0 <= recipe.noise_high < 2**31 and 0 <= recipe.noise_low < 2**32,
-        "elastic": 0 <= recipe.elastic_high < 2**32 and 0 <= recipe.elastic_low < 2**32,
         "normal": recipe.normal in sources,
         "donor": recipe.donor in sources and (recipe.donor != recipe.normal or len(sources) == 1),
     }

@@ -18,6 +18,8 @@ from scans.markdown import clean
 from synth.corpus.generations import generations_of
 from synth.report import caveats
 from synth.report.permissions import common_licence, united
+from synth.tumour.number import ordered
+from synth.tumour.recipe import NUMBERS
 
 if TYPE_CHECKING:
     import mlcroissant as mlc
@@ -41,18 +43,8 @@ _VOLUMES = {
     "texture": ("FLOAT16", "the tumour's layer, 0 outside the mask"),
     "mask": ("UINT8", "1 inside the tumour"),
 }
-_NUMBERS = {
-    "index": ("INT64", "number of the sample"),
-    "alpha": ("FLOAT64", "blending strength, 0 to 1"),
-    "drawn_volume_mm3": ("FLOAT64", "volume of the form as drawn, in mm3"),
-    "volume_mm3": ("FLOAT64", "volume of the form as used, in mm3; less than drawn if no centre left room for it"),
-    "kept": ("FLOAT64", "share of the form's voxels that the region of interest left"),
-    "tries": ("INT64", "centres tried until one left enough of the form"),
-    "ratio": ("FLOAT64", "r: the donor's mean over the normal's, after scaling"),
-    "sigma_mm": ("FLOAT64", "standard deviation of the Gaussian blur of the texture, in mm"),
-    "octaves": ("INT64", "octaves of the form's surface noise"),
-    "axis_ratio": ("FLOAT64", "q of the form's semi-axes r, r/q, r*q"),
-}
+# Numbers of a recipe that come first; others with words follow.
+_FIRST = ("index", "alpha", "drawn_volume_mm3", "volume_mm3", "kept", "tries", "ratio", "sigma_mm", "octaves")
 
 
 def croissant(corpus: "Corpus", files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -185,11 +177,11 @@ def _samples(context: "mlc.Context", corpus: "Corpus") -> Any:
             source=mlc.Source(ctx=context, file_set=_ARRAYS), **more,
         )  # fmt: skip
 
-    known, cube = corpus.recipe(0), {"is_array": True, "array_shape": ",".join([str(corpus.size)] * 3)}
+    cube = {"is_array": True, "array_shape": ",".join([str(corpus.size)] * 3)}
     numbers = [
-        field(name, kind, f"{words}; a column of the recipes")
-        for name, (kind, words) in _NUMBERS.items()
-        if name in known
+        field(number.column, "INT64" if number.whole else "FLOAT64", f"{number.words}; a column of the recipes")
+        for number in ordered(NUMBERS, _FIRST)
+        if number.words
     ]
     scans = [
         field(f"{name}_scan", "INT64", words, references=mlc.Source(ctx=context, field="scans/row"))

@@ -1,7 +1,7 @@
 """Distributions: what the recipes of a corpus hold, as numbers and as one picture of small charts."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,9 @@ from matplotlib.patches import Patch
 
 from scans.catalog.synthesis import Synthesis
 from synth.report.charts import Colours, draw_histogram
-from synth.report.laws import Law, one_of, uniform
+from synth.report.laws import Law, law_of, one_of
+from synth.tumour.number import ordered
+from synth.tumour.recipe import NUMBERS
 
 if TYPE_CHECKING:
     from synth.corpus import Corpus
@@ -24,6 +26,8 @@ _COLUMNS = 4
 _COLOURS = Colours(ink="#1f2328", bar="#9fb8d3", law="#c2410c", rule="#d8dee4")
 _SOFT = "#656d76"
 _UNUSED = ", drawn but not used"
+# Numbers of a recipe in the order of their charts; others with a name and words follow.
+_FIRST = ("drawn_volume_mm3", "kept", "tries", "alpha", "ratio", "sigma_mm", "octaves", "axis_ratio")
 
 
 @dataclass(frozen=True)
@@ -75,35 +79,16 @@ def distributions(corpus: "Corpus", settings: Sequence[Synthesis]) -> list[Distr
     last = len(corpus.sources)
     real = [bool(each.donor.tumours) for each in settings]
     chosen = one_of(1, last) if len(settings) == 1 and not any(real) else None  # later ones may know more scans
-    log = all(each.shape.volume_law == "log-uniform" for each in settings)
-    unused = {
-        part: "" if any(getattr(each, part).enabled and not each.donor.tumours for each in settings) else _UNUSED
-        for part in ("linear", "blur")
-    }
+    log = all(NUMBERS["drawn_volume_mm3"].log(each) for each in settings)
 
-    form = _UNUSED if all(real) else ""
-
-    def law(of: Callable[[Synthesis], Law]) -> Law | None:
-        laws = [of(each) for each in settings]
-        return laws[0] if len({str(each) for each in laws}) == 1 else None
-
-    shown = [
-        Distribution("volume of the tumour", "ml", column["volume_mm3"] * column["kept"] / 1000, log=log),
-        Distribution("volume drawn", "ml", column["drawn_volume_mm3"] / 1000, None if any(real) else law(_volume), log),
-        Distribution("share kept by the ROI", "", column["kept"]),
-        Distribution("centres tried", "", column["tries"]),
-        Distribution("alpha", "", column["alpha"], law(lambda each: uniform(each.alpha))),
-        Distribution(
-            f"intensity ratio r{unused['linear']}", "", column["ratio"], law(lambda each: uniform(*each.linear.ratio))
-        ),
-        Distribution(
-            f"blur σ{unused['blur']}", "mm", column["sigma_mm"], law(lambda each: uniform(each.blur.sigma_mm))
-        ),
-        Distribution(
-            f"octaves of surface noise{form}", "", column["octaves"], law(lambda each: one_of(*each.shape.octaves))
-        ),
-        Distribution(f"axis ratio q{form}", "", column["axis_ratio"], law(lambda each: uniform(each.shape.axis_ratio))),
-    ]  # fmt: skip
+    shown = [Distribution("volume of the tumour", "ml", column["volume_mm3"] * column["kept"] / 1000, log=log)]
+    for number in ordered(NUMBERS, _FIRST):
+        if number.name and number.words:
+            laws = [law_of(number, each) for each in settings]
+            law = laws[0] if len({str(each) for each in laws}) == 1 else None
+            name = number.name + ("" if any(number.used(each) for each in settings) else _UNUSED)
+            values, log = column[number.column] / number.per_unit, all(number.log(each) for each in settings)
+            shown.append(Distribution(name, number.unit, values, law, log))
     for name, positions in (("normal: receives the tumour", corpus.normal), ("donor: lends the texture", corpus.donor)):
         shown.append(Distribution(name, "row in the table of scans", positions + 1.0, chosen, ordinal=True))
     return shown
@@ -158,8 +143,3 @@ def _head(chart: Axes, distribution: Distribution) -> None:
     for text, above, size, colour in ((distribution.name, 17, 9.5, _COLOURS.ink), (note, 5, 8, _SOFT)):
         chart.annotate(text, (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points", fontsize=size,
                        color=colour)  # fmt: skip
-
-
-def _volume(settings: Synthesis) -> Law:
-    low, high = settings.shape.volume_mm3
-    return uniform((low / 1000, high / 1000), log=settings.shape.volume_law == "log-uniform")

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scans.catalog.synthesis import Synthesis
+from synth.tumour.number import Number
+
 # sqrt(n) D of the Kolmogorov-Smirnov distance D stays below this in 999 of 1000 samples of the law (its limit law).
 _CHANCE = 1.95
 
@@ -97,6 +100,18 @@ def uniform(*intervals: tuple[float, float], log: bool = False) -> Law:
         points = np.array([low for low, _ in intervals], np.float64)
         return Steps(points, np.ones(len(points)), "always " + " or ".join(f"{point:,g}" for point in points))
     return Intervals(intervals, log)
+
+
+def law_of(number: Number, settings: Synthesis) -> Law | None:
+    """Return the law that settings draw a number of a recipe from, in its unit; None if it is not drawn by one."""
+    intervals = number.within(settings) if number.drawn else ()
+    if not intervals:
+        return None
+    if number.whole:
+        ((first, last),) = intervals
+        return one_of(int(first), int(last))
+    each = ((low / number.per_unit, high / number.per_unit) for low, high in intervals)
+    return uniform(*each, log=number.log(settings))
 
 
 def one_of(first: int, last: int) -> Law:

@@ -10,10 +10,12 @@ from matplotlib.figure import Figure
 from scans.durable import write_bytes
 from scans.markdown import clean
 from synth.corpus import Corpus
+from synth.tumour.recipe import NUMBERS
 from synth.tumour.source import lends_tumour
 
 _COLUMNS = ("composite", "normal", "tumour texture", "composite, mask contour")
 _PLANES = ("axial", "coronal", "sagittal")
+_ROWS = (("ratio", "alpha"), ("sigma_mm",), ("octaves", "axis_ratio"))  # of the recipe; other numbers follow
 _LETTERS = 18  # of a name, beside the pictures
 
 
@@ -98,6 +100,7 @@ def _numbers(corpus: Corpus, index: int) -> str:
     recipe = corpus.recipe(index)
     pair = [clean(corpus.sources[i]["name"].split("--")[-1]) for i in (corpus.normal[index], corpus.donor[index])]
     normal, donor = (name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…" for name in pair)
+    told = {column: number.short.format(recipe[column]) for column, number in NUMBERS.items() if number.short}
     lines = [
         f"sample {index}",
         f"normal {normal}",
@@ -106,12 +109,6 @@ def _numbers(corpus: Corpus, index: int) -> str:
         f"kept {recipe['kept']:.0%} of the form",
     ]
     if lends_tumour(corpus.sources[corpus.donor[index]]):
-        return "\n".join([*lines, "a real tumour", f"alpha {recipe['alpha']:.2f}"])
-    return "\n".join(
-        [
-            *lines,
-            f"r {recipe['ratio']:.2f}   alpha {recipe['alpha']:.2f}",
-            f"blur {recipe['sigma_mm']:.1f} mm",
-            f"octaves {recipe['octaves']:.0f}   q {recipe['axis_ratio']:.2f}",
-        ]
-    )
+        return "\n".join([*lines, "a real tumour", told["alpha"]])
+    beside = ["   ".join(told.pop(column) for column in row) for row in _ROWS]
+    return "\n".join([*lines, *beside, *told.values()])

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from scans.catalog.synthesis import Synthesis
-from synth.report.laws import Law, Steps, chance, one_of, uniform
+from synth.report.laws import Law, Steps, chance, law_of, one_of, uniform
 from synth.report.stats import ENOUGH_VOXELS, PLACED, Measurement
+from synth.tumour.recipe import NUMBERS
 
 SECTIONS = {
     "Volume": "A form is drawn with a volume and cut to the ROI, so that tumours at the ROI's surface become smaller.",
@@ -40,6 +41,8 @@ class Quantity:
         Values worth a line.
     log : bool
         Shown on a logarithmic axis.
+    column : str
+        Of the recipe; empty if it was measured.
     """
 
     section: str
@@ -51,6 +54,7 @@ class Quantity:
     note: str = ""
     marks: tuple[tuple[float, str], ...] = ()
     log: bool = False
+    column: str = ""
 
     @property
     def measured(self) -> np.ndarray:
@@ -78,13 +82,28 @@ def quantities(measured: Measurement, orientation: str = "LPS") -> list[Quantity
     orientation : str
         Where the axes x, y, z of the sources point.
     """
-    return [
-        *_volume(measured.values, measured.settings),
-        *_form(measured.values, measured.settings),
-        *_contrast(measured.values, measured.settings),
+    settings = measured.settings
+    found = [
+        *_volume(measured.values, settings),
+        *_form(measured.values, settings),
+        *_contrast(measured.values, settings),
         *_position(measured, orientation),
         *_choice(measured),
     ]
+    known = {quantity.column for quantity in found}
+    for column, number in NUMBERS.items():
+        if number.drawn and number.name and number.used(settings) and column not in known:
+            found.append(_drawn(measured.values, settings, column))
+    return sorted(found, key=lambda quantity: list(SECTIONS).index(quantity.section))
+
+
+def _drawn(values: dict[str, np.ndarray], settings: Synthesis, column: str, name: str = "") -> Quantity:
+    """Return a number of the recipes, held against the law that it was drawn from."""
+    number = NUMBERS[column]
+    return Quantity(
+        number.section, name or number.name, number.unit, values[column] / number.per_unit, law_of(number, settings),
+        drawn=True, log=number.log(settings), column=column,
+    )  # fmt: skip
 
 
 def ellipsoid_sphericity(axis_ratio: float) -> float:
@@ -96,12 +115,11 @@ def ellipsoid_sphericity(axis_ratio: float) -> float:
 
 
 def _volume(values: dict[str, np.ndarray], settings: Synthesis) -> list[Quantity]:
-    low, high = settings.shape.volume_mm3
-    log = settings.shape.volume_law == "log-uniform"
-    law = uniform((low / 1000, high / 1000), log=log)
+    drawn = _drawn(values, settings, "drawn_volume_mm3", "volume, drawn")
+    law, log = drawn.law, drawn.log
     shrunk = float(np.mean(values["volume_mm3"] < values["drawn_volume_mm3"]))
     return [
-        Quantity("Volume", "volume, drawn", "ml", values["drawn_volume_mm3"] / 1000, law, drawn=True, log=log),
+        drawn,
         Quantity(
             "Volume", "volume of the whole form", "ml", values["form_mm3"] / 1000, law, log=log,
             note=f"in voxels; {shrunk:.1%} shrunk because no centre left them room",
@@ -134,10 +152,8 @@ def _form(values: dict[str, np.ndarray], settings: Synthesis) -> list[Quantity]:
             marks=((1.0, "ball"), (ellipsoid_sphericity(flat), f"ellipsoid, q = {flat:g}")),
             note="surface of the ball of equal volume over the tumour's (Crofton's formula)" + left_out,
         ),
-        Quantity("Shape", "axis ratio q", "", values["axis_ratio"], uniform(settings.shape.axis_ratio), drawn=True),
-        Quantity(
-            "Shape", "octaves of surface noise", "", values["octaves"], one_of(*settings.shape.octaves), drawn=True
-        ),
+        _drawn(values, settings, "axis_ratio"),
+        _drawn(values, settings, "octaves"),
         *(
             Quantity("Shape", f"long axis against {axis}", "|cos|", np.abs(part), uniform((0.0, 1.0)), drawn=True,
                      note="uniform if every rotation is as likely")
@@ -147,16 +163,16 @@ def _form(values: dict[str, np.ndarray], settings: Synthesis) -> list[Quantity]:
 
 
 def _contrast(values: dict[str, np.ndarray], settings: Synthesis) -> list[Quantity]:
-    law = uniform(*settings.linear.ratio)
+    ratio = _drawn(values, settings, "ratio")
     faint = float(np.mean(np.abs(values["contrast"]) < 0.25))
     means = "mean of the raw texture in the mask over the normal's mean"
     if settings.linear.reference == "roi":
         means += "; r holds over the donor's whole ROI, so the place inside the donor widens it"
     return [
-        Quantity("Contrast", "intensity ratio r", "", values["ratio"], law, drawn=True),
+        ratio,
         Quantity(
-            "Contrast", "texture over normal", "", values["texture_ratio"], law if settings.linear.enabled else None,
-            note=means,
+            "Contrast", "texture over normal", "", values["texture_ratio"],
+            ratio.law if settings.linear.enabled else None, note=means,
         ),
         Quantity(
             "Contrast", "texture over normal, over r", "", values["texture_ratio"] / values["ratio"], marks=((1.0, ""),)
@@ -166,8 +182,8 @@ def _contrast(values: dict[str, np.ndarray], settings: Synthesis) -> list[Quanti
             note=f"mean of composite minus normal in the mask, in standard deviations of the normal; {faint:.1%} lie "
             "within ±0.25",
         ),
-        Quantity("Contrast", "alpha", "", values["alpha"], uniform(settings.alpha), drawn=True),
-        Quantity("Contrast", "blur", "mm", values["sigma_mm"], uniform(settings.blur.sigma_mm), drawn=True),
+        _drawn(values, settings, "alpha"),
+        _drawn(values, settings, "sigma_mm", "blur"),
     ]  # fmt: skip
 
 
@@ -191,7 +207,7 @@ def _position(measured: Measurement, orientation: str) -> list[Quantity]:
 
 
 def _choice(measured: Measurement) -> list[Quantity]:
-    values, last, reach = measured.values, len(measured.sources) - 1, measured.settings.donor.shift
+    values, last = measured.values, len(measured.sources) - 1
     found = [Quantity("Choice", "centres tried", "", values["tries"])]
     if last:
         counts = np.bincount((values["normal"] * (last + 1) + values["donor"]).astype(int))
@@ -201,12 +217,6 @@ def _choice(measured: Measurement) -> list[Quantity]:
             Quantity("Choice", name, "position in the store", values[name], one_of(0, last), drawn=True, note=note)
             for name, note in (("normal", ""), ("donor", pairs))
         ]
-    if reach:
-        law = one_of(-reach, reach)
-        found += [
-            Quantity("Choice", f"donor shift, {axis}", "voxels", values[f"shift_{axis}"], law, drawn=True)
-            for axis in "zyx"
-        ]  # fmt: skip
     return found
 
 

@@ -1,8 +1,35 @@
 """Recipe: every random choice behind one sample, as plain numbers. Needs NumPy alone; `draw` makes them."""
 
-from dataclasses import astuple, dataclass, fields
+import math
+from dataclasses import astuple, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from synth.tumour.number import Number, numbers_of
+
+if TYPE_CHECKING:
+    from scans.catalog.synthesis import Synthesis
+
+
+def _is(**said: Any) -> dict[str, Number]:
+    """Return the metadata of a field that is a `synth.tumour.number.Number`."""
+    return {"number": Number(**said)}
+
+
+def _has_form(settings: "Synthesis") -> bool:
+    """Say whether a form is drawn and filled, or a real tumour lent as it is."""
+    return not settings.donor.tumours
+
+
+_WORD = _is(within=lambda settings: ((0, 2**32 - 1),))
+_SHIFT: dict[str, Any] = {
+    "unit": "voxels",
+    "section": "Choice",
+    "within": lambda settings: ((-settings.donor.shift, settings.donor.shift),),
+    "drawn": True,
+    "used": lambda settings: settings.donor.shift > 0,
+}
 
 
 @dataclass(frozen=True)
@@ -40,32 +67,58 @@ class Recipe:
     alpha : float
     """
 
-    index: int
+    index: int = field(metadata=_is(words="number of the sample"))
     normal: int
     donor: int
     centre_z: int
     centre_y: int
     centre_x: int
-    drawn_volume_mm3: float
-    volume_mm3: float
-    axis_ratio: float
+    drawn_volume_mm3: float = field(metadata=_is(
+        words="volume of the form as drawn, in mm3", name="volume drawn", unit="ml", per_unit=1000, section="Volume",
+        within=lambda settings: () if settings.donor.tumours else (settings.shape.volume_mm3,), drawn=True,
+        log=lambda settings: settings.shape.volume_law == "log-uniform",
+    ))  # fmt: skip
+    volume_mm3: float = field(metadata=_is(
+        words="volume of the form as used, in mm3; less than drawn if no centre left room for it",
+    ))  # fmt: skip
+    axis_ratio: float = field(metadata=_is(
+        words="q of the form's semi-axes r, r/q, r*q", name="axis ratio q", short="q {:.2f}", section="Shape",
+        within=lambda settings: (settings.shape.axis_ratio,), drawn=True, used=_has_form,
+    ))  # fmt: skip
     rotation_w: float
     rotation_x: float
     rotation_y: float
     rotation_z: float
-    octaves: int
-    noise_high: int
-    noise_low: int
-    tries: int
-    kept: float
-    ratio: float
-    sigma_mm: float
-    elastic_high: int
-    elastic_low: int
-    shift_z: int
-    shift_y: int
-    shift_x: int
-    alpha: float
+    octaves: int = field(metadata=_is(
+        words="octaves of the form's surface noise", name="octaves of surface noise", short="octaves {:.0f}",
+        section="Shape", within=lambda settings: (settings.shape.octaves,), drawn=True, used=_has_form,
+    ))  # fmt: skip
+    noise_high: int = field(metadata=_is(within=lambda settings: ((0, 2**31 - 1),)))
+    noise_low: int = field(metadata=_WORD)
+    tries: int = field(metadata=_is(words="centres tried until one left enough of the form", name="centres tried"))
+    kept: float = field(metadata=_is(
+        words="share of the form's voxels that the region of interest left", name="share kept by the ROI",
+        within=lambda settings: ((settings.mask.least_kept, math.inf),),
+    ))  # fmt: skip
+    ratio: float = field(metadata=_is(
+        words="r: the donor's mean over the normal's, after scaling", name="intensity ratio r", short="r {:.2f}",
+        section="Contrast", within=lambda settings: settings.linear.ratio, drawn=True,
+        used=lambda settings: settings.linear.enabled and _has_form(settings),
+    ))  # fmt: skip
+    sigma_mm: float = field(metadata=_is(
+        words="standard deviation of the Gaussian blur of the texture, in mm", name="blur σ", unit="mm",
+        short="blur {:.1f} mm", section="Contrast", within=lambda settings: (settings.blur.sigma_mm,), drawn=True,
+        used=lambda settings: settings.blur.enabled and _has_form(settings),
+    ))  # fmt: skip
+    elastic_high: int = field(metadata=_WORD)
+    elastic_low: int = field(metadata=_WORD)
+    shift_z: int = field(metadata=_is(name="donor shift, z", **_SHIFT))
+    shift_y: int = field(metadata=_is(name="donor shift, y", **_SHIFT))
+    shift_x: int = field(metadata=_is(name="donor shift, x", **_SHIFT))
+    alpha: float = field(metadata=_is(
+        words="blending strength, 0 to 1", name="alpha", short="alpha {:.2f}", section="Contrast",
+        within=lambda settings: (settings.alpha,), drawn=True,
+    ))  # fmt: skip
 
     @property
     def centre(self) -> tuple[int, int, int]:
@@ -104,4 +157,5 @@ class Recipe:
         return cls(*(f.type(value) for f, value in zip(fields(cls), row, strict=True)))  # type: ignore[operator]
 
 
-COLUMNS = tuple(f.name for f in fields(Recipe))
+NUMBERS = numbers_of(Recipe)
+COLUMNS = tuple(NUMBERS)

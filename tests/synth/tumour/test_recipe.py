@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scans.catalog.synthesis import Synthesis, override
+from synth.corpus.verify import check_recipe
 from synth.tumour.draw import draw_recipe
-from synth.tumour.recipe import COLUMNS, Recipe
+from synth.tumour.recipe import COLUMNS, NUMBERS, Recipe
 
 SETTINGS = override(Synthesis(), ["shape.volume_mm3=[600,6000]", "donor.shift=2"])
 
@@ -40,6 +41,17 @@ def test_every_number_lies_in_its_range(load, seed, index):
     assert 0 <= recipe.noise_seed < 2**63
     assert max(map(abs, recipe.shift)) <= 2
     assert load(recipe.normal).roi[recipe.centre]
+
+
+@pytest.mark.parametrize("column", [column for column, number in NUMBERS.items() if number.within(SETTINGS)])
+def test_a_number_beyond_what_the_settings_say_is_named(load, column):
+    recipe, _ = draw_recipe(load, 3, SETTINGS, 1, 0)
+    assert check_recipe(recipe, SETTINGS, range(3), 32) == []
+    ends = NUMBERS[column].within(SETTINGS)
+    for wrong in (min(low for low, _ in ends) - 0.01, max(high for _, high in ends) + 0.01):
+        if np.isfinite(wrong):
+            found = check_recipe(dataclasses.replace(recipe, **{column: wrong}), SETTINGS, range(3), 32)
+            assert f"recipe: {column} is out of range" in found
 
 
 @given(seed=st.integers(0, 2**64 - 1), index=st.integers(0, 2**40))
