@@ -115,10 +115,7 @@ def gather(
 def _check_layers(manifest: Manifest, corpora: Sequence[Corpus]) -> None:
     """Raise StoreError if the layout wanted needs layers that a dense corpus does not know."""
     for corpus in corpora:
-        hard = all(
-            not g.settings["mask"]["soft_mm"] and g.settings["texture_target"] == "texture"
-            for g in corpus.manifest.generations
-        )
+        hard = all(not g.soft_mm and g.target == "texture" for g in corpus.manifest.generations)
         if manifest.layout == "layered" and corpus.layout == "dense" and not hard:
             raise StoreError(
                 f"{corpus.store} is dense, and was made with mask.soft_mm or texture_target=composite: its tumours "
@@ -190,8 +187,7 @@ def _make_again(sources: Path, given: tuple[Given, ...], out: str, identity: str
 def _copied(corpus: Corpus, index: int, normal: Normal, layout: str) -> tuple[Layer | None, Tumour]:
     if corpus.layout == "layered":
         layer = corpus.layer(index)
-        target = corpus.settings(index)["texture_target"]
-        return layer, lay(layer, normal, float(corpus.alpha[index]), target)
+        return layer, lay(layer, normal, float(corpus.alpha[index]), corpus.generation(index).target)
     tumour = corpus.tumour(index)
     return layer_of(tumour) if layout == "layered" else None, tumour
 

@@ -43,6 +43,39 @@ class Generation:
     sources: tuple[int, ...]
     software: dict[str, str] = field(compare=False)
 
+    # What a reader must know of the settings.
+
+    @property
+    def alpha(self) -> tuple[float, float]:
+        """Interval that alpha was drawn from."""
+        low, high = self.settings["alpha"]
+        return float(low), float(high)
+
+    @property
+    def ratio(self) -> list[tuple[float, float]]:
+        """Intervals that r of Eq. 4 was drawn from, whether it was used or not."""
+        return [(float(low), float(high)) for low, high in self.settings["linear"]["ratio"]]
+
+    @property
+    def scaled(self) -> bool:
+        """Whether r was used."""
+        return bool(self.settings["linear"]["enabled"])
+
+    @property
+    def least_kept(self) -> float:
+        """Share of a form that the ROI must leave."""
+        return float(self.settings["mask"]["least_kept"])
+
+    @property
+    def soft_mm(self) -> float:
+        """Blur of the mask's edge in mm; 0 for a hard one."""
+        return float(self.settings["mask"]["soft_mm"])
+
+    @property
+    def target(self) -> str:
+        """What the tumour's texture is: ``texture`` or ``composite``."""
+        return str(self.settings["texture_target"])
+
 
 @dataclass(frozen=True)
 class Block:
@@ -116,13 +149,12 @@ class Manifest:
     @property
     def soft(self) -> bool:
         """Whether any sample may have a soft edge."""
-        return any(generation.settings["mask"]["soft_mm"] for generation in self.generations)
+        return any(generation.soft_mm for generation in self.generations)
 
     def soft_in(self, shard: int) -> bool:
         """Say whether any sample of a shard may have one: what was made before the first such stays as it is."""
         return self.soft and any(
-            self.generations[generation].settings["mask"]["soft_mm"]
-            for generation, _, _ in self.draws(self.indices(shard))
+            self.generations[generation].soft_mm for generation, _, _ in self.draws(self.indices(shard))
         )
 
     @functools.cached_property

@@ -17,7 +17,7 @@ from scans.errors import StoreError
 from scans.image.box import Box, box_of, tight_box
 from synth.corpus.codec import decode
 from synth.corpus.layout import VOLUMES, Array, sample_arrays, source_arrays
-from synth.corpus.manifest import Manifest, load_manifest
+from synth.corpus.manifest import Generation, Manifest, load_manifest
 from synth.corpus.receipt import Receipt, content_hash, is_own, read_receipts, source_sums
 from synth.corpus.sample_table import SampleTable, most_bytes
 from synth.corpus.shard_reader import ShardReader
@@ -205,7 +205,7 @@ class Corpus:
         index = range(len(self))[index]
         if self.layout == "layered":
             normal = self.source(int(self.normal[index]))
-            return lay(self.layer(index), normal, float(self.alpha[index]), self._target(index))
+            return lay(self.layer(index), normal, float(self.alpha[index]), self.generation(index).target)
         composite, normal16, texture, mask = (self._volume(name, index) for name in VOLUMES)
         box = tight_box((composite.view(np.uint16) != normal16.view(np.uint16)) | (mask > 0))
         return Tumour(box, composite[box], texture[box], mask[box], float(self.alpha[index]))
@@ -217,7 +217,7 @@ class Corpus:
         """
         index = range(len(self))[index]
         if self.layout == "dense":
-            if self.manifest.soft or self._target(index) != "texture":
+            if self.manifest.soft or self.generation(index).target != "texture":
                 raise StoreError(
                     f"{self.store} is dense, and was made with mask.soft_mm or texture_target=composite: "
                     "its tumours cannot be told from their normals; convert it with --sources"
@@ -257,7 +257,12 @@ class Corpus:
 
     def settings(self, index: int) -> dict[str, Any]:
         """Return the settings that sample `index` was drawn with, as JSON of ``scans.catalog.synthesis.Synthesis``."""
-        return self.manifest.generations[self.manifest.draw(range(len(self))[index])[0]].settings
+        return self.generation(index).settings
+
+    def generation(self, index: int) -> Generation:
+        """Return how sample `index` was drawn."""
+        index, generations = range(len(self))[index], self.manifest.generations
+        return generations[self.manifest.draw(index)[0] if len(generations) > 1 else 0]
 
     def spacing_mm(self, index: int) -> tuple[float, float, float]:
         """Voxel spacing (z, y, x) in mm of the normal of sample `index`."""
@@ -265,11 +270,6 @@ class Corpus:
         return float(z), float(y), float(x)
 
     # Reading.
-
-    def _target(self, index: int) -> str:
-        if len(self.manifest.generations) == 1:
-            return str(self.manifest.generations[0].settings["texture_target"])
-        return str(self.settings(index)["texture_target"])
 
     def _has_edge(self, index: int) -> bool:
         if "edge" not in self._arrays:

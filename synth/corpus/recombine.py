@@ -141,9 +141,9 @@ class Recombine:
             others = [s for s in self._sources if s != donor] or self._sources
             position = others[stream.below(len(others))]
             flip = tuple(bool(stream.below(2)) and self.flip for _ in range(3))
-            settings = self.corpus.settings(index)
-            ratio = stream.uniform_over(self._ratio or settings["linear"]["ratio"])
-            alpha = float(np.float32(stream.uniform(*(self._alpha or settings["alpha"]))))
+            generation = self.corpus.generation(index)
+            ratio = stream.uniform_over(self._ratio or generation.ratio)
+            alpha = float(np.float32(stream.uniform(*(self._alpha or generation.alpha))))
             layer = _flipped(self.corpus.layer(index), flip)
             normal = self.corpus.source(position)
             if not len(normal.centres):
@@ -158,7 +158,7 @@ class Recombine:
                     free = tuple(c - a for c, a in zip(centre, anchor, strict=True))
                 start = tuple(f if p is None else p for f, p in zip(free, pinned, strict=True))
                 kept = _kept(core, start, normal.roi)
-                if kept >= settings["mask"]["least_kept"]:
+                if kept >= generation.least_kept:
                     z, y, x = start
                     mirror = (flip[0], flip[1], flip[2])
                     return Recombination(step, index, position, donor, mirror, (z, y, x), kept, ratio, alpha), layer
@@ -176,8 +176,7 @@ class Recombine:
         drawn, layer = self._draw(step)
         normal = self.corpus.source(drawn.normal)
         moved = self._in_units_of(drawn, _moved(layer, drawn.start, self.corpus.size))
-        target = self.corpus.settings(drawn.tumour)["texture_target"]
-        return drawn.normal, lay(moved, normal, drawn.alpha, target)
+        return drawn.normal, lay(moved, normal, drawn.alpha, self.corpus.generation(drawn.tumour).target)
 
     def _in_units_of(self, drawn: Recombination, layer: Layer) -> Layer:
         """Bring the tissue from the scale and contrast of its first normal to those of the new one (Eq. 4)."""
@@ -187,7 +186,7 @@ class Recombine:
         before, after = (self.corpus.manifest.sources[int(p)] for p in (recipe["normal"], drawn.normal))
         was, will = (self._statistics(source) for source in (before, after))
         raw = widen(layer.tissue) * np.float32(was.std) + np.float32(was.mean)
-        if self.corpus.settings(drawn.tumour)["linear"]["enabled"]:
+        if self.corpus.generation(drawn.tumour).scaled:
             # Eq. 4 made the tissue's mean r times the normal's; now it becomes r' times the new normal's.
             change = drawn.ratio / recipe["ratio"] if recipe["ratio"] else 0.0  # r = 0 left nothing to scale
             raw = raw * np.float32(change * (after["mean"] / before["mean"]))
