@@ -22,7 +22,7 @@ SLACK = 2**12  # bytes that encoding may add to what does not compress, at the m
 numcodecs.blosc.set_nthreads(1)  # workers are processes, loaders threads; more threads within them only contend
 
 
-def encode(array: Array, values: np.ndarray) -> bytes:
+def encode(array: Array, values: np.ndarray, level: int | None = None) -> bytes:
     """Encode one chunk of an array, or one file if it is not sharded.
 
     Parameters
@@ -30,11 +30,13 @@ def encode(array: Array, values: np.ndarray) -> bytes:
     array : Array
     values : ndarray
         Of the array's type, C order, as many as the chunk holds.
+    level : int, optional
+        Of the compression; the array's own if not given.
     """
     if array.codec == "plain":
-        content = numcodecs.zstd.compress(values, PLAIN["level"])
+        content = numcodecs.zstd.compress(values, level or PLAIN["level"])
     else:
-        name, level = str(BLOSC[array.codec]["cname"]).encode(), BLOSC[array.codec]["clevel"]
+        name, level = str(BLOSC[array.codec]["cname"]).encode(), level or BLOSC[array.codec]["clevel"]
         content = numcodecs.blosc.compress(values, name, level, numcodecs.blosc.SHUFFLE, 0, array.itemsize)
     content = bytes(content)
     return content + crc32c(content).to_bytes(SUM, "little")

@@ -6,14 +6,15 @@ Every number of the format stands here once. ``docs/corpus-format.md`` says the 
 import json
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from synth.corpus.manifest import Manifest
 from synth.tumour.recipe import COLUMNS
 
 CHUNK = 2**15  # values of a tumour in one chunk: a small tumour is one chunk, the largest possible 64 at 128 voxels
 # Measured, benchmarks/results: whole scans want a fast codec, a tumour's voxels a small one.
-SCAN = {"cname": "lz4", "clevel": 5, "shuffle": "shuffle", "blocksize": 0}
-TISSUE = {"cname": "zstd", "clevel": 1, "shuffle": "shuffle", "blocksize": 0}
+SCAN: dict[str, Any] = {"cname": "lz4", "clevel": 5, "shuffle": "shuffle", "blocksize": 0}
+TISSUE: dict[str, Any] = {"cname": "zstd", "clevel": 1, "shuffle": "shuffle", "blocksize": 0}
 PLAIN = {"level": 1, "checksum": False}  # zstd: numbers, and arrays that are mostly one value
 BLOSC = {"scan": SCAN, "tissue": TISSUE}
 SOURCES = "sources"  # the group that holds them

@@ -38,7 +38,7 @@ from synth.store.base import Store
 from synth.store.sealed_json import check_seal, parse, seal, to_bytes
 from synth.tumour.recipe import COLUMNS, Recipe
 
-FORMAT, VERSION = "layered-tumors-recipes", 1
+FORMAT, VERSION = "layered-tumors-recipes", 2
 _HEADER, _TABLE, _DIGESTS = "recipes.json", "recipes.bin", "receipts.bin"
 _DIGEST = 32  # bytes
 _MOST_HEADER = 2**16

@@ -803,7 +803,7 @@ def attack_recipes(folder: str) -> None:
         (encoded(np.tile(rows, (9, 1))), digests),
     ):  # fmt: skip
         assert try_recipes(file, recipes_of(manifest, table, sums), sources) == "refused" or sums is digests
-    for header in ({"version": 2}, {"version": "\x1b"}, {"columns": []}, {"identity": 1}, {"format": None}):
+    for header in ({"version": 3}, {"version": "\x1b"}, {"columns": []}, {"identity": 1}, {"format": None}):
         assert try_recipes(file, recipes_of(manifest, whole, digests, **header), sources) == "refused"
 
     limit_memory()
@@ -847,6 +847,13 @@ def test_forged_recipes_are_refused_or_make_what_is_told_from_the_original(small
     shutil.copytree(small, tmp_path / "lab")
     with nothing_beside(tmp_path, "lab"):
         in_a_process(attack_recipes, tmp_path / "lab")
+
+
+def test_a_pack_of_recipes_of_an_earlier_form_is_refused_in_a_sentence(small, tmp_path):
+    manifest = (small / "layered.zarr" / COPY).read_bytes()
+    (tmp_path / "r.zip").write_bytes(recipes_of(manifest, b"", bytes(128), version=1))
+    with pytest.raises(StoreError, match=r"holds recipes of version 1, this program reads 2; .* wrote them$"):
+        Recipes(tmp_path / "r.zip")
 
 
 def test_a_changed_byte_anywhere_in_a_pack_of_recipes_is_noticed(small, tmp_path):
