@@ -7,7 +7,6 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
-from string import Template
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import yaml
 from scans.catalog.synthesis import Synthesis
 from scans.catalog.terms import Terms, terms_of
 from scans.markdown import bullets, clean, plain, table
+from scans.page import render
 from synth.corpus.manifest import VERSION, Block
 from synth.report import caveats
 from synth.report.permissions import common_licence, united
@@ -28,106 +28,6 @@ if TYPE_CHECKING:
 
 _MOST_SCANS = 500  # rows of the table of scans
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B")
-
-_PAGE = Template("""---
-$front---
-
-# $title
-
-$count artificial tumours in healthy scans: region $region, modality $modality. Made for the pretraining of networks
-that segment tumours, with every layer that a sample was blended from.
-
-## What this is
-
-$method
-
-The method is that of Zhang, Xie, Huang, Zhang and Wang, *Self-supervised Tumor Segmentation through Layer
-Decomposition* (2021), as the software Layered Tumors implements it. Its file CITATION.cff says how to cite both.
-
-![Samples: composite, normal, tumour texture, and the mask's contour on the composite](card/samples.png)
-
-*Samples from all over the corpus, a row each: the recipe's numbers, composite, normal, tumour texture, and the mask
-drawn on the composite, in the axial slice through the middle of the tumour. The patient's right is on the left; a row
-has one grey scale. The scans are real, the tumours are not.*
-
-![Distributions of what the recipes drew](card/distributions.png)
-
-*What the recipes drew, over all samples. The volume of the tumour is what the region of interest left of the form.*
-
-## How to load it
-
-```python
-from synth.corpus import Corpus
-corpus = Corpus("corpus.zarr")  # the folder of this file
-sample = corpus[0]  # .composite, .normal, .texture, .mask: arrays (z, y, x); .alpha: a number
-```
-
-`corpus.recipe(0)` has every random choice behind sample 0, `corpus.spacing_mm(0)` its voxels' sides. $plain_reading
-
-## In numbers
-
-$numbers
-
-$quantities
-
-## Settings
-
-$settings
-
-How the scans were prepared:
-
-$preparation
-
-## Where the scans come from
-
-$datasets
-
-$scans
-
-## What may be done with it
-
-What one source forbids, the corpus forbids.
-
-$answers
-
-Read off the terms above by a program that knows common licences by name. The terms themselves decide.
-
-## What it is for, and what not
-
-It is meant for:
-
-$uses
-
-It is not for:
-
-$not_for
-
-## Limits
-
-$limits
-
-## Known biases
-
-$biases
-
-## People
-
-$privacy
-
-$impact
-
-## How to make it again, bit for bit
-
-$again
-
-## How to cite
-
-The source datasets, as the table above says, the software by its CITATION.cff, and the paper:
-
-```bibtex
-$paper
-```
-""")
 
 
 def readme(corpus: "Corpus", generations: Sequence[tuple[int, Synthesis]], shown: Sequence["Distribution"]) -> str:
@@ -146,7 +46,9 @@ def readme(corpus: "Corpus", generations: Sequence[tuple[int, Synthesis]], shown
     settings = [each for _, each in generations]
     summaries = [(each.label, *each.summary) for each in shown if not each.ordinal]
     preparation = {key: value for key, value in region.items() if key != "synthesis"}
-    return _PAGE.substitute(
+    page = render(
+        "synth",
+        "card.md",
         front=_front(corpus, terms),
         title=f"Artificial tumours, {plain(region['name']) or 'region without a name'}",
         count=f"{len(corpus):,}",
@@ -173,6 +75,7 @@ def readme(corpus: "Corpus", generations: Sequence[tuple[int, Synthesis]], shown
         again=_again(corpus, generations),
         paper=caveats.PAPER,
     )
+    return f"{page}\n"
 
 
 def _front(corpus: "Corpus", terms: list[Terms]) -> str:
