@@ -4,9 +4,11 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from scans.errors import CheckpointError, StoreError
 from scans.writing import writing
@@ -55,8 +57,42 @@ def sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Make a folder beside `target`, to be renamed to it; whatever happens, nothing is left under its temporary name.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    folder = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.tmp")  # of no other job or host
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def locked(path: Path, mode: str, shared: bool = False) -> IO[str]:
+    """Open a file and lock it until it is closed; the lock goes with the process, however that ends.
+
+    Raises
+    ------
+    BlockingIOError
+        If another holds it.
+    """
+    file = path.open(mode, encoding="utf-8")
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+@contextlib.contextmanager
 def only_writer(store: Path, shared: bool = False) -> Iterator[None]:
-    """Hold a store against a second run into it; the lock goes with the process that holds it, however that ends.
+    """Hold a store against a second run into it.
 
     Parameters
     ----------
@@ -71,13 +107,11 @@ def only_writer(store: Path, shared: bool = False) -> Iterator[None]:
     """
     # A file of its own, open to read and write: network file systems refuse a lock on a folder, and each kind of
     # lock wants its kind of access.
-    with (store / ".lock").open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreError(
-                f"{store} is being written by another run; wait for it, or choose another --out"
-            ) from error
+    try:
+        file = locked(store / ".lock", "a+", shared)
+    except BlockingIOError as error:
+        raise StoreError(f"{store} is being written by another run; wait for it, or choose another --out") from error
+    with file:
         yield
 
 
@@ -96,8 +130,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def in_use(path: Path) -> bool:
     """Whether a training holds the folder at this moment, as far as this machine can see."""
     try:
-        with open(path / ".lock", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        locked(path / ".lock", "r", shared=True).close()
     except BlockingIOError:
         return True
     except OSError:

@@ -5,13 +5,10 @@ manifest describes and no others. Only then is anything written.
 """
 
 import contextlib
-import errno
 import itertools
-import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from scans.durable import sync
 from scans.errors import StoreError
 from synth.corpus.layout import sample_arrays
 from synth.corpus.manifest import ROOT, Manifest
@@ -63,7 +60,8 @@ def unpack(
             unpacked(1, 2 * len(bag.sums))
 
     if isinstance(store, Folder):
-        _beside(store.root, write)
+        if not store.fill(write):
+            raise StoreError(f"--out {out} appeared meanwhile; choose another --out")
     else:
         try:
             write(store)
@@ -142,23 +140,6 @@ def _check_card(bag: Bag, manifest: Manifest) -> None:
     for key in files:
         if key.partition("/")[0] in taken or PurePosixPath(key).suffix not in _OF_A_CARD:
             raise StoreError(f"{bag}: {key[:80]!r} is no part of a corpus; whoever packed it is not to be trusted")
-
-
-def _beside(root: Path, write: Callable[[Store], None]) -> None:
-    """Let a folder be written beside the place where it belongs, then put it there."""
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{root.name[:100]}.", dir=root.parent) as folder:
-        new = Folder(Path(folder) / "corpus")
-        write(new)
-        try:
-            if root.is_dir():
-                (root / ".lock").unlink(missing_ok=True)  # all there was in it
-            new.root.rename(root)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                raise
-            raise StoreError(f"--out {root} appeared meanwhile; choose another --out") from error
-    sync(root.parent)
 
 
 def _copy(bag: Bag, target: Store, key: str) -> None:

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import os
 import stat
-import tempfile
 import threading
 import uuid
 from collections import OrderedDict
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager as ContextManager
 from pathlib import Path
 
-from scans.durable import only_writer, sync, write_bytes
+from scans.durable import new_folder, only_writer, sync, write_bytes
 from scans.errors import StoreError
 from synth.store.base import Content, Growing, Store, check_key, check_part, too_large
 
@@ -96,23 +95,28 @@ class Folder(Store):
         return only_writer(self.root, shared)
 
     def lay_out(self, files: Iterable[tuple[str, bytes]]) -> bool:
-        parent, name = self.root.parent, self.root.name
-        _make(parent)
-        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=parent) as folder:  # of no other job or host
-            new = Folder(Path(folder) / name)
+        def write(new: Folder) -> None:
             for key, content in files:
                 new.write(key, content)
+
+        return self.fill(write)
+
+    def fill(self, write: "Callable[[Folder], None]") -> bool:
+        """Let a folder be written beside its place, then put it there; False if something is there by then."""
+        _make(self.root.parent)
+        with new_folder(self.root) as folder:
+            write(Folder(folder))
             if self.is_empty():  # a lock that somebody holds, maybe the caller, stays the same lock
                 with contextlib.suppress(FileNotFoundError):
-                    os.link(self.root / ".lock", new.root / ".lock")
+                    os.link(self.root / ".lock", folder / ".lock")
                     (self.root / ".lock").unlink()
             try:
-                new.root.rename(self.root)
+                folder.rename(self.root)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     raise
                 return False
-        sync(parent)
+        sync(self.root.parent)
         return True
 
     def is_empty(self) -> bool:

@@ -5,17 +5,16 @@
 ``report.html`` of it.
 """
 
-import fcntl
 import json
 import signal as signals
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scans.durable import write_atomically
+from scans.durable import locked, write_atomically
 from scans.errors import CheckpointError, UserError
 from scans.writing import writing
 from train.run.events import Events
@@ -60,12 +59,10 @@ class RunFolder:
         self._say = _once(say)
         with writing(path, CheckpointError):
             self.pictures.mkdir(parents=True, exist_ok=True)
-            self._lock: IO[str] = open(path / ".lock", "w", encoding="utf-8")  # noqa: SIM115
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._lock.close()
-            raise CheckpointError(f"{path}: another training is writing here; choose another --out") from error
+            try:
+                self._lock = locked(path / ".lock", "w")
+            except BlockingIOError as error:
+                raise CheckpointError(f"{path}: another training is writing here; choose another --out") from error
         try:
             check_run_folder(path, resume)
         except CheckpointError:

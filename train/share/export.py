@@ -5,7 +5,6 @@ people, a model card, ONNX where asked for, and checksums. The same checkpoint g
 """
 
 import contextlib
-import fcntl
 import re
 import shutil
 import uuid
@@ -13,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scans.durable import sha256, sync, write_atomically
+from scans.durable import locked, new_folder, sha256, sync, write_atomically
 from scans.errors import CheckpointError
 from scans.markdown import Markdown, clean
 from scans.writing import writing
@@ -203,23 +202,18 @@ def _holds(out: Path, sums: str) -> bool:
 
 @contextlib.contextmanager
 def _staged(out: Path) -> Iterator[Path]:
-    """Make a folder beside `out` under a temporary name; whatever happens, nothing is left under it."""
-    folder = out.parent / f".{out.name}.{uuid.uuid4().hex}.tmp"
-    with writing(out, CheckpointError):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir()
-    try:
-        # The lock goes with this process, however it ends: who gets it later may sweep the folder.
-        with (folder / _LOCK).open("w", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """Make a folder beside `out`, and lock it: who gets the lock later may sweep the folder."""
+    with contextlib.ExitStack() as stack:
+        with writing(out, CheckpointError):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(new_folder(out))
+            stack.enter_context(locked(folder / _LOCK, "w"))
+        yield folder
 
 
 def _sweep(out: Path) -> None:
     """Remove what exports to `out` left beside it that were killed."""
-    left = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{32}}\.(tmp|old)")
+    left = re.compile(rf"\.{re.escape(out.name[:100])}\.[0-9a-f]{{32}}\.(tmp|old)")
     with contextlib.suppress(OSError):  # it is only for tidiness
         for path in out.parent.iterdir():
             found = left.fullmatch(path.name)
@@ -231,8 +225,7 @@ def _sweep(out: Path) -> None:
 def _abandoned(folder: Path) -> bool:
     """Whether the process that was writing a folder is gone."""
     try:
-        with (folder / _LOCK).open("r+", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locked(folder / _LOCK, "r+").close()
     except OSError:  # it is held, or about to be there, or gone because the folder is whole
         return False
     return True
@@ -242,7 +235,7 @@ def _put(folder: Path, out: Path) -> None:
     """Rename a whole folder to its name; what was there goes once the new one is in its place."""
     (folder / _LOCK).unlink()
     sync(folder)
-    before = out.parent / f".{out.name}.{uuid.uuid4().hex}.old"
+    before = out.parent / f".{out.name[:100]}.{uuid.uuid4().hex}.old"
     replaced = out.exists()
     if replaced:
         out.rename(before)
