@@ -8,9 +8,9 @@ LAYOUTS = ("layered", "dense")
 # Bounds of what is believed, so that nothing a stranger wrote decides how much memory is taken.
 MOST_SIDE, MOST_IN_SHARD, MOST_SAMPLES, MOST_SOURCES, MOST_PARTS = 1024, 2**16, 2**40, 2**20, 2**20
 MOST_DRAWS = 2**24
-_STEERING = r"\x00-\x08\x0b-\x1f\x7f-\x9f"  # what a terminal would obey, if it were printed
-_NAME = re.compile(rf"[^/\t\n{_STEERING}]{{1,500}}")
-_TEXT = re.compile(rf"[^{_STEERING}]*")
+STEERING = r"\x00-\x08\x0b-\x1f\x7f-\x9f"  # what a terminal would obey, if it were printed
+_NAME = re.compile(rf"[^/\t\n{STEERING}]{{1,500}}")
+_TEXT = re.compile(rf"[^{STEERING}]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

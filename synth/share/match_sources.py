@@ -10,10 +10,11 @@ from scans.catalog.region import Region
 from scans.catalog.settings import one_line
 from scans.errors import StoreError
 from synth.corpus.manifest import Manifest
+from synth.corpus.manifest_checks import STEERING
 from synth.sources.format import settings_sha256
 from synth.sources.reader import SourceStore
 
-_STEERING = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]")  # what a terminal would obey, or cannot show
+_NOT_SHOWN = re.compile(rf"[\t\n{STEERING}\ud800-\udfff]")  # what a terminal would obey, or cannot show
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def _files(entry: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def _printable(text: str) -> str:
     """Return a stranger's text without what would steer a terminal."""
-    return _STEERING.sub("?", text)
+    return _NOT_SHOWN.sub("?", text)
 
 
 def region_of(manifest: Manifest) -> Region:
