@@ -104,7 +104,7 @@ def _images(dataset: Dataset, modality: str, root: Path) -> dict[str, list[Path]
 
 def _matches(pattern: str, root: Path) -> list[tuple[str, Path]]:
     """Return what lies at a pattern, by name, with the case of each."""
-    expression = re.compile(_expression(pattern))
+    expression = re.compile(expression_of(pattern))
     found = sorted(glob.glob(pattern.replace("{case}", "*"), root_dir=root))
     matches = ((expression.fullmatch(Path(path).as_posix()), root / path) for path in found)
     return [(match["case"], path) for match, path in matches if match]
@@ -204,7 +204,7 @@ def _trouble(paths: list[Path], are_files: bool) -> str:
     return next((said for path in paths if (said := nowhere(path))), "")
 
 
-def _expression(pattern: str) -> str:
+def expression_of(pattern: str) -> str:
     """Return a regular expression for a pattern; a case's name neither holds a slash nor starts with a dot."""
     expression, seen = "", False
     for part in re.split(r"(\{case\}|\*)", pattern):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scans.errors import printable
 from scans.file_names import in_utf8, nowhere
-from scans.image.cases import folder_of_case, is_lost_folder
+from scans.image.cases import expression_of, folder_of_case, is_lost_folder
 from train.segmentation.inference import wanted
 from train.segmentation.search import counted, listed, search, stem
 from train.settings import SettingsError
@@ -198,7 +198,7 @@ def _cases(folder: Path, pattern: str) -> set[str]:
     """Return the names that stand for {case} in a folder; also of those whose own folder is a link to nothing."""
     cases = set()
     for where in filter(None, (pattern, folder_of_case(pattern))):
-        matcher = re.compile(_expression(where))
+        matcher = re.compile(expression_of(where))
         for path in glob.glob(_any(where), root_dir=folder):
             match = matcher.fullmatch(Path(path).as_posix())
             if match and (where == pattern or is_lost_folder(folder / path)):
@@ -210,10 +210,3 @@ def _any(pattern: str, case: str | None = None) -> str:
     """Return a pattern for ``glob``, of which '*' is the only wildcard."""
     star = "*" if case is None else glob.escape(case)
     return "*".join(star.join(glob.escape(part) for part in piece.split(CASE)) for piece in pattern.split("*"))
-
-
-def _expression(pattern: str) -> str:
-    """Return a regular expression for a pattern; a case's name neither holds a slash nor starts with a dot."""
-    named = re.escape(pattern).replace(re.escape("*"), "[^/]*")
-    named = named.replace(re.escape(CASE), r"(?P<case>[^/.][^/]*)", 1)
-    return named.replace(re.escape(CASE), "(?P=case)")
