@@ -8,12 +8,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from scans.terminal import err
 
 
-def time_of(seconds: float) -> str:
-    """Return a duration as one says it."""
-    minutes, hours = int(seconds) // 60, int(seconds) // 3600
-    if hours:
-        return f"{hours} h {minutes % 60:02d} min"
-    return f"{minutes} min {int(seconds) % 60:02d} s" if minutes else f"{seconds:.0f} s"
+def duration(seconds: float) -> str:
+    """Return a time as a person says it: ``45 s``, ``12 min``, ``3 h 05 min``, ``2 d 4 h``."""
+    whole = round(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
 def size_of(count: int) -> str:
@@ -54,15 +58,3 @@ class Bars:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
-
-
-def duration(seconds: float) -> str:
-    """Return a time as a person says it: ``45 s``, ``12 min``, ``3 h 05 min``, ``2 d 4 h``."""
-    whole = round(seconds)
-    if whole < 100:
-        return f"{whole} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"

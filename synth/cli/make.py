@@ -168,7 +168,7 @@ def generate(
 
 
 def _print_estimate(manifest: "Manifest", sources: Path, cluster: str, workers: int | None) -> None:
-    from scans.progress import size_of, time_of
+    from scans.progress import duration, size_of
     from synth.cluster import expected_workers
     from synth.generate.dry_run import estimate
 
@@ -179,7 +179,7 @@ def _print_estimate(manifest: "Manifest", sources: Path, cluster: str, workers: 
         "shards": f"{cost.shards}, {manifest.shard_size} samples each",
         "on disk": size_of(cost.bytes),
         "work": f"{cost.core_seconds / 3600:.3g} core-hours ({cost.core_seconds / cost.samples * 1e3:.1f} ms a sample)",
-        "time": f"{time_of(cost.wall_seconds)} on {cost.workers} worker{'s' * (cost.workers > 1)}, plus their start",
+        "time": f"{duration(cost.wall_seconds)} on {cost.workers} worker{'s' * (cost.workers > 1)}, plus their start",
     }.items():
         table.add_row(name, value)
     out.print(table)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.progress import Task as Bar
 from rich.text import Text
 
-from scans.progress import size_of, time_of
+from scans.progress import duration, size_of
 
 if TYPE_CHECKING:
     from synth.generate.shards import Step
@@ -87,9 +87,9 @@ class ShardProgress:
                 words.append(f"{rate:.{1 if rate < 100 else 0}f} samples/s")
                 words.append(f"{size_of(self._bytes)} written")
             if left and rate:
-                words.append(f"{time_of(left / rate)} left")
+                words.append(f"{duration(left / rate)} left")
             elif not left:
-                words.append(time_of(now - self._began))
+                words.append(duration(now - self._began))
             if self._failed:
                 words.append(f"{self._failed} failed")
         return " · ".join(words)
