@@ -3,6 +3,7 @@
 import html
 import io
 import re
+from collections.abc import Mapping
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -24,8 +25,17 @@ def dress(axes: Axes, *, legend: bool) -> None:
         axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="best")
 
 
-def as_svg(figure: Figure, name: str) -> str:
-    """Return a figure as an element that a page may hold beside others."""
+def as_svg(figure: Figure, name: str, colours: Mapping[str, str] = {INK: "currentColor"}) -> str:
+    """Return a figure as an element that a page may hold beside others.
+
+    Parameters
+    ----------
+    figure : Figure
+    name : str
+        What it shows; no other of the page has it.
+    colours : mapping of str to str
+        What the page puts in place of colours it was drawn with.
+    """
     figure.patch.set_alpha(0)
     text = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -35,6 +45,8 @@ def as_svg(figure: Figure, name: str) -> str:
     opening, _, content = text.getvalue().partition("<svg")[2].partition(">")
     view = re.search(r'viewBox="[^"]*"', opening)
     assert view is not None
-    content = re.sub(r'<g id="[^"]*"', "<g", content.replace(INK, "currentColor"))
+    for drawn, shown in colours.items():
+        content = content.replace(drawn, shown)
+    content = re.sub(r'<g id="[^"]*"', "<g", content)
     content = re.sub(r"'DejaVu Sans'(, '[^']*')*, sans-serif", "system-ui, sans-serif", content)
     return f'<svg {view[0]} role="img" aria-label="{html.escape(name)}">{content}'

@@ -2,15 +2,14 @@
 
 import base64
 import io
-import re
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib import image, rc_context, ticker
+from matplotlib import image, ticker
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from scans.svg import INK, as_svg
 from synth.report.laws import Intervals, Law, Steps
 from synth.tumour.sample import Sample
 
@@ -29,7 +28,7 @@ class Colours:
 
 
 # Matplotlib draws with these; in the page they become the page's own colours, light or dark.
-_MARKS = Colours("#010203", "#010204", "#010205", "#010206")
+_MARKS = Colours(INK, "#010204", "#010205", "#010206")
 _PAGE = {
     _MARKS.ink: "currentColor", _MARKS.bar: "var(--bar)", _MARKS.law: "var(--law)", _MARKS.rule: "var(--rule)",
 }  # fmt: skip
@@ -39,7 +38,7 @@ def histogram(
     values: np.ndarray,
     law: Law | None,
     label: str,
-    salt: str,
+    name: str,
     log: bool = False,
     marks: tuple[tuple[float, str], ...] = (),
 ) -> str:
@@ -52,8 +51,8 @@ def histogram(
     law : Law or None
     label : str
         Of the horizontal axis.
-    salt : str
-        Different for each chart of a page; the names inside the SVG are made of it.
+    name : str
+        What it shows; different for each chart of a page.
     log : bool
         Logarithmic axis.
     marks : tuple of (float, str)
@@ -65,12 +64,9 @@ def histogram(
         An ``<svg>`` element.
     """
     figure = Figure(figsize=(3.7, 2.0))
-    FigureCanvasSVG(figure)
-    draw_histogram(figure.add_axes((0.11, 0.235, 0.84, 0.68)), values, law, label, log, marks)
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
-        file = io.StringIO()
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    return _in_page(file.getvalue())
+    axes = figure.add_axes((0.11, 0.235, 0.84, 0.68), facecolor="none")
+    draw_histogram(axes, values, law, label, log, marks)
+    return as_svg(figure, name, _PAGE)
 
 
 def draw_histogram(
@@ -190,13 +186,3 @@ def _edges(values: np.ndarray, law: Law | None, log: bool, marked: list[float]) 
     most = _BARS_OF_STEPS if isinstance(law, Steps) else _BARS
     bars = int(np.clip(2 * len(values) ** (1 / 3), 8, most))  # Rice's rule
     return np.geomspace(low, high, bars + 1) if log else np.linspace(low, high, bars + 1)
-
-
-def _in_page(svg: str) -> str:
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)  # the page's font
-    for mine, theirs in _PAGE.items():
-        svg = svg.replace(mine, theirs)
-    return re.sub(r"\n\s*", "\n", svg).strip()
