@@ -12,7 +12,7 @@ from scans.terminal import command_line, err
 
 if TYPE_CHECKING:
     from synth.corpus.manifest import Manifest
-    from synth.generate.shards import Outcome, Step
+    from synth.generate.shards import Filled, ShardDone
 
 
 app = command_line(
@@ -74,8 +74,8 @@ def make_shards(
     corpus: str,
     manifest: "Manifest",
     shards: Sequence[int],
-    work: "Callable[[Callable[[Step], None], Callable[[str], None]], Outcome]",
-) -> "Outcome":
+    work: "Callable[[Callable[[ShardDone], None], Callable[[str], None]], Filled]",
+) -> "Filled":
     """Run what makes shards under a progress line; name those that failed, and exit with 1 if there are any.
 
     Parameters

@@ -12,7 +12,7 @@ from synth.cli.application import ClusterOption, CorpusArgument, WorkersOption, 
 if TYPE_CHECKING:
     from synth.corpus.manifest import Manifest
     from synth.generate.repair import Filling
-    from synth.generate.shards import Outcome
+    from synth.generate.shards import Filled
 
 
 @app.command()
@@ -63,7 +63,7 @@ def card(corpus: CorpusArgument) -> None:
     out.print(f"next: synth pack {corpus} --out corpus.zip", markup=False)
 
 
-def _with_progress(manifest: "Manifest", shards: Sequence[int], filling: "Filling") -> "Outcome":
+def _with_progress(manifest: "Manifest", shards: Sequence[int], filling: "Filling") -> "Filled":
     from synth.generate.progress import ShardProgress
 
     with ShardProgress(err, len(shards), sum(len(manifest.indices(shard)) for shard in shards)) as progress:

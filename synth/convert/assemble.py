@@ -21,7 +21,7 @@ from synth.corpus.manifest import Manifest, load_manifest
 from synth.corpus.manifest_checks import LAYOUTS, MOST_IN_SHARD
 from synth.corpus.receipt import bytes_of, read_receipt
 from synth.corpus.shard_writer import ShardWriter
-from synth.generate.shards import Outcome, Step, fill, writing
+from synth.generate.shards import Filled, ShardDone, fill, writing
 from synth.generate.worker import Lender, make_shard, opened
 from synth.store.opening import address, open_store
 from synth.tumour.blend import lay, layer_of
@@ -65,9 +65,9 @@ def gather(
     sources: Path | None = None,
     cluster: str = "local",
     workers: int | None = None,
-    finished: Callable[[Step], None] = lambda step: None,
+    finished: Callable[[ShardDone], None] = lambda step: None,
     say: Callable[[str], None] = lambda sentence: None,
-) -> Outcome:
+) -> Filled:
     """Make a corpus out of others, or finish one that an earlier run began.
 
     Parameters

@@ -31,7 +31,7 @@ _CHANNEL = "noNorm"
 
 
 @dataclass(frozen=True)
-class Folds:
+class NnunetFolds:
     """Which cases train and which validate, a pair of positions (training, validation) a fold; and how they part."""
 
     parts: list[tuple[list[int], list[int]]]
@@ -39,7 +39,7 @@ class Folds:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class NnunetDataset:
     """A dataset that nnU-Net takes.
 
     Attributes
@@ -63,7 +63,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Written:
+class Exported:
     """What came of an export: cases of an earlier run, cases of this one, and how the folds part the sources."""
 
     kept: int
@@ -73,7 +73,7 @@ class Written:
 
 def plan_dataset(
     corpus: Corpus, indices: Sequence[int], raw: Path, dataset_id: int = DATASET_ID, name: str | None = None
-) -> Dataset:
+) -> NnunetDataset:
     """Say what a dataset will hold; writes nothing.
 
     Parameters
@@ -100,12 +100,14 @@ def plan_dataset(
     if len(chosen) < 2:
         raise StoreError(f"{folder}: nnU-Net trains on one part and validates on another; choose two samples or more")
     digits = max(6, len(str(len(corpus) - 1)))
-    dataset = Dataset(folder, {index: f"{name}_{index:0{digits}d}" for index in chosen})
+    dataset = NnunetDataset(folder, {index: f"{name}_{index:0{digits}d}" for index in chosen})
     _refuse_strangers(dataset, corpus)
     return dataset
 
 
-def write_dataset(corpus: Corpus, dataset: Dataset, written: Callable[[int], None] = lambda count: None) -> Written:
+def write_dataset(
+    corpus: Corpus, dataset: NnunetDataset, written: Callable[[int], None] = lambda count: None
+) -> Exported:
     """Write what is missing of a dataset.
 
     A file appears under its name once it is whole, ``dataset.json`` once everything is there.
@@ -113,7 +115,7 @@ def write_dataset(corpus: Corpus, dataset: Dataset, written: Callable[[int], Non
     Parameters
     ----------
     corpus : Corpus
-    dataset : Dataset
+    dataset : NnunetDataset
         Planned for this corpus.
     written : callable
         Called with how many cases are done: first with those of an earlier run, then with 1 for each.
@@ -157,10 +159,10 @@ def write_dataset(corpus: Corpus, dataset: Dataset, written: Callable[[int], Non
         ]
         _write_json(folder / "splits_final.json", splits)
         _write_json(folder / "dataset.json", _description(corpus, dataset, folds.note))
-    return Written(len(chosen) - len(missing), len(missing), folds.note)
+    return Exported(len(chosen) - len(missing), len(missing), folds.note)
 
 
-def part_by_source(normals: Sequence[int], donors: Sequence[int]) -> Folds:
+def part_by_source(normals: Sequence[int], donors: Sequence[int]) -> NnunetFolds:
     """Part samples into at most five folds, so that validation shares no source with training.
 
     A source validates in one fold, with all samples it is the normal of; sources are dealt out, those with most
@@ -179,7 +181,7 @@ def part_by_source(normals: Sequence[int], donors: Sequence[int]) -> Folds:
     if len(used) == 1:
         count = min(_FOLDS, len(normals))
         parts = [([i for i in samples if i % count != k], [i for i in samples if i % count == k]) for k in range(count)]
-        return Folds(parts, "one source: validation sees the same anatomy as training, with other tumours")
+        return NnunetFolds(parts, "one source: validation sees the same anatomy as training, with other tumours")
     held: list[set[int]] = [set() for _ in range(min(_FOLDS, len(used)))]
     load = [0] * len(held)
     for source in used:
@@ -191,9 +193,9 @@ def part_by_source(normals: Sequence[int], donors: Sequence[int]) -> Folds:
     strict = [[i for i in part if donors[i] not in sources] for part, sources in zip(training, held, strict=True)]
     if all(strict):
         note = "validation's sources are seen in training neither as normal nor as donor"
-        return Folds(list(zip(strict, validation, strict=True)), note)
+        return NnunetFolds(list(zip(strict, validation, strict=True)), note)
     note = "validation's sources part as normals; too few of them, so training sees their tissue inside tumours"
-    return Folds(list(zip(training, validation, strict=True)), note)
+    return NnunetFolds(list(zip(training, validation, strict=True)), note)
 
 
 def _folder_name(dataset_id: int, name: str, raw: Path) -> str:
@@ -216,7 +218,7 @@ def _default_name(corpus: Corpus) -> str:
     return "".join(word[0].upper() + word[1:] for word in words)[:64] or "Corpus"
 
 
-def _refuse_strangers(dataset: Dataset, corpus: Corpus) -> None:
+def _refuse_strangers(dataset: NnunetDataset, corpus: Corpus) -> None:
     folder, another = dataset.folder, "choose another --dataset-id or --name"
     if not any(path.is_file() and not path.name.startswith(".") for path in folder.rglob("*")):
         return
@@ -247,7 +249,7 @@ def _origins(corpus: Corpus) -> list[dict[str, Any]]:
     return [{key: source[key] for key in kept} for source in corpus.sources]
 
 
-def _description(corpus: Corpus, dataset: Dataset, note: str) -> dict[str, Any]:
+def _description(corpus: Corpus, dataset: NnunetDataset, note: str) -> dict[str, Any]:
     """Return what stands in ``dataset.json``: four keys that nnU-Net needs, the rest for people."""
     origins = _origins(corpus)
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from scans.progress import duration, size_of
 
 if TYPE_CHECKING:
-    from synth.generate.shards import Step
+    from synth.generate.shards import ShardDone
 
 
 _RATE_OVER_S = 600.0  # long enough for workers that end shards in step, short enough to see that jobs came
@@ -53,7 +53,7 @@ class ShardProgress:
             self._bar.stop()
         self.say(self.line())
 
-    def step(self, step: "Step") -> None:
+    def step(self, step: "ShardDone") -> None:
         """Count one shard."""
         now = time.monotonic()
         with self._lock:

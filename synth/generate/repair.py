@@ -16,16 +16,16 @@ from synth.corpus.layout import metadata
 from synth.corpus.manifest import Manifest
 from synth.corpus.receipt import SOURCES, Sums, read_receipt, source_sums, sources_receipt, sum_of
 from synth.corpus.verify import Finding, check_files, read_manifest, verify
-from synth.generate.shards import Outcome, Step, fill
+from synth.generate.shards import Filled, ShardDone, fill
 from synth.generate.worker import Lender, make_shard, opened
 from synth.store.base import Store
 from synth.store.opening import address, open_store
 
-Filling = Callable[[Callable[[Step], None], Callable[[str], None]], Outcome]
-Run = Callable[[Manifest, Sequence[int], Filling], Outcome]
+Filling = Callable[[Callable[[ShardDone], None], Callable[[str], None]], Filled]
+Run = Callable[[Manifest, Sequence[int], Filling], Filled]
 
 
-def _silently(manifest: Manifest, shards: Sequence[int], filling: Filling) -> Outcome:
+def _silently(manifest: Manifest, shards: Sequence[int], filling: Filling) -> Filled:
     return filling(lambda step: None, lambda sentence: None)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from synth.cluster import check_workers
 from synth.corpus.creation import create, extend
 from synth.corpus.manifest import ROOT, Manifest
-from synth.generate.shards import Outcome, Step, fill, writing
+from synth.generate.shards import Filled, ShardDone, fill, writing
 from synth.generate.worker import Lender, make_shard
 from synth.store.opening import address, open_store
 
@@ -19,9 +19,9 @@ def generate(
     cluster: str = "local",
     workers: int | None = None,
     only: slice | None = None,
-    finished: Callable[[Step], None] = lambda step: None,
+    finished: Callable[[ShardDone], None] = lambda step: None,
     say: Callable[[str], None] = lambda sentence: None,
-) -> Outcome:
+) -> Filled:
     """Make a corpus, finish one that an earlier run began, or let one grow.
 
     Parameters
@@ -43,7 +43,7 @@ def generate(
 
     Returns
     -------
-    Outcome
+    Filled
 
     Raises
     ------

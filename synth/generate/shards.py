@@ -17,7 +17,7 @@ from synth.tasks import Failure, run_tasks
 
 
 @dataclass(frozen=True)
-class Step:
+class ShardDone:
     """What came of one shard.
 
     Attributes
@@ -38,7 +38,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Filled:
     """What a run did.
 
     Attributes
@@ -81,10 +81,10 @@ def fill(
     shards: Sequence[int],
     cluster: str = "local",
     workers: int | None = None,
-    finished: Callable[[Step], None] = lambda step: None,
+    finished: Callable[[ShardDone], None] = lambda step: None,
     say: Callable[[str], None] = lambda sentence: None,
     again: bool = False,
-) -> Outcome:
+) -> Filled:
     """Make those of `shards` that are not finished; the caller holds the store against other writers.
 
     Parameters
@@ -108,7 +108,7 @@ def fill(
     todo = [shard for shard in shards if shard in missing]
     for shard in shards:
         if shard not in missing:
-            finished(Step(shard, len(manifest.indices(shard)), "kept"))
+            finished(ShardDone(shard, len(manifest.indices(shard)), "kept"))
     failed: dict[int, str] = {}
     with (
         open_cluster(cluster, workers, len(todo), say) as client,
@@ -118,7 +118,7 @@ def fill(
             samples = len(manifest.indices(shard))
             if isinstance(result, Failure):
                 failed[shard] = result.reason
-                finished(Step(shard, samples, "failed"))
+                finished(ShardDone(shard, samples, "failed"))
             else:
-                finished(Step(shard, samples, "made", result))
-    return Outcome(len(shards) - len(todo), len(todo) - len(failed), failed)
+                finished(ShardDone(shard, samples, "made", result))
+    return Filled(len(shards) - len(todo), len(todo) - len(failed), failed)

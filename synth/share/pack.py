@@ -36,7 +36,7 @@ Told = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Written:
+class Packed:
     """A pack that was written.
 
     Attributes
@@ -57,7 +57,7 @@ class Written:
     left_out: tuple[str, ...] = ()
 
 
-def pack(where: str | Path, out: str | Path, packed: Told = lambda files, total: None) -> Written:
+def pack(where: str | Path, out: str | Path, packed: Told = lambda files, total: None) -> Packed:
     """Pack a corpus with its pixels.
 
     Parameters
@@ -71,7 +71,7 @@ def pack(where: str | Path, out: str | Path, packed: Told = lambda files, total:
 
     Returns
     -------
-    Written
+    Packed
 
     Raises
     ------
@@ -92,7 +92,7 @@ def pack(where: str | Path, out: str | Path, packed: Told = lambda files, total:
     keys = {item.key for item in items}
     new = write_bag(path, CORPUS, items, told_of("A corpus", manifest, receipts), packed)
     left_out = tuple(key for key in store.sizes() if key not in keys and key != ".lock")
-    return Written(path, path.stat().st_size, len(manifest), new, left_out)
+    return Packed(path, path.stat().st_size, len(manifest), new, left_out)
 
 
 def local(out: str | Path) -> Path:

@@ -18,7 +18,7 @@ from synth.corpus.creation import create
 from synth.corpus.manifest import Manifest
 from synth.corpus.manifest_checks import LAYOUTS
 from synth.corpus.receipt import read_receipts
-from synth.generate.shards import Outcome, Step, fill, writing
+from synth.generate.shards import Filled, ShardDone, fill, writing
 from synth.generate.worker import Drawn, Lender, opened, write_shard
 from synth.share.match_sources import region_of, unmatched
 from synth.share.recipe_pack import Recipes, check_rows
@@ -63,7 +63,7 @@ def prepare_for(
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Sameness:
     """How a corpus compares with the one its recipes are from.
 
     Attributes
@@ -87,9 +87,9 @@ def rehydrate(
     layout: str | None = None,
     cluster: str = "local",
     workers: int | None = None,
-    finished: Callable[[Step], None] = lambda step: None,
+    finished: Callable[[ShardDone], None] = lambda step: None,
     say: Callable[[str], None] = lambda sentence: None,
-) -> tuple[Outcome, Comparison]:
+) -> tuple[Filled, Sameness]:
     """Make a corpus from its recipes, or finish one that an earlier run began.
 
     Parameters
@@ -107,8 +107,8 @@ def rehydrate(
 
     Returns
     -------
-    Outcome
-    Comparison
+    Filled
+    Sameness
         Of the shards that are there.
 
     Raises
@@ -148,7 +148,7 @@ def source_store(sources: Path, manifest: Manifest) -> SourceStore:
     return SourceStore(sources, manifest.statistics)
 
 
-def compare(recipes: Recipes, out: str | Path) -> Comparison:
+def compare(recipes: Recipes, out: str | Path) -> Sameness:
     """Compare the shards that are there with those the recipes are from, by their receipts."""
     store, shards = open_store(out), recipes.manifest.shard_count
     receipts = read_receipts(store, range(shards))
@@ -158,7 +158,7 @@ def compare(recipes: Recipes, out: str | Path) -> Comparison:
         if receipt.content != content:
             differing.append(shard)
         files.append(hashlib.sha256(receipt.to_bytes()).digest() == whole)
-    return Comparison(len(receipts), tuple(sorted(differing)), all(files))
+    return Sameness(len(receipts), tuple(sorted(differing)), all(files))
 
 
 def make_shard(pack: Path, sources: Path, out: str, identity: str, shard: int) -> int:

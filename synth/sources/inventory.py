@@ -24,7 +24,7 @@ _TRIAL_SIZE = 16  # voxels a side: enough for every check of a preparation, and 
 
 
 @dataclass(frozen=True)
-class Row:
+class DatasetStatus:
     """What there is of one dataset.
 
     Attributes
@@ -49,7 +49,7 @@ class Row:
     bad: list[tuple[str, str]]
 
 
-def scan_catalog(catalog: Catalog, *, deep: bool = False) -> list[Row]:
+def scan_catalog(catalog: Catalog, *, deep: bool = False) -> list[DatasetStatus]:
     """Look at every dataset of a catalog.
 
     Parameters
@@ -60,7 +60,7 @@ def scan_catalog(catalog: Catalog, *, deep: bool = False) -> list[Row]:
 
     Returns
     -------
-    list of Row
+    list of DatasetStatus
         In the catalog's order.
     """
     return [_row(name, *catalog.in_modalities(name), deep) for name in catalog.datasets]
@@ -96,12 +96,12 @@ def check_case(case: Case, dataset: Dataset, regions: list[Region], *, deep: boo
             check_same_grid(read_grid(path, kind=f"{role} mask"), grid, path, case.image)
 
 
-def print_report(rows: list[Row], console: Console, *, everything: bool = False, catalog: str = "") -> int:
+def print_report(rows: list[DatasetStatus], console: Console, *, everything: bool = False, catalog: str = "") -> int:
     """Print what is here as a table, what is bad, and in a line what is not here; then what to do next.
 
     Parameters
     ----------
-    rows : list of Row
+    rows : list of DatasetStatus
     console : Console
     everything : bool
         Tell of each dataset that is not here how to obtain it.
@@ -143,18 +143,18 @@ def print_report(rows: list[Row], console: Console, *, everything: bool = False,
     return int(any(row.bad for row in rows))
 
 
-def _not_here(missing: list[Row]) -> str:
+def _not_here(missing: list[DatasetStatus]) -> str:
     if len(missing) == 1:
         return f"1 dataset is not here: {missing[0].name} ({missing[0].missing}); --all tells how to obtain it"
     names = ", ".join(row.name for row in missing)
     return f"{len(missing)} datasets are not here: {names}; --all tells how to obtain them"
 
 
-def _row(name: str, dataset: Dataset, regions: list[Region], deep: bool) -> Row:
+def _row(name: str, dataset: Dataset, regions: list[Region], deep: bool) -> DatasetStatus:
     cases = find_cases(dataset, name)
     missing = None if cases else dataset.status() or f"no file under {dataset.root} matches its image pattern"
     masks = {role: sum(role in case.files() for case in cases) for role in ("roi", "lesion", "label")}
-    return Row(name, dataset, len(cases), masks, missing, list(_bad(cases, dataset, regions, deep)))
+    return DatasetStatus(name, dataset, len(cases), masks, missing, list(_bad(cases, dataset, regions, deep)))
 
 
 def _bad(cases: list[Case], dataset: Dataset, regions: list[Region], deep: bool) -> Iterator[tuple[str, str]]:
@@ -166,11 +166,11 @@ def _bad(cases: list[Case], dataset: Dataset, regions: list[Region], deep: bool)
             yield case.name, str(error)
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: DatasetStatus) -> list[str]:
     masks = ", ".join(f"{count} {role}" for role, count in row.masks.items() if count)
     state = f"{len(row.bad)} bad" if row.bad else "ready"
     return [row.name, row.dataset.role, ", ".join(_regions(row)), str(row.dataset.root), str(row.cases), masks, state]
 
 
-def _regions(row: Row) -> list[str]:
+def _regions(row: DatasetStatus) -> list[str]:
     return list(dict.fromkeys(row.dataset.region_of(modality) for modality in row.dataset.modalities))

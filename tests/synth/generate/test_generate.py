@@ -18,7 +18,7 @@ from synth.generate.dry_run import estimate
 from synth.generate.plan import make_manifest, parse_shards
 from synth.generate.progress import ShardProgress
 from synth.generate.run import generate
-from synth.generate.shards import Step
+from synth.generate.shards import ShardDone
 from synth.sources.reader import SourceStore
 from synth.store.opening import open_store
 from synth.tumour.compose import make_sample
@@ -232,9 +232,9 @@ def test_progress_counts_shards_bytes_and_failures(monkeypatch):
     monkeypatch.setattr("synth.generate.progress.time.monotonic", lambda: next(clock))
     out = io.StringIO()
     with ShardProgress(Console(file=out, width=200), 4, 32) as progress:
-        progress.step(Step(0, 8, "kept"))
-        progress.step(Step(1, 8, "made", 5_000_000))
-        progress.step(Step(2, 8, "failed"))
+        progress.step(ShardDone(0, 8, "kept"))
+        progress.step(ShardDone(1, 8, "made", 5_000_000))
+        progress.step(ShardDone(2, 8, "failed"))
         line = progress.line()
     assert line == "2/4 shards · 2.0 samples/s · 5.0 MB written · 4 s left · 1 failed"
     assert "\x1b" not in out.getvalue(), "a log gets plain lines"
