@@ -157,7 +157,7 @@ def runs(store: SourceStore, samples: int, most: int) -> dict[int, dict[str, tup
             with tempfile.TemporaryDirectory() as folder:
                 generate(
                     manifest, store.path, Path(folder) / "c.zarr", workers=workers,
-                    finished=lambda step, ends=ends: ends.append((time.perf_counter(), core_seconds())),
+                    progress=lambda step, ends=ends: ends.append((time.perf_counter(), core_seconds())),
                 )  # fmt: skip
             skipped = 2 * workers  # shards that share in starting up
             clock, core = (after - before for before, after in zip(ends[skipped - 1], ends[-1], strict=True))

@@ -40,7 +40,7 @@ _LOG_EVERY_S = 30.0
 
 @contextlib.contextmanager
 def bar(unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Show progress on stderr, in a file a line now and then; yields ``advance(steps, total)``."""
+    """Show progress on stderr, in a file a line now and then; yields ``progress(steps, total)``."""
     if not err.is_terminal:
         yield _Lines(unit)
         return

@@ -130,7 +130,7 @@ def _gather(
 
     outcome = make_shards(
         target, manifest, range(manifest.shard_count),
-        lambda finished, told: gather(manifest, corpora, target, sources, cluster, workers, finished, told),
+        lambda progress, say: gather(manifest, corpora, target, sources, cluster, workers, progress, say),
     )  # fmt: skip
     describe(target, card)
     out.print(

@@ -71,8 +71,8 @@ def verify(
     from synth.store.opening import open_store
 
     total = len(read_manifest(open_store(corpus))[0])
-    with bar("samples") as advance:
-        findings = check(corpus, samples, lambda _index: advance(1, min(samples or total, total)))
+    with bar("samples") as progress:
+        findings = check(corpus, samples, lambda _index: progress(1, min(samples or total, total)))
     for finding in findings:
         out.print(str(finding), style="red", markup=False)
     if findings:
@@ -156,14 +156,14 @@ def export(
     if not chosen:
         raise UserError(f"--source {source}: no sample of {corpus} has it as its normal")
     if form == "nifti":
-        with bar("samples") as advance:
-            export_nifti(opened, chosen, folder, layers, lambda count: advance(count, len(chosen)))
+        with bar("samples") as progress:
+            export_nifti(opened, chosen, folder, layers, lambda count: progress(count, len(chosen)))
         out.print(f"wrote {len(chosen)} samples to {folder}", markup=False)
         return
     number = DATASET_ID if dataset_id is None else dataset_id
     dataset = plan_dataset(opened, chosen, folder, number, name)
-    with bar("samples") as advance:
-        written = write_dataset(opened, dataset, lambda count: advance(count, len(dataset.cases)))
+    with bar("samples") as progress:
+        written = write_dataset(opened, dataset, lambda count: progress(count, len(dataset.cases)))
     out.print(f"{dataset.folder}: {len(dataset.cases)} samples ({written.kept} kept from before)", markup=False)
     out.print(f"splits_final.json: {written.note}", markup=False)
     out.print(

@@ -88,9 +88,9 @@ def prepare(
             )
     if not (dataset or tumours):
         raise CatalogError("give --dataset NAME (synth scan lists them), or --region NAME")
-    with bar("scans") as advance:
+    with bar("scans") as progress:
         report = prepare_datasets(
-            loaded, dataset or [], store, size, cluster, workers, advance, say, modality, region, tumours or ()
+            loaded, dataset or [], store, size, cluster, workers, progress, say, modality, region, tumours or ()
         )
     for case, sentence in report.failed:
         err.print(f"left out {case}: {sentence}", style="yellow", markup=False)
@@ -156,7 +156,7 @@ def generate(
         workers = 0  # a job of an array has its one core, and many beside it
     outcome = make_shards(
         corpus, manifest, asked,
-        lambda finished, told: make(manifest, sources, corpus, cluster, workers, only, finished, told),
+        lambda progress, say: make(manifest, sources, corpus, cluster, workers, only, progress, say),
     )  # fmt: skip
     if only is not None:
         out.print(f"{corpus}: {len(asked)} of {manifest.shard_count} shards are done ({outcome.kept} kept from before)")
@@ -214,9 +214,9 @@ def stats(
     store = SourceStore(sources)
     drawn = override(store.region.synthesis, settings or [])
     make_manifest(store, samples, seed, drawn)  # refuses what no corpus could be made of
-    with bar("samples") as advance:
-        advance(0, samples)
-        measured = measure(sources, drawn, seed, samples, cluster, workers, lambda count: advance(count, samples), say)
+    with bar("samples") as progress:
+        progress(0, samples)
+        measured = measure(sources, drawn, seed, samples, cluster, workers, lambda count: progress(count, samples), say)
     write_page(measured, store, page)
     out.print(f"wrote {page}", markup=False)
     duplicates = measured.duplicates()

@@ -40,8 +40,8 @@ def pack(
     from synth.share.pack import pack as pack_corpus
     from synth.share.recipe_pack import pack_recipes
 
-    with bar("files") as advance:
-        written = (pack_recipes if recipes else pack_corpus)(corpus, path, advance)
+    with bar("files") as progress:
+        written = (pack_recipes if recipes else pack_corpus)(corpus, path, progress)
     for key in written.left_out:
         err.print(f"left out {ascii(key)[1:-1]}: no part of the corpus", style="yellow", markup=False)
     what = f"the recipes of {written.samples} samples" if recipes else f"{written.samples} samples"
@@ -62,8 +62,8 @@ def unpack(
     """
     from synth.share.unpack import unpack as unpack_corpus
 
-    with bar("files") as advance:
-        manifest = unpack_corpus(path, corpus, advance)
+    with bar("files") as progress:
+        manifest = unpack_corpus(path, corpus, progress)
     out.print(f"{corpus}: {len(manifest)} samples, every checksum right", markup=False)
     out.print(f"next: synth info {corpus}; train pretrain --corpus {corpus} --out runs/first", markup=False)
 
@@ -101,8 +101,8 @@ def rehydrate(
         from scans.catalog.catalog import load_catalog
 
         loaded = load_catalog(catalog)
-        with bar("scans") as advance:
-            report = prepare_for(recipes, loaded, dataset, sources, cluster, workers, advance, say)
+        with bar("scans") as progress:
+            report = prepare_for(recipes, loaded, dataset, sources, cluster, workers, progress, say)
         for case, sentence in report.failed:
             err.print(f"left out {case}: {sentence}", style="yellow", markup=False)
     elif not sources.exists():
@@ -121,7 +121,7 @@ def rehydrate(
     shards = range(manifest.shard_count)
     make_shards(
         corpus, manifest, shards,
-        lambda finished, told: make(path, sources, corpus, layout, cluster, workers, finished, told)[0],
+        lambda progress, say: make(path, sources, corpus, layout, cluster, workers, progress, say)[0],
     )  # fmt: skip
     found = compare(recipes, corpus)
     if found.differing:

@@ -65,7 +65,7 @@ def gather(
     sources: Path | None = None,
     cluster: str = "local",
     workers: int | None = None,
-    finished: Callable[[ShardDone], None] = lambda step: None,
+    progress: Callable[[ShardDone], None] = lambda step: None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> Filled:
     """Make a corpus out of others, or finish one that an earlier run began.
@@ -84,7 +84,7 @@ def gather(
         lost, the parts of tumours outside their normals' ROI. They must come out as the receipts say.
     cluster, workers
         See :func:`synth.cluster.open_cluster`.
-    finished, say : callable
+    progress, say : callable
         See :func:`synth.generate.shards.fill`.
 
     Raises
@@ -109,7 +109,7 @@ def gather(
     store = open_store(out)
     create(store, manifest, functools.partial(_normal_of, manifest, corpora))
     with writing(store):
-        return fill(store, manifest, work, range(manifest.shard_count), cluster, workers, finished, say)
+        return fill(store, manifest, work, range(manifest.shard_count), cluster, workers, progress, say)
 
 
 def _check_layers(manifest: Manifest, corpora: Sequence[Corpus]) -> None:

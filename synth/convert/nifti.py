@@ -21,7 +21,7 @@ def export_nifti(
     indices: Sequence[int],
     folder: Path,
     layers: bool = False,
-    written: Callable[[int], None] = lambda count: None,
+    progress: Callable[[int], None] = lambda count: None,
 ) -> list[Path]:
     """Write the composites of some samples, their masks and the outline of the organ.
 
@@ -34,7 +34,7 @@ def export_nifti(
         of each, on the network's grid in the space of the normal's scan.
     layers : bool
         Write ``_normal`` and ``_texture`` too, the two layers that the composite is blended from.
-    written : callable
+    progress : callable
         Called with 1 as each sample is done.
 
     Returns
@@ -58,7 +58,7 @@ def export_nifti(
         for name, array in volumes.items():
             write_volume(Volume.on(grid, array), folder / f"sample{index:06d}_{name}.nii.gz")
 
-    each_in_threads(write, indices, lambda: written(1))
+    each_in_threads(write, indices, lambda: progress(1))
     return [folder / f"sample{index:06d}_image.nii.gz" for index in indices]
 
 
@@ -80,14 +80,14 @@ def grid_of(corpus: Corpus, index: int) -> Grid:
         ) from error
 
 
-def each_in_threads(work: Callable[[int], None], indices: Sequence[int], done: Callable[[], None]) -> None:
+def each_in_threads(work: Callable[[int], None], indices: Sequence[int], progress: Callable[[], None]) -> None:
     """Do `work` for each index, in one thread a core: reading and compressing both let go of Python's lock.
 
     Parameters
     ----------
     work : callable
     indices : sequence of int
-    done : callable
+    progress : callable
         Called in this thread as each is done, in their order.
 
     Raises
@@ -100,4 +100,4 @@ def each_in_threads(work: Callable[[int], None], indices: Sequence[int], done: C
     with ThreadPoolExecutor(threads, thread_name_prefix="export") as pool:
         for first in range(0, len(indices), ahead):
             for _ in pool.map(work, indices[first : first + ahead]):
-                done()
+                progress()

@@ -106,7 +106,7 @@ def plan_dataset(
 
 
 def write_dataset(
-    corpus: Corpus, dataset: NnunetDataset, written: Callable[[int], None] = lambda count: None
+    corpus: Corpus, dataset: NnunetDataset, progress: Callable[[int], None] = lambda count: None
 ) -> Exported:
     """Write what is missing of a dataset.
 
@@ -117,7 +117,7 @@ def write_dataset(
     corpus : Corpus
     dataset : NnunetDataset
         Planned for this corpus.
-    written : callable
+    progress : callable
         Called with how many cases are done: first with those of an earlier run, then with 1 for each.
 
     Raises
@@ -147,8 +147,8 @@ def write_dataset(
         missing = [index for index in chosen if not is_written(index)]
         if missing:
             (folder / "dataset.json").unlink(missing_ok=True)  # it would count fewer cases than there are
-        written(len(chosen) - len(missing))
-        each_in_threads(write, missing, lambda: written(1))
+        progress(len(chosen) - len(missing))
+        each_in_threads(write, missing, lambda: progress(1))
         folds = part_by_source(
             [int(corpus.normal[index]) for index in chosen], [int(corpus.recipe(index)["donor"]) for index in chosen]
         )

@@ -55,7 +55,7 @@ class Finding:
 
 
 def verify(
-    where: str | Path, samples: int | None = None, checked: Callable[[int], None] = lambda index: None
+    where: str | Path, samples: int | None = None, progress: Callable[[int], None] = lambda index: None
 ) -> list[Finding]:
     """Check a corpus.
 
@@ -66,7 +66,7 @@ def verify(
     samples : int, optional
         How many samples to decode and recompute, spread over the corpus; all if not given. Checksums cover
         every file in any case.
-    checked : callable
+    progress : callable
         Called with the index of each sample that was looked at.
 
     Returns
@@ -97,7 +97,7 @@ def verify(
             if index % every == 0:
                 said = _check_sample(corpus, settings, index, out, content)
                 findings += [Finding(f"sample {index}: {what}", shard=shard) for what in said]
-                checked(index)
+                progress(index)
         if content is not None:
             rows = slice(indices.start, indices.stop)
             content.update(corpus.alpha[rows].tobytes())

@@ -105,7 +105,7 @@ def repair(
             work = functools.partial(_make_again, sources.resolve(), address(where), manifest.identity, known)
             outcome = run(
                 manifest, shards,
-                lambda finished, say: fill(store, manifest, work, shards, cluster, workers, finished, say, again=True),
+                lambda progress, say: fill(store, manifest, work, shards, cluster, workers, progress, say, again=True),
             )  # fmt: skip
             result.mended += [f"shard {shard}: made again" for shard in shards if shard not in outcome.failed]
             reasons.update({f"shard {shard}: not made again: {why}": None for shard, why in outcome.failed.items()})

@@ -19,7 +19,7 @@ def generate(
     cluster: str = "local",
     workers: int | None = None,
     only: slice | None = None,
-    finished: Callable[[ShardDone], None] = lambda step: None,
+    progress: Callable[[ShardDone], None] = lambda step: None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> Filled:
     """Make a corpus, finish one that an earlier run began, or let one grow.
@@ -38,7 +38,7 @@ def generate(
         Worker processes of ``local``; all cores if not given, none (this process works) if 0.
     only : slice, optional
         Of the shards: make those alone, beside others that make the rest; all if not given.
-    finished, say : callable
+    progress, say : callable
         See :func:`synth.generate.shards.fill`.
 
     Returns
@@ -63,4 +63,4 @@ def generate(
     shards = range(manifest.shard_count)[only or slice(None)]
     work = functools.partial(make_shard, sources.resolve(), address(out), manifest.identity)
     with writing(store, shared=only is not None):
-        return fill(store, manifest, work, shards, cluster, workers, finished, say)
+        return fill(store, manifest, work, shards, cluster, workers, progress, say)

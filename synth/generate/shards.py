@@ -81,7 +81,7 @@ def fill(
     shards: Sequence[int],
     cluster: str = "local",
     workers: int | None = None,
-    finished: Callable[[ShardDone], None] = lambda step: None,
+    progress: Callable[[ShardDone], None] = lambda step: None,
     say: Callable[[str], None] = lambda sentence: None,
     again: bool = False,
 ) -> Filled:
@@ -97,7 +97,7 @@ def fill(
     shards : sequence of int
     cluster, workers
         See :func:`synth.cluster.open_cluster`.
-    finished : callable
+    progress : callable
         Called as each shard ends, those of an earlier run first.
     say : callable
         Called with a sentence about the cluster: the dashboard's address, workers that go and come.
@@ -108,7 +108,7 @@ def fill(
     todo = [shard for shard in shards if shard in missing]
     for shard in shards:
         if shard not in missing:
-            finished(ShardDone(shard, len(manifest.indices(shard)), "kept"))
+            progress(ShardDone(shard, len(manifest.indices(shard)), "kept"))
     failed: dict[int, str] = {}
     with (
         open_cluster(cluster, workers, len(todo), say) as client,
@@ -118,7 +118,7 @@ def fill(
             samples = len(manifest.indices(shard))
             if isinstance(result, Failure):
                 failed[shard] = result.reason
-                finished(ShardDone(shard, samples, "failed"))
+                progress(ShardDone(shard, samples, "failed"))
             else:
-                finished(ShardDone(shard, samples, "made", result))
+                progress(ShardDone(shard, samples, "made", result))
     return Filled(len(shards) - len(todo), len(todo) - len(failed), failed)

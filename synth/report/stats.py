@@ -103,7 +103,7 @@ def measure(
     count: int,
     cluster: str = "local",
     workers: int | None = 0,
-    advance: Callable[[int], None] = lambda samples: None,
+    progress: Callable[[int], None] = lambda samples: None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> Measurement:
     """Draw samples 0 to `count` - 1, make their tumours, and measure them; the same whatever `workers` is.
@@ -121,7 +121,7 @@ def measure(
         Where to work; see :func:`synth.cluster.open_cluster`.
     workers : int, optional
         Worker processes of ``local``; all cores if not given, none (this process works) if 0.
-    advance : callable
+    progress : callable
         Called with the number of samples measured since the last call.
     say : callable
         Called with a sentence about the cluster.
@@ -143,7 +143,7 @@ def measure(
     with open_cluster(cluster, workers, len(chunks), say) as client:
         for chunk, (some, hashes) in _run(client, functools.partial(_measure, sources, settings, seed), chunks):
             rows[chunk.start : chunk.stop], masks[chunk.start : chunk.stop] = some, hashes
-            advance(len(chunk))
+            progress(len(chunk))
         values = {name: rows[:, column] for column, name in enumerate((*COLUMNS, *MEASURED))}
         centres = np.stack([values["centre_z"], values["centre_y"], values["centre_x"]], axis=1).astype(int)
         within = [np.flatnonzero(values["normal"] == position) for position in range(len(names))]

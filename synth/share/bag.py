@@ -54,7 +54,7 @@ def item_of(key: str, content: bytes) -> Item:
 
 
 def write_bag(
-    path: Path, kind: str, items: Iterable[Item], info: dict[str, str], packed: Callable[[int, int], None]
+    path: Path, kind: str, items: Iterable[Item], info: dict[str, str], progress: Callable[[int, int], None]
 ) -> bool:
     """Write a bag.
 
@@ -66,7 +66,7 @@ def write_bag(
     items : iterable of Item
     info : dict of str to str
         What ``bag-info.txt`` says beside the payload's size.
-    packed : callable
+    progress : callable
         Called with (files just packed, files in all).
 
     Returns
@@ -101,12 +101,12 @@ def write_bag(
         archive.add(f"{kind}/{_INFO}", len(told), (told,))
         archive.add(f"{kind}/{_DECLARATION}", len(_BAGIT), (_BAGIT,))
         payload = {}
-        packed(0, len(ordered))
+        progress(0, len(ordered))
         for name, item in zip(listed, ordered, strict=True):
             payload[name] = archive.add(f"{kind}/{name}", item.size, item.parts())
             if item.sha256 not in (None, payload[name]):
                 raise StoreError(f"{item.key} is damaged: its SHA-256 differs from the receipt; run synth verify")
-            packed(1, len(ordered))
+            progress(1, len(ordered))
         listing = _list(payload)
         sums[_SUMS] = archive.add(f"{kind}/{_SUMS}", len(listing), (listing,))
         tags = _list(sums)

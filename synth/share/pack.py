@@ -32,7 +32,7 @@ from synth.store.opening import open_store
 from synth.store.sealed_json import MOST_BYTES, check_seal, parse
 
 _PART = 2**24  # bytes of a file in memory at once
-Told = Callable[[int, int], None]
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Packed:
     left_out: tuple[str, ...] = ()
 
 
-def pack(where: str | Path, out: str | Path, packed: Told = lambda files, total: None) -> Packed:
+def pack(where: str | Path, out: str | Path, progress: Progress = lambda files, total: None) -> Packed:
     """Pack a corpus with its pixels.
 
     Parameters
@@ -66,7 +66,7 @@ def pack(where: str | Path, out: str | Path, packed: Told = lambda files, total:
         The corpus: a folder or a URL.
     out : str or Path
         The file to write, on this machine.
-    packed : callable
+    progress : callable
         Called with (files just packed, files in all).
 
     Returns
@@ -90,7 +90,7 @@ def pack(where: str | Path, out: str | Path, packed: Told = lambda files, total:
         )
     items = _files(store, manifest, receipts)
     keys = {item.key for item in items}
-    new = write_bag(path, CORPUS, items, told_of("A corpus", manifest, receipts), packed)
+    new = write_bag(path, CORPUS, items, told_of("A corpus", manifest, receipts), progress)
     left_out = tuple(key for key in store.sizes() if key not in keys and key != ".lock")
     return Packed(path, path.stat().st_size, len(manifest), new, left_out)
 

@@ -31,7 +31,7 @@ from synth.corpus.manifest import COPY, Manifest, load_manifest
 from synth.corpus.receipt import Receipt
 from synth.corpus.verify import check_recipe
 from synth.share.bag import RECIPES, Bag, item_of, write_bag
-from synth.share.pack import Packed, Told, complete, local, told_of
+from synth.share.pack import Packed, Progress, complete, local, told_of
 from synth.share.recipe_codec import decode_recipes, encode_recipes, groups
 from synth.share.unpack import open_bag
 from synth.store.base import Store
@@ -44,7 +44,7 @@ _DIGEST = 32  # bytes
 _MOST_HEADER = 2**16
 
 
-def pack_recipes(where: str | Path, out: str | Path, packed: Told = lambda files, total: None) -> Packed:
+def pack_recipes(where: str | Path, out: str | Path, progress: Progress = lambda files, total: None) -> Packed:
     """Pack what makes a corpus again from the same scans, and no pixels.
 
     Parameters and errors as of `synth.share.pack.pack`; the terms of no source stand against it.
@@ -70,7 +70,7 @@ def pack_recipes(where: str | Path, out: str | Path, packed: Told = lambda files
         item_of(_TABLE, b"".join([ends.tobytes(), *encoded])),
         item_of(_DIGESTS, b"".join(digests)),
     ]
-    new = write_bag(path, RECIPES, items, told_of("The recipes of a corpus", manifest, receipts), packed)
+    new = write_bag(path, RECIPES, items, told_of("The recipes of a corpus", manifest, receipts), progress)
     return Packed(path, path.stat().st_size, len(manifest), new)
 
 

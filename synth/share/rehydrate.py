@@ -87,7 +87,7 @@ def rehydrate(
     layout: str | None = None,
     cluster: str = "local",
     workers: int | None = None,
-    finished: Callable[[ShardDone], None] = lambda step: None,
+    progress: Callable[[ShardDone], None] = lambda step: None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> tuple[Filled, Sameness]:
     """Make a corpus from its recipes, or finish one that an earlier run began.
@@ -102,7 +102,7 @@ def rehydrate(
         The corpus to make: a folder or a URL.
     layout : {"layered", "dense"}, optional
         The original's if not given.
-    cluster, workers, finished, say
+    cluster, workers, progress, say
         See :func:`synth.generate.shards.fill`.
 
     Returns
@@ -132,7 +132,7 @@ def rehydrate(
     create(store, manifest, lambda position: lend(position).normal)
     with writing(store):
         work = functools.partial(make_shard, Path(pack).resolve(), sources.resolve(), address(out), manifest.identity)
-        outcome = fill(store, manifest, work, range(manifest.shard_count), cluster, workers, finished, say)
+        outcome = fill(store, manifest, work, range(manifest.shard_count), cluster, workers, progress, say)
     return outcome, compare(recipes, out)
 
 

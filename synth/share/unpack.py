@@ -25,7 +25,7 @@ _OF_A_CARD = {".csv", ".html", ".json", ".jsonld", ".md", ".parquet", ".png", ".
 
 
 def unpack(
-    pack: str | Path, out: str | Path, unpacked: Callable[[int, int], None] = lambda files, total: None
+    pack: str | Path, out: str | Path, progress: Callable[[int, int], None] = lambda files, total: None
 ) -> Manifest:
     """Unpack a corpus.
 
@@ -35,7 +35,7 @@ def unpack(
         Made by `synth.share.pack.pack`.
     out : str or Path
         The corpus to make: a folder or a URL.
-    unpacked : callable
+    progress : callable
         Called with (files just checked or written, twice the files in all).
 
     Returns
@@ -51,13 +51,13 @@ def unpack(
     store = open_store(out)
     if not store.is_empty():
         raise StoreError(f"--out {out} exists; choose another --out, or delete it")
-    unpacked(0, 2 * len(bag.sums))
-    manifest = check_corpus(bag, lambda: unpacked(1, 2 * len(bag.sums)))
+    progress(0, 2 * len(bag.sums))
+    manifest = check_corpus(bag, lambda: progress(1, 2 * len(bag.sums)))
 
     def write(target: Store) -> None:
         for key in [*(key for key in bag.sums if key != ROOT), ROOT]:  # which makes a corpus of the rest
             _copy(bag, target, key)
-            unpacked(1, 2 * len(bag.sums))
+            progress(1, 2 * len(bag.sums))
 
     if isinstance(store, Folder):
         if not store.fill(write):
@@ -97,13 +97,13 @@ def open_bag(pack: str | Path, kind: str) -> Bag:
     return bag
 
 
-def check_corpus(bag: Bag, checked: Callable[[], None] = lambda: None) -> Manifest:
+def check_corpus(bag: Bag, progress: Callable[[], None] = lambda: None) -> Manifest:
     """Check every file of a packed corpus.
 
     Parameters
     ----------
     bag : Bag
-    checked : callable
+    progress : callable
         Called as each file has been read.
 
     Returns
@@ -123,7 +123,7 @@ def check_corpus(bag: Bag, checked: Callable[[], None] = lambda: None) -> Manife
     _check_card(bag, manifest)
     for key in bag.sums:
         bag.sha256(key)  # which it remembers
-        checked()
+        progress()
     for finding in itertools.islice(check_files(bag, manifest), 1):
         raise StoreError(f"{bag}: {finding.text.partition(';')[0]}; get the pack again from where it came from")
     return manifest

@@ -51,7 +51,7 @@ def kinds(path):
 
 def test_a_sound_corpus_passes_every_check(copy):
     seen = []
-    assert verify(copy, checked=seen.append) == []
+    assert verify(copy, progress=seen.append) == []
     assert seen == list(range(22))
 
 

@@ -216,8 +216,8 @@ def test_the_cost_is_that_of_the_corpus(plan, sources_path, corpus_path):
 
 def test_each_step_says_what_came_of_a_shard(plan, sources_path, tmp_path):
     steps = []
-    generate(plan, sources_path, tmp_path / "c.zarr", workers=0, only=slice(1, None), finished=steps.append)
-    generate(plan, sources_path, tmp_path / "c.zarr", workers=0, finished=steps.append)
+    generate(plan, sources_path, tmp_path / "c.zarr", workers=0, only=slice(1, None), progress=steps.append)
+    generate(plan, sources_path, tmp_path / "c.zarr", workers=0, progress=steps.append)
     assert [(s.shard, s.samples, s.outcome) for s in steps] == [
         (1, 8, "made"), (2, 6, "made"), (1, 8, "kept"), (2, 6, "kept"), (0, 8, "made"),
     ]  # fmt: skip
