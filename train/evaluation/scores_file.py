@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from torch import nn
 
 from scans.catalog.settings import one_line
 from scans.durable import write_atomically
 from scans.errors import CheckpointError
 from train.cases.classes import whole
 from train.evaluation.metrics import AMOUNTS, METRICS, Scores, Summary, TumourFree, nothing_found
-from train.network.checkpoint import Checkpoint
-from train.network.record import plain
+from train.network.checkpoint import network_sha256
+from train.network.record import Record, plain
 
 if TYPE_CHECKING:
     from train.evaluation.result import CaseResult, Evaluation
@@ -180,13 +181,13 @@ class RecordedEvaluation(BaseModel):
     mean: dict[str, Row]  # the network's first; of several classes it has one each
 
 
-def read_evaluation(folder: Path, exported: Checkpoint) -> RecordedEvaluation:
+def read_evaluation(folder: Path, record: Record, network: nn.Module) -> RecordedEvaluation:
     """Read the scores in a folder that ``train evaluate`` wrote.
 
     Raises
     ------
     CheckpointError
-        If there are none, they are damaged, or they are of another checkpoint than the one to be exported.
+        If there are none, they are damaged, or they are of another network than the one to be exported.
     """
     path = folder / "scores.json"
     try:
@@ -197,9 +198,9 @@ def read_evaluation(folder: Path, exported: Checkpoint) -> RecordedEvaluation:
         raise CheckpointError(f"{path}: no scores of train evaluate ({one_line(error)})") from error
     except OSError as error:
         raise CheckpointError(f"{path}: no scores here; make them with train evaluate --out {folder}") from error
-    scored, record = evaluation.checkpoint, exported.record
+    scored = evaluation.checkpoint
     if scored.sha256 is not None:
-        same = scored.sha256 == exported.sha256()
+        same = scored.sha256 == network_sha256(record, network)
     else:
         same = (scored.stage, scored.step, scored.corpus) == (record.stage, record.step, record.data.get("corpus"))
         same = same and scored.network == record.network

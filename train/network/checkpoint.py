@@ -5,10 +5,13 @@ weights and record cannot come from two different moments. ``NAME.json`` beside 
 and other programs; it is never read back.
 """
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,9 +22,9 @@ from scans.durable import write_atomically
 from scans.errors import CheckpointError
 from train.network.record import Record, parse_record
 
-RECORD_KEY = "record"
-NETWORK_PREFIX = "network."
-OPTIMISER_PREFIX = "optimiser."
+_RECORD_KEY = "record"
+_NETWORK_PREFIX = "network."
+_OPTIMISER_PREFIX = "optimiser."
 
 
 @dataclass(frozen=True)
@@ -32,31 +35,32 @@ class Checkpoint:
     network: dict[str, torch.Tensor]
     optimiser: dict[str, torch.Tensor]
 
-    def sha256(self) -> str:
-        """Return the SHA-256 of all that decides what the network finds, as hexadecimal digits."""
-        decides = {"network": self.record.network, "channels": self.record.channels, "size": self.record.size}
-        if self.record.network.get("classes", 1) > 1:  # in their order, as which labels they are written
-            decides["classes"] = [*self.record.data.get("classes", {}).items()]
-        digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
-        for name, tensor in sorted(self.network.items()):
-            digest.update(name.encode())
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+
+def network_sha256(record: Record, network: nn.Module) -> str:
+    """Return the SHA-256 of all that decides what a network finds, as hexadecimal digits."""
+    decides = {"network": record.network, "channels": record.channels, "size": record.size}
+    if record.network.get("classes", 1) > 1:  # in their order, as which labels they are written
+        decides["classes"] = [*record.data.get("classes", {}).items()]
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def save_checkpoint(
     path: Path, record: Record, network: nn.Module, optimiser: torch.optim.Optimizer | None = None
 ) -> None:
     """Write a checkpoint so that `path` holds either the old or the new one, whatever happens meanwhile."""
-    tensors = {NETWORK_PREFIX + name: tensor for name, tensor in network.state_dict().items()}
+    tensors = {_NETWORK_PREFIX + name: tensor for name, tensor in network.state_dict().items()}
     if optimiser is not None:
         names: dict[object, str] = {parameter: name for name, parameter in network.named_parameters()}
         for parameter, state in optimiser.state.items():
             for key, value in state.items():
-                tensors[f"{OPTIMISER_PREFIX}{key}.{names[parameter]}"] = value
+                tensors[f"{_OPTIMISER_PREFIX}{key}.{names[parameter]}"] = value
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     text = json.dumps(asdict(record), allow_nan=False)
-    write_atomically(path, to_bytes(plain, metadata={RECORD_KEY: text}))
+    write_atomically(path, to_bytes(plain, metadata={_RECORD_KEY: text}))
     readable = json.dumps(asdict(record), allow_nan=False, indent=2) + "\n"
     write_atomically(path.with_suffix(".json"), readable.encode())
 
@@ -67,13 +71,40 @@ def load_record(path: Path) -> Record:
     Raises
     ------
     CheckpointError
-        As of `load_checkpoint`, but for what only the tensors show.
+        As of `read_checkpoint`, but for what only the tensors show.
     """
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get(_RECORD_KEY)
+    return parse_record(path, text)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; whether its tensors are those of the network it records is for the reader to check.
+
+    Raises
+    ------
+    CheckpointError
+        If `path` is missing, is not a safetensors file, is damaged, or was made by something else.
+    """
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path}: only .safetensors checkpoints made by train are read, never pickles")
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get(_RECORD_KEY)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    network = _named(tensors, _NETWORK_PREFIX)
+    return Checkpoint(parse_record(path, text), network, _named(tensors, _OPTIMISER_PREFIX))
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no checkpoint here; make one with train pretrain --out {path.parent}")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            text = (file.metadata() or {}).get(RECORD_KEY)
+            yield file
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged or not a safetensors file ({error})") from error
-    return parse_record(path, text)
+
+
+def _named(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -5,12 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from scans.errors import CheckpointError
-from train.network.checkpoint import NETWORK_PREFIX, OPTIMISER_PREFIX, RECORD_KEY, Checkpoint
-from train.network.record import Record, parse_record
+from train.network.checkpoint import Checkpoint, read_checkpoint
+from train.network.record import Record
 from train.network.unet import UNet
 from train.network.weights import check_network
 from train.proxies.registry import proxy_of
@@ -35,34 +34,14 @@ def recorded_proxy(stage: str, settings: dict[str, Any], size: int, where: str) 
         raise CheckpointError(f"{where}: its record is damaged ({error})") from error
 
 
-def network_builder(proxy: Proxy | None, data: Mapping[str, Any], where: str) -> Callable[[Network], nn.Module]:
-    """Return what makes of a record's network settings the network that its checkpoint holds.
-
-    Parameters
-    ----------
-    proxy : Proxy or None
-    data : mapping
-        Of the record.
-    where : str
-        The checkpoint, for errors.
-    """
-    if proxy is None:
-        return UNet
-    sources = data.get("sources")
-    if not isinstance(sources, list) or not sources:
-        raise CheckpointError(f"{where}: its record is damaged (no sources)")
-    return partial(proxy.network, sources=len(sources))
-
-
-def check_finds_layers(stage: str, settings: Mapping[str, Any], where: str, *, as_unet: bool = True) -> None:
+def check_finds_layers(record: Record, path: Path, *, as_unet: bool) -> None:
     """Refuse a network that finds no mask, or finds it in another way than layer decomposition does.
 
     Parameters
     ----------
-    stage, settings
-        Of the record.
-    where : str
-        The checkpoint, for errors.
+    record : Record
+    path : Path
+        Of the checkpoint, for errors.
     as_unet : bool
         Whether it must be a UNet too.
 
@@ -70,17 +49,17 @@ def check_finds_layers(stage: str, settings: Mapping[str, Any], where: str, *, a
     ------
     CheckpointError
     """
-    name = settings.get("proxy", LAYERS) if stage == "pretrain" else LAYERS
+    name = record.settings.get("proxy", LAYERS) if record.stage == "pretrain" else LAYERS
     if name == LAYERS:
         return
     if name not in FINDS_MASK:
         raise CheckpointError(
-            f"{where}: was pretrained with --proxy {name}, which learns no mask; "
-            f"fine-tune it first with train finetune --init {where}"
+            f"{path}: was pretrained with --proxy {name}, which learns no mask; "
+            f"fine-tune it first with train finetune --init {path}"
         )
     if as_unet:
         raise CheckpointError(
-            f"{where}: was pretrained with --proxy {name}, whose network is no UNet; "
+            f"{path}: was pretrained with --proxy {name}, whose network is no UNet; "
             "give it to train segment or train evaluate"
         )
 
@@ -107,33 +86,43 @@ def load_checkpoint(path: Path, *, finite: bool = True) -> Checkpoint:
     Raises
     ------
     CheckpointError
-        If `path` is missing, is not a safetensors file, is damaged, or was made by something else.
+        If it cannot be read, or does not hold the weights of the network that it records.
     """
-    if path.suffix != ".safetensors":
-        raise CheckpointError(f"{path}: only .safetensors checkpoints made by train are read, never pickles")
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no checkpoint here; make one with train pretrain --out {path.parent}")
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            text = (file.metadata() or {}).get(RECORD_KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged or not a safetensors file ({error})") from error
-    record = parse_record(path, text)
-    network = {n.removeprefix(NETWORK_PREFIX): t for n, t in tensors.items() if n.startswith(NETWORK_PREFIX)}
-    optimiser = {n.removeprefix(OPTIMISER_PREFIX): t for n, t in tensors.items() if n.startswith(OPTIMISER_PREFIX)}
-    build = built_as(record, path)
-    check_network(record.network, len(record.channels), network, path, finite=finite, build=build)
-    return Checkpoint(record, network, optimiser)
+    checkpoint = read_checkpoint(path)
+    record, build = checkpoint.record, _builder(checkpoint.record, path)
+    check_network(record.network, len(record.channels), checkpoint.network, path, finite=finite, build=build)
+    return checkpoint
 
 
-def built_as(record: Record, path: Path) -> Callable[[Network], nn.Module]:
-    """Return what makes of its settings the network that a checkpoint holds.
+def load_network(path: Path, *, finite: bool = True) -> tuple[Record, nn.Module]:
+    """Return what a checkpoint records and its network with its weights, on the CPU; as of `load_checkpoint`."""
+    checkpoint = load_checkpoint(path, finite=finite)
+    record = checkpoint.record
+    network = _builder(record, path)(recorded(Network, record.network, str(path)))
+    network.load_state_dict(checkpoint.network)
+    return record, network
+
+
+def load_unet(path: Path) -> tuple[Record, UNet]:
+    """Return as `load_network` does the network of layer decomposition, or of what continued it.
 
     Raises
     ------
     CheckpointError
-        If it is of a proxy task that does not fit this release.
+        Also if the network is another.
     """
+    record, network = load_network(path)
+    check_finds_layers(record, path, as_unet=True)
+    assert isinstance(network, UNet)
+    return record, network
+
+
+def _builder(record: Record, path: Path) -> Callable[[Network], nn.Module]:
+    """Return what makes of its settings the network that a checkpoint holds."""
     proxy = recorded_proxy(record.stage, record.settings, record.size, str(path))
-    return network_builder(proxy, record.data, str(path))
+    if proxy is None:
+        return UNet
+    sources = record.data.get("sources")
+    if not isinstance(sources, list) or not sources:
+        raise CheckpointError(f"{path}: its record is damaged (no sources)")
+    return partial(proxy.network, sources=len(sources))

@@ -12,17 +12,16 @@ from torch import nn
 from scans.catalog.region import Region
 from scans.errors import CheckpointError, ScanError
 from scans.image.frame import from_frame
-from scans.image.normalisation import Statistics, normalise
+from scans.image.normalisation import normalise
 from scans.image.preparation import Prepared, prepare_modalities
 from scans.image.volume import Volume
 from train.cases.classes import Classes, labels_of, recorded_classes
 from train.network import hardware
-from train.network.checkpoint import Checkpoint
+from train.network.channels import Channel, recorded_channels
+from train.network.checkpoint import network_sha256
 from train.network.record import Record
 from train.network.unet import split_layers
-from train.network.weights import restore_network
-from train.proxies.recorded import built_as, check_finds_layers, for_scans, load_checkpoint
-from train.settings import Network, recorded
+from train.proxies.recorded import check_finds_layers, for_scans, load_network
 
 _MIRRORINGS = tuple(axes for count in range(4) for axes in combinations((2, 3, 4), count))  # of z, y, x; 8 of them
 
@@ -33,21 +32,23 @@ class Model:
 
     Attributes
     ----------
-    regions : tuple of Region
+    channels : tuple of Channel
         One for each modality of the input, in the network's order.
-    channel_statistics : tuple of Statistics or None
-        Normalisation that all scans of a modality share; None where each scan has its own.
     classes : Classes
         What its masks find, in their order, and the labels that they are written as.
     """
 
     network: nn.Module
     record: Record
-    regions: tuple[Region, ...]
-    channel_statistics: tuple[Statistics | None, ...]
+    channels: tuple[Channel, ...]
     machine: hardware.Hardware
     path: Path
     classes: Classes
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """Regions of the modalities, in the network's order."""
+        return tuple(channel.region for channel in self.channels)
 
     @property
     def region(self) -> Region:
@@ -61,7 +62,7 @@ class Model:
 
     def sha256(self) -> str:
         """Return the SHA-256 of all that decides what the network finds, as hexadecimal digits."""
-        return Checkpoint(self.record, self.network.state_dict(), {}).sha256()
+        return network_sha256(self.record, self.network)
 
 
 @dataclass(frozen=True)
@@ -102,23 +103,15 @@ def load_model(path: Path, device: str = "auto", precision: str = "auto") -> Mod
     CheckpointError
         If it cannot be read, or its network or region does not fit this release.
     """
-    checkpoint = load_checkpoint(path)
-    record = checkpoint.record
-    check_finds_layers(record.stage, record.settings, str(path), as_unet=False)
+    record, network = load_network(path)
+    check_finds_layers(record, path, as_unet=False)
     classes = recorded_classes(record.network, record.data, str(path))
-    network = built_as(record, path)(recorded(Network, record.network, str(path)))
-    restore_network(network, checkpoint.network, path)
+    channels = tuple(recorded_channels(record, str(path)))
     network = for_scans(network, record.validation, str(path))
     machine = hardware.choose(device, precision)
     machine.place(network)
     network.eval()
-    try:
-        regions = tuple(recorded(Region, channel["region"], str(path)) for channel in record.channels)
-        shared = [channel["statistics"] for channel in record.channels]
-        statistics = tuple(None if one is None else Statistics(**one) for one in shared)
-    except (TypeError, KeyError) as error:
-        raise CheckpointError(f"{path}: its normalisation does not fit this release ({error})") from error
-    return Model(network, record, regions, statistics, machine, path, classes)
+    return Model(network, record, channels, machine, path, classes)
 
 
 def prepare_for(model: Model, volumes: Sequence[Volume], roi: Volume | None, where: str) -> list[Prepared]:
@@ -144,9 +137,10 @@ def prepare_for(model: Model, volumes: Sequence[Volume], roi: Volume | None, whe
     ScanError
         If the scan cannot be prepared, or has not the modalities that the network takes.
     """
-    if len(volumes) != len(model.regions):
+    if len(volumes) != len(model.channels):
         raise ScanError(f"{where}: has {len(volumes)} modalities; {wanted(model.modalities)}")
-    return prepare_modalities(volumes, roi, model.regions, model.record.size, model.channel_statistics, where)
+    statistics = [channel.statistics for channel in model.channels]
+    return prepare_modalities(volumes, roi, model.regions, model.record.size, statistics, where)
 
 
 def wanted(modalities: Sequence[str]) -> str:

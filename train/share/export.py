@@ -21,10 +21,8 @@ from train.evaluation.scores_file import read_evaluation
 from train.network.checkpoint import save_checkpoint
 from train.network.data_terms import real_datasets, scans_of, sources_of, trained_on, unclear
 from train.network.record import Record
-from train.network.unet import UNet
-from train.network.weights import restore_network
-from train.proxies.recorded import check_finds_layers, load_checkpoint
-from train.settings import Network, SettingsError, recorded
+from train.proxies.recorded import load_unet
+from train.settings import SettingsError
 from train.share.shareable import shareable
 
 SUMS = "SHA256SUMS"
@@ -111,14 +109,11 @@ def export(
         check_packages()
     if licence and not _LICENCE.fullmatch(licence):
         raise SettingsError(f"--licence {licence!a}: give an SPDX identifier, e.g. CC-BY-4.0")
-    loaded = load_checkpoint(checkpoint)
-    check_finds_layers(loaded.record.stage, loaded.record.settings, str(checkpoint))
-    recorded_classes(loaded.record.network, loaded.record.data, str(checkpoint))
-    name = _checked(name) if name else _default_name(loaded.record)
-    scored = [read_evaluation(folder, loaded) for folder in evaluations]
-    record = shareable(loaded.record, anonymous=anonymous)
-    network = UNet(recorded(Network, record.network, str(checkpoint)))
-    restore_network(network, loaded.network, checkpoint)
+    loaded, network = load_unet(checkpoint)
+    recorded_classes(loaded.network, loaded.data, str(checkpoint))
+    name = _checked(name) if name else _default_name(loaded)
+    scored = [read_evaluation(folder, loaded, network) for folder in evaluations]
+    record = shareable(loaded, anonymous=anonymous)
 
     _check_target(out)
     _sweep(out)

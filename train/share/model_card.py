@@ -16,11 +16,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from scans.markdown import Markdown, clean, plain
 from train.cases.classes import recorded_classes
 from train.evaluation.scores_file import RecordedEvaluation
+from train.network.channels import Channel
 from train.network.data_terms import lent_tumours, real_datasets, scans_of, sources_of, trained_on, unclear
 from train.network.record import Record
 from train.share import card_tables as tables
 from train.share.onnx_check import TOLERANCE
-from train.share.onnx_graph import Channel, channels_of
+from train.share.onnx_graph import channels_of
 
 
 @dataclass(frozen=True)

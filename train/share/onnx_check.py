@@ -7,8 +7,9 @@ import torch
 
 from scans.errors import CheckpointError
 from scans.image.normalisation import Statistics, normalise
+from train.network.channels import Channel
 from train.network.unet import UNet
-from train.share.onnx_graph import OUTPUTS, Channel, Named
+from train.share.onnx_graph import OUTPUTS, Named
 
 TOLERANCE = 1e-4  # of the largest output, or of 1: sums of float32 in another order differ by a tenth of that
 _LARGEST = 48  # voxels along a side of the organ

@@ -6,28 +6,18 @@ was wrong by 0.01 at 128³ (largest output 13); axis by axis it is wrong by 0.00
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from scans.catalog.region import Region
 from scans.errors import CheckpointError
 from scans.image.normalisation import Statistics
+from train.network.channels import Channel, recorded_channels
 from train.network.record import Record
 from train.network.unet import UNet, split_layers
-from train.settings import recorded
 
 OUTPUTS = ("normal", "texture", "probability")
 Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Channel:
-    """How one modality becomes the network's input: its region, and shared statistics (None: each scan's own)."""
-
-    region: Region
-    statistics: Statistics | None
 
 
 def channels_of(record: Record) -> list[Channel]:
@@ -38,13 +28,10 @@ def channels_of(record: Record) -> list[Channel]:
     CheckpointError
         If a region does not fit this release, or lacks the statistics that it is normalised by.
     """
-    channels = []
-    for each in record.channels:
-        region = recorded(Region, each["region"], "the checkpoint")
-        statistics = None if each["statistics"] is None else Statistics.from_json(each["statistics"])
+    channels = recorded_channels(record, "the checkpoint")
+    for region, statistics in ((channel.region, channel.statistics) for channel in channels):
         if statistics is None and region.normalisation.kind == "window":
             raise CheckpointError(f"the checkpoint has no statistics, which region {region.name!a} is normalised by")
-        channels.append(Channel(region, statistics))
     return channels
 
 

@@ -29,11 +29,11 @@ from train.network.data_terms import with_dataset
 from train.network.losses import composition_loss, decomposition_loss, pseudo_label_loss
 from train.network.ranks import ALONE, Ranks, joined
 from train.network.record import Record
-from train.network.unet import Layers, UNet, split_layers
-from train.network.weights import check_one_mask, restore_network
-from train.proxies.recorded import check_finds_layers, load_checkpoint
+from train.network.unet import Layers, split_layers
+from train.network.weights import check_one_mask
+from train.proxies.recorded import load_unet
 from train.run.folder import check_run_folder
-from train.settings import Adapt, Network, Pretrain, recorded
+from train.settings import Adapt, Pretrain
 from train.stages import loop
 from train.stages.decomposition import Decomposition
 from train.stages.pretrain import describe
@@ -210,17 +210,16 @@ def adapt(
         If the checkpoint does not fit the corpus.
     """
     check_run_folder(out, resume)
-    start = load_checkpoint(checkpoint)
-    check_finds_layers(start.record.stage, start.record.settings, str(checkpoint))
-    check_one_mask(start.record.network, checkpoint)
+    start, network = load_unet(checkpoint)
+    check_one_mask(start.network, checkpoint)
     corpus = open_corpus(corpus_path, cache)
-    seen = [channel["statistics"] for channel in start.record.channels]
-    if (start.record.size, seen) != (corpus.size, [channel["statistics"] for channel in corpus.channels]):
+    seen = [channel["statistics"] for channel in start.channels]
+    if (start.size, seen) != (corpus.size, [channel["statistics"] for channel in corpus.channels]):
         raise CheckpointError(
-            f"{checkpoint}: was trained on cubes of {start.record.size} voxels with other modalities or statistics "
+            f"{checkpoint}: was trained on cubes of {start.size} voxels with other modalities or statistics "
             f"than {corpus.where}; adapt with the corpus it was pretrained on"
         )
-    known = recorded_channels(start.record, str(checkpoint))
+    known = recorded_channels(start, str(checkpoint))
     regions, statistics = [channel.region for channel in known], [channel.statistics for channel in known]
     dataset, cases = dataset_cases(load_catalog(catalog), dataset_name, regions)
     scans = prepare_cases(cases, dataset, regions, corpus.size, statistics, annotated=False, told=say)
@@ -228,27 +227,25 @@ def adapt(
     schedule = settings.schedule
     # What pretraining held out stays held out: a source it was trained on would flatter the validation.
     there = {str(source["name"]) for source in corpus.sources}
-    held_out = settings.validation_sources or tuple(n for n in start.record.data.get("held_out", ()) if n in there)
+    held_out = settings.validation_sources or tuple(n for n in start.data.get("held_out", ()) if n in there)
     split = split_by_source(corpus, held_out, schedule.seed, settings.validation_samples)
     say(f"{len(split.training)} training and {len(split.validation)} validation samples: {split.note}")
-    network = UNet(recorded(Network, start.record.network, str(checkpoint)))
-    restore_network(network, start.network, checkpoint)
     described = describe(corpus, split)
     names = [scan.name for scan in scans]
     data = {
         **described.pop("data"),
         "dataset": dataset_name,
         "scans": names,
-        "datasets": with_dataset(start.record.data, dataset_name, dataset, "adapt", names),
+        "datasets": with_dataset(start.data, dataset_name, dataset, "adapt", names),
     }
     record = Record(
         stage="adapt",
         step=0,
         settings=settings.model_dump(mode="json"),
-        network=start.record.network,
+        network=start.network,
         data=data,
         **described,
-        threshold=start.record.threshold,
+        threshold=start.threshold,
     )
     with joined(hardware.of(schedule, corpus.size)) as (machine, ranks):
         sure = None

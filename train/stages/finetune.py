@@ -13,13 +13,12 @@ from train.cases.prepared import dataset_cases, prepare_cases
 from train.cases.tasks import folds_for, foreground_statistics
 from train.network import hardware
 from train.network.channels import Channel, carry_encoder, recorded_channels
-from train.network.checkpoint import Checkpoint
 from train.network.data_terms import with_dataset
 from train.network.ranks import joined
 from train.network.record import Record
 from train.network.unet import POOLINGS, UNet
 from train.network.weights import restore_network
-from train.proxies.recorded import load_checkpoint
+from train.proxies.recorded import load_network
 from train.run.folder import check_run_folder
 from train.settings import Finetune, Network, SettingsError, recorded, with_modalities
 from train.stages import loop
@@ -64,8 +63,8 @@ def finetune(
     loaded = load_catalog(catalog)
     wanted = loaded.task(name)
     classes = list(wanted.classes.values())
-    start = None if init is None else load_checkpoint(init)
-    known = [] if start is None else recorded_channels(start.record, str(init))
+    start, encoder = (None, {}) if init is None else _with_encoder(init)
+    known = [] if start is None else recorded_channels(start, str(init))
     channels = _channels(known, loaded, catalog, name, modalities)
     names = [channel.region.modality for channel in channels]
     before = [channel.region.modality for channel in known]
@@ -76,7 +75,8 @@ def finetune(
     if start is None or init is None:
         network = _network(settings, names, len(classes), size)
     else:
-        size, network = start.record.size, _continued(start, init, before, names, len(classes), settings)
+        encoder = carry_encoder(encoder, before, names)
+        size, network = start.size, _continued(start, init, encoder, len(names), len(classes), settings)
     own = None if name in loaded.tasks or folds_file is not None else settings.folds
     folds = folds_for(catalog, name, folds_file, cases, parts=own, told=say)
     unlabelled = [case for case in cases if case.label is None and folds_file is None]
@@ -98,7 +98,7 @@ def finetune(
         f"{len(training)} training, {len(validation)} steering, {len(parts.test)} test cases"
         + ("" if validation else "; too few to spare any, so the training cases themselves steer")
     )
-    data = {} if start is None else dict(start.record.data)
+    data = {} if start is None else dict(start.data)
     data |= {
         "task": name,
         "classes": {label: None if some is None else list(some) for label, some in wanted.classes.items()},
@@ -107,7 +107,7 @@ def finetune(
         "training": training,
         "validation": validation,
         "test": parts.test,
-        "init": None if start is None else start.record.stage,
+        "init": None if start is None else start.stage,
         "datasets": with_dataset(data, wanted.dataset, dataset, "finetune", [*training, *validation]),
     }
     record = Record(
@@ -118,7 +118,7 @@ def finetune(
         channels=[channel.to_json() for channel in channels],
         size=size,
         data=json.loads(json.dumps(data)),
-        threshold=start.record.threshold if start is not None and names[0] == before[0] else None,
+        threshold=start.threshold if start is not None and names[0] == before[0] else None,
     )
     with joined(hardware.of(settings.schedule, size)) as (machine, ranks):
         task = Supervised(
@@ -159,14 +159,18 @@ def _network(settings: Finetune, modalities: Sequence[str], classes: int, size: 
     return UNet(with_modalities(settings.network, len(modalities), classes))
 
 
+def _with_encoder(init: Path) -> tuple[Record, dict[str, torch.Tensor]]:
+    """Return what a checkpoint records, and the weights of its encoder."""
+    record, network = load_network(init)
+    return record, {name: tensor for name, tensor in network.state_dict().items() if name.startswith("encoder.")}
+
+
 def _continued(
-    start: Checkpoint, where: Path, before: Sequence[str], now: Sequence[str], classes: int, settings: Finetune
+    start: Record, where: Path, encoder: dict[str, torch.Tensor], modalities: int, classes: int, settings: Finetune
 ) -> UNet:
-    """Return a network with the encoder of a checkpoint, made to take the modalities `now`."""
+    """Return a network like that of a checkpoint, with this encoder and a decoder from nothing."""
     torch.manual_seed(settings.schedule.seed)
-    recorded_settings = recorded(Network, start.record.network, str(where))
-    network = UNet(with_modalities(recorded_settings, len(now), classes))
+    network = UNet(with_modalities(recorded(Network, start.network, str(where)), modalities, classes))
     decoder = {n: t for n, t in network.state_dict().items() if not n.startswith("encoder.")}
-    encoder = {n: t for n, t in start.network.items() if n.startswith("encoder.")}
-    restore_network(network, {**decoder, **carry_encoder(encoder, before, now)}, where)
+    restore_network(network, {**decoder, **encoder}, where)
     return network

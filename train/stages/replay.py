@@ -3,6 +3,7 @@
 The training left the weights from before that step, its batch, and the recipe of each sample (`train.stages.finite`).
 """
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,10 +20,9 @@ from train.data.batch import Batch
 from train.network import hardware
 from train.network.record import Record
 from train.network.unet import split_layers
-from train.network.weights import restore_network
-from train.proxies.recorded import built_as, load_checkpoint, recorded_proxy
+from train.proxies.recorded import load_network, recorded_proxy
 from train.proxies.task import Pairs
-from train.settings import Adapt, Network, Pretrain, recorded
+from train.settings import Adapt, Pretrain, recorded
 from train.stages.finite import FOLDER
 
 Terms = dict[str, torch.Tensor]
@@ -109,16 +109,15 @@ def replay(run: Path, device: str = "auto") -> list[Replayed]:
         raise CheckpointError(
             f"{run}: no step to replay; a training leaves one in {FOLDER}/ when its loss is not finite"
         )
-    checkpoint = load_checkpoint(folder / "network.safetensors", finite=False)
-    machine = hardware.choose(device, checkpoint.record.settings["schedule"]["precision"])
+    record, before = load_network(folder / "network.safetensors", finite=False)
+    machine = hardware.choose(device, record.settings["schedule"]["precision"])
     found = []
     for path in batches:
-        kept, batch = _kept(path, checkpoint.record)
+        kept, batch = _kept(path, record)
         attempts = []
         for precision in dict.fromkeys((machine.precision, "fp32")):
-            network = built_as(checkpoint.record, folder)(recorded(Network, checkpoint.record.network, str(folder)))
-            restore_network(network, checkpoint.network, folder / "network.safetensors")
-            attempts.append(_attempt(network, batch, checkpoint.record, replace(machine, precision=precision)))
+            network = copy.deepcopy(before)  # a step changes what BatchNorm has seen
+            attempts.append(_attempt(network, batch, record, replace(machine, precision=precision)))
         volumes = batch.composite
         samples = [{**s, "input": _looks(v)} for s, v in zip(kept["samples"], volumes, strict=True)]
         found.append(Replayed(kept["step"], kept["rank"], samples, attempts))
