@@ -33,7 +33,7 @@ from train.data.corpus_dataset import CorpusDataset
 from train.data.split import split_by_source
 from train.network.hardware import Hardware, choose
 from train.network.losses import decomposition_loss
-from train.network.unet import UNet, split_layers
+from train.network.unet import UNet
 from train.settings import Loss, Network, Pretrain, Schedule
 from train.stages.decomposition import Decomposition
 from train.stages.finite import Watch
@@ -78,7 +78,7 @@ def plain_loop(setting: Setting) -> Step:
         item = {name: tensor.to(device) for name, tensor in next(items).items()}
         batch = Batch(*(item[name] for name in ("composite", "normal", "texture", "mask", "alpha")))
         optimiser.zero_grad()
-        loss = decomposition_loss(split_layers(network(batch.composite)), batch, Loss())["total"]
+        loss = decomposition_loss(network(batch.composite), batch, Loss())["total"]
         loss.backward()
         optimiser.step()
         loss.item()
@@ -105,7 +105,7 @@ def our_loop(setting: Setting, hardware: Hardware, *, resident: bool, watched: b
         batch = kept if resident else next(batches)
         with hardware.autocast():
             output = trained(batch.composite)
-        loss = task.loss(output.float(), batch)["total"]
+        loss = task.loss(output, batch)["total"]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         if watched:
@@ -194,7 +194,7 @@ def flop(setting: Setting, size: int) -> float:
         scan = torch.empty(setting.batch, 1, size, size, size)
         network = network.to("meta")
     with FlopCounterMode(display=False) as counter:
-        network(scan).sum().backward()
+        torch.cat(network(scan), dim=1).sum().backward()
     return float(counter.get_total_flops())
 
 

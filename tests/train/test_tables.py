@@ -17,7 +17,6 @@ from tests.made.tiny_checkpoint import bright_network
 from tests.made.trainings import without_pictures
 from train.cli.application import app
 from train.network.checkpoint import load_record
-from train.network.unet import split_layers
 from train.settings import SettingsError
 from train.tables.error_mask import ErrorMask, choose_level, error
 from train.tables.gather import THRESHOLD_ROW, gather_cell
@@ -324,8 +323,8 @@ def test_the_mask_of_an_error_is_where_it_exceeds_its_level(source):
     scan[..., :4] = 0  # outside the ROI
     network = bright_network().eval()
     with torch.no_grad():
-        layers = split_layers(network(scan))
-        found = split_layers(ErrorMask(network, source, 0.5).eval()(scan))
+        layers = network(scan)
+        found = ErrorMask(network, source, 0.5).eval()(scan)
     layer = scan - layers.normal if source == "normal" else layers.texture
     expected = (layer.abs() > 0.5) & (scan != 0)
     assert torch.equal(found.logits > 0, expected)

@@ -12,7 +12,7 @@ POOLINGS = 3  # sides must be divisible by 2**3
 
 
 class Layers(NamedTuple):
-    """What the network found in a batch.
+    """What the network found in a batch, float32.
 
     ``normal`` and ``texture``, (N, C, z, y, x), are in the intensity units of the C input modalities; ``logits``,
     (N, K, z, y, x), belong to the masks of K classes, one unless fine-tuned to several.
@@ -21,13 +21,6 @@ class Layers(NamedTuple):
     normal: torch.Tensor
     texture: torch.Tensor
     logits: torch.Tensor
-
-
-def split_layers(output: torch.Tensor, classes: int = 1) -> Layers:
-    """Name the channels of a network's output, shape (N, 2 C + classes, z, y, x), as float32."""
-    modalities = (output.shape[1] - classes) // 2
-    normal, texture, logits = output.float().split([modalities, modalities, classes], dim=1)
-    return Layers(normal, texture, logits)
 
 
 class UNet(nn.Module):
@@ -56,10 +49,11 @@ class UNet(nn.Module):
         with torch.no_grad():
             self.head.bias[-settings.classes :] = settings.mask_bias
 
-    def forward(self, scan: torch.Tensor) -> torch.Tensor:
-        """Map scans of shape (N, C, z, y, x) to layers of shape (N, 2 C + K, z, y, x), K masks among them."""
-        output: torch.Tensor = self.head(self.decoder(self.encoder(scan)))
-        return output
+    def forward(self, scan: torch.Tensor) -> Layers:
+        """Take scans of shape (N, C, z, y, x) apart."""
+        output = self.head(self.decoder(self.encoder(scan))).float()  # losses are computed in it
+        modalities = self.settings.in_channels
+        return Layers(*output.split([modalities, modalities, self.settings.classes], dim=1))
 
 
 class Encoder(nn.Module):

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from train.data.random_bits import Draws
-from train.network.unet import UNet, split_layers
+from train.network.unet import UNet
 from train.proxies.normals import Scan
 from train.proxies.task import Example
 from train.settings import Genesis as Settings
@@ -151,8 +151,16 @@ def marked(windows: list[Window], shape: tuple[int, ...]) -> np.ndarray:
     return inside
 
 
+class Restoration(UNet):
+    """The UNet with its normal layer alone for an output, shape (N, C, z, y, x)."""
+
+    def forward(self, scan: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """Restore scans of that shape."""
+        return super().forward(scan).normal
+
+
 class Genesis:
-    """Restoration by the whole UNet, in its normal channels; encoder and decoder are trained.
+    """Restoration by the whole UNet, in its normal layer; encoder and decoder are trained.
 
     Parameters
     ----------
@@ -168,7 +176,7 @@ class Genesis:
 
     def network(self, settings: Network, sources: int) -> nn.Module:
         """Return a UNet with random weights."""
-        return UNet(settings)
+        return Restoration(settings)
 
     def example(self, scan: Scan, draws: Draws) -> Example:
         """Return the deformed scan and the scan, each flipped alike, float32 (C, z, y, x)."""
@@ -196,7 +204,7 @@ class Genesis:
 
     def terms(self, output: torch.Tensor, wanted: torch.Tensor) -> dict[str, torch.Tensor]:
         """Mean squared difference."""
-        return {"total": functional.mse_loss(split_layers(output).normal, wanted)}
+        return {"total": functional.mse_loss(output, wanted)}
 
     def score(self, output: torch.Tensor, wanted: torch.Tensor) -> dict[str, float]:
         """Return nothing more: the loss tells all."""

@@ -9,6 +9,7 @@ from torch import nn
 
 from train.network.dice import dice
 from train.network.hardware import Hardware
+from train.network.unet import Layers
 from train.proxies.task import PICTURED, ProxyTask
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ class Residual(nn.Module):
         self.threshold: torch.Tensor
         self.register_buffer("threshold", torch.tensor(threshold))
 
-    def forward(self, scans: torch.Tensor) -> torch.Tensor:
-        """Map scans (N, C, z, y, x) to layers (N, 2 C + 1, z, y, x): restored, scan, logits.
+    def forward(self, scans: torch.Tensor) -> Layers:
+        """Take scans (N, C, z, y, x) apart: what was restored is normal, the scan itself the texture.
 
         The logits are 0 at the threshold, so that the usual probability of 0.5 is there.
         """
@@ -59,7 +60,7 @@ class Residual(nn.Module):
             own = scans.clone().float()
             restored = torch.stack([self.restorer.restore(scan) for scan in own])
             far = distance(own, restored)
-            return torch.cat([restored, own, far - self.threshold], dim=1)
+            return Layers(restored, own, far - self.threshold)
 
 
 def distance(scans: torch.Tensor, restored: torch.Tensor) -> torch.Tensor:

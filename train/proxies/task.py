@@ -108,7 +108,7 @@ class ProxyTask:
 
     def loss(self, output: torch.Tensor, batch: Pairs) -> dict[str, torch.Tensor]:
         """Return the loss terms of the proxy."""
-        return self.proxy.terms(output, batch.wanted)
+        return self.proxy.terms(output.float(), batch.wanted)
 
     def validate(self, network: nn.Module, machine: Hardware) -> dict[str, float]:
         """Return the mean loss and score of the same examples of held-out sources each time."""

@@ -20,7 +20,6 @@ from train.network import hardware
 from train.network.channels import Channel, recorded_channels
 from train.network.checkpoint import network_sha256
 from train.network.record import Record
-from train.network.unet import split_layers
 from train.proxies.recorded import check_finds_layers, for_scans, load_network
 
 _MIRRORINGS = tuple(axes for count in range(4) for axes in combinations((2, 3, 4), count))  # of z, y, x; 8 of them
@@ -188,7 +187,7 @@ def find_layers(model: Model, batch: torch.Tensor, flips: bool = False) -> torch
     total: torch.Tensor | None = None
     for axes in mirrorings:
         with torch.inference_mode(), model.machine.autocast():
-            layers = split_layers(model.network(batch.flip(axes)), len(model.classes))
+            layers = model.network(batch.flip(axes))
         found = torch.cat([layers.normal, layers.texture, layers.logits.sigmoid()], dim=1).flip(axes)
         total = found if total is None else total + found
     assert total is not None

@@ -14,7 +14,7 @@ from scans.errors import CheckpointError
 from scans.image.normalisation import Statistics
 from train.network.channels import Channel, recorded_channels
 from train.network.record import Record
-from train.network.unet import UNet, split_layers
+from train.network.unet import UNet
 
 OUTPUTS = ("normal", "texture", "probability")
 Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -44,7 +44,7 @@ class Named(nn.Module):
 
     def forward(self, scan: torch.Tensor) -> Outputs:
         """Map (N, C, z, y, x) in network units to normal and texture, both (N, C, ...), and probability (N, K, ...)."""
-        layers = split_layers(self.network(scan), self.network.settings.classes)
+        layers = self.network(scan)
         return layers.normal, layers.texture, layers.logits.sigmoid()
 
 

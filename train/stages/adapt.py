@@ -29,7 +29,7 @@ from train.network.data_terms import with_dataset
 from train.network.losses import composition_loss, decomposition_loss, pseudo_label_loss
 from train.network.ranks import ALONE, Ranks, joined
 from train.network.record import Record
-from train.network.unet import Layers, split_layers
+from train.network.unet import Layers
 from train.network.weights import check_one_mask
 from train.proxies.recorded import load_unet
 from train.run.folder import check_run_folder
@@ -131,9 +131,9 @@ class Adaptation:
         synthetic = self.synthetic.recipe(step) if self.synthetic_count else []
         return [*synthetic, *({"scan": self.scans[i].name} for i in self.chosen(step))]
 
-    def loss(self, output: torch.Tensor, batch: Mixed) -> dict[str, torch.Tensor]:
+    def loss(self, layers: Layers, batch: Mixed) -> dict[str, torch.Tensor]:
         """Return the terms of `mixed_loss`."""
-        return mixed_loss(output, batch, self.settings)
+        return mixed_loss(layers, batch, self.settings)
 
     def validate(self, network: nn.Module, machine: hardware.Hardware) -> dict[str, float]:
         """Score on synthetic samples of held-out sources: there is no truth for real scans."""
@@ -144,18 +144,18 @@ class Adaptation:
         return self.synthetic.views(network, machine)
 
 
-def mixed_loss(output: torch.Tensor, batch: Mixed, settings: Adapt) -> dict[str, torch.Tensor]:
+def mixed_loss(layers: Layers, batch: Mixed, settings: Adapt) -> dict[str, torch.Tensor]:
     """Eq. 11 on synthetic samples plus Eq. 9 with α = 1 on real scans, plus what self-training is sure of."""
-    first = len(output) - len(batch.real)
-    real = Layers(*(channel[first:] for channel in split_layers(output)))
-    terms = {"real_l3": composition_loss(real, batch.real, torch.ones(len(batch.real), device=output.device))}
+    first = len(layers.normal) - len(batch.real)
+    real = Layers(*(layer[first:] for layer in layers))
+    terms = {"real_l3": composition_loss(real, batch.real, torch.ones(len(batch.real), device=batch.real.device))}
     total = settings.real_weight * terms["real_l3"]
     if batch.sure is not None:
         terms["self_training"] = pseudo_label_loss(real.logits, batch.sure)
         total = total + settings.self_training * terms["self_training"]
     if batch.synthetic is not None:
-        layers = Layers(*(channel[:first] for channel in split_layers(output)))
-        terms |= decomposition_loss(layers, batch.synthetic, settings.loss)
+        synthetic = Layers(*(layer[:first] for layer in layers))
+        terms |= decomposition_loss(synthetic, batch.synthetic, settings.loss)
         total = total + terms["total"]
     return {**terms, "total": total}
 
@@ -178,8 +178,8 @@ def sure_voxels(
     found = []
     for scan in scans:
         with torch.no_grad(), machine.autocast():
-            output = network(torch.from_numpy(scan.intensity)[None].to(machine.device))
-        probability = split_layers(output).logits.sigmoid()[0, 0].cpu().numpy()
+            layers = network(torch.from_numpy(scan.intensity)[None].to(machine.device))
+        probability = layers.logits.sigmoid()[0, 0].cpu().numpy()
         sure = np.full(probability.shape, 2, np.uint8)
         sure[probability <= 1 - confidence] = 0
         sure[probability >= confidence] = 1

@@ -18,7 +18,7 @@ from train.data.variation import varied
 from train.network import hardware
 from train.network.losses import decomposition_loss
 from train.network.ranks import ALONE, Ranks
-from train.network.unet import split_layers
+from train.network.unet import Layers
 from train.settings import Pretrain, SettingsError
 from train.stages.real_validation import RealValidation
 from train.stages.validation import SyntheticValidation
@@ -96,9 +96,9 @@ class Decomposition:
             return [{"corpus": self.corpus.where, **asdict(self.stream.draw(number))} for number in numbers]
         return [{"corpus": self.corpus.where, "sample": n, **self.corpus.recipe(n)} for n in numbers]
 
-    def loss(self, output: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
+    def loss(self, layers: Layers, batch: Batch) -> dict[str, torch.Tensor]:
         """Eq. 11."""
-        return decomposition_loss(split_layers(output), batch, self.settings.loss)
+        return decomposition_loss(layers, batch, self.settings.loss)
 
     def validate(self, network: nn.Module, machine: hardware.Hardware) -> dict[str, float]:
         """Score on samples of held-out sources, and on real cases, which steer nothing."""

@@ -50,8 +50,8 @@ class Task(Protocol):
         """Return what makes each scan of the batch of a step, as plain JSON values."""
         ...
 
-    def loss(self, output: torch.Tensor, batch: Any) -> dict[str, torch.Tensor]:
-        """Return the loss terms by name, and their sum as ``total``."""
+    def loss(self, output: Any, batch: Any) -> dict[str, torch.Tensor]:
+        """Return the loss terms by name, and their sum as ``total``, of what the network gave for a batch."""
         ...
 
     def validate(self, network: nn.Module, hardware: Hardware) -> dict[str, float]:
@@ -188,7 +188,7 @@ def train(
             batch = batch.to(hardware.device)
             with hardware.autocast():
                 output = trained(batch.composite)
-            terms = task.loss(output.float(), batch)
+            terms = task.loss(output, batch)
             optimiser.zero_grad(set_to_none=True)
             terms["total"].backward()
             watch.look(step, terms["total"])

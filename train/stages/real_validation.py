@@ -19,7 +19,7 @@ from scans.errors import CatalogError, ScanError, UserError
 from scans.file_names import safe_names
 from train.network.dice import dice
 from train.network.hardware import Hardware
-from train.network.unet import split_layers
+from train.network.unet import Layers
 
 if TYPE_CHECKING:
     from train.cases.prepared import RealScan
@@ -67,23 +67,23 @@ class RealValidation:
 
         rows = []
         for scan in self.scans:
-            layers = split_layers(_through(network, hardware, [scan]))
-            normal, texture, logits = (layer[0, 0].float().cpu().numpy() for layer in layers)
+            layers = _through(network, hardware, [scan])
+            normal, texture, logits = (layer[0, 0].cpu().numpy() for layer in layers)
             mask = logits > 0
             rows.append(Views(scan.name, scan.intensity[0], normal, np.where(mask, texture, 0), mask, truth_of(scan)))
         return rows
 
     def _masks(self, network: nn.Module, hardware: Hardware, batch: "list[RealScan]") -> np.ndarray:
-        logits = split_layers(_through(network, hardware, batch)).logits
+        logits = _through(network, hardware, batch).logits
         masks: np.ndarray = (logits > 0).cpu().numpy()[:, 0]
         return masks
 
 
-def _through(network: nn.Module, hardware: Hardware, scans: "Sequence[RealScan]") -> torch.Tensor:
+def _through(network: nn.Module, hardware: Hardware, scans: "Sequence[RealScan]") -> Layers:
     batch = torch.from_numpy(np.stack([scan.intensity for scan in scans]).astype(np.float32, copy=False))
     with torch.no_grad(), hardware.autocast():
-        output: torch.Tensor = network(batch.to(hardware.device))
-    return output
+        layers: Layers = network(batch.to(hardware.device))
+    return layers
 
 
 def truth_of(scan: "RealScan") -> np.ndarray:

@@ -19,7 +19,6 @@ from scans.errors import CheckpointError
 from train.data.batch import Batch
 from train.network import hardware
 from train.network.record import Record
-from train.network.unet import split_layers
 from train.proxies.recorded import load_network, recorded_proxy
 from train.proxies.task import Pairs
 from train.settings import Adapt, Pretrain, recorded
@@ -142,27 +141,27 @@ def _attempt(network: nn.Module, batch: Any, record: Record, machine: hardware.H
     batch = batch.to(machine.device)
     with machine.autocast():
         output = network(batch.composite)
-    terms = _loss(record)(output.float(), batch)
+    terms = _loss(record)(output, batch)
     terms["total"].backward()
     gradients = [n for n, p in network.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())]
     numbers = {name: float(term.detach()) for name, term in terms.items()}
     return Attempt(machine.precision, numbers, broken[0] if broken else "", gradients)
 
 
-def _loss(record: Record) -> Callable[[torch.Tensor, Any], Terms]:
+def _loss(record: Record) -> Callable[[Any, Any], Terms]:
     """Return the loss of a stage, a function of the network's output and the batch."""
     if (proxy := recorded_proxy(record.stage, record.settings, record.size, "nonfinite")) is not None:
-        return lambda output, batch: proxy.terms(output, batch.wanted)
+        return lambda output, batch: proxy.terms(output.float(), batch.wanted)
     if record.stage == "pretrain":
         from train.network.losses import decomposition_loss
 
         weights = recorded(Pretrain, record.settings, "nonfinite").loss
-        return lambda output, batch: decomposition_loss(split_layers(output), batch, weights)
+        return lambda layers, batch: decomposition_loss(layers, batch, weights)
     if record.stage == "adapt":
         from train.stages.adapt import mixed_loss
 
         settings = recorded(Adapt, record.settings, "nonfinite")
-        return lambda output, batch: mixed_loss(output, batch, settings)
+        return lambda layers, batch: mixed_loss(layers, batch, settings)
     from train.stages.supervised import supervised_loss
 
     return supervised_loss

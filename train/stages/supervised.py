@@ -16,7 +16,7 @@ from train.network import hardware
 from train.network.dice import dice
 from train.network.losses import dice_loss
 from train.network.ranks import ALONE, Ranks
-from train.network.unet import split_layers
+from train.network.unet import Layers
 from train.settings import Finetune
 
 if TYPE_CHECKING:
@@ -96,9 +96,9 @@ class Supervised:
         modalities = len(self.training[0].intensity)
         return draw(self.settings.augment, self.settings.schedule.seed, position, modalities)
 
-    def loss(self, output: torch.Tensor, batch: Annotated) -> dict[str, torch.Tensor]:
-        """Soft Dice loss of the masks; the other channels are not trained."""
-        return supervised_loss(output, batch)
+    def loss(self, layers: Layers, batch: Annotated) -> dict[str, torch.Tensor]:
+        """Soft Dice loss of the masks; the other layers are not trained."""
+        return supervised_loss(layers, batch)
 
     def validate(self, network: nn.Module, machine: hardware.Hardware) -> dict[str, float]:
         """Soft Dice loss and Dice at probability 0.5 on the steering cases, in the network's cube.
@@ -132,13 +132,13 @@ class Supervised:
     def _logits(self, network: nn.Module, machine: hardware.Hardware, scan: RealScan) -> tuple[torch.Tensor, Annotated]:
         batch = batch_of([scan], [Change()], machine.device)
         with torch.no_grad(), machine.autocast():
-            output = network(batch.composite)
-        return split_layers(output, len(self.classes)).logits, batch
+            layers = network(batch.composite)
+        return layers.logits, batch
 
 
-def supervised_loss(output: torch.Tensor, batch: Annotated) -> dict[str, torch.Tensor]:
-    """Soft Dice loss of the masks (Eq. 8), its mean over classes; the other channels are not trained."""
-    return {"total": dice_loss(split_layers(output, batch.mask.shape[1]).logits, batch.mask)}
+def supervised_loss(layers: Layers, batch: Annotated) -> dict[str, torch.Tensor]:
+    """Soft Dice loss of the masks (Eq. 8), its mean over classes; the other layers are not trained."""
+    return {"total": dice_loss(layers.logits, batch.mask)}
 
 
 def batch_of(scans: list[RealScan], changes: list[Change], device: torch.device | str = "cpu") -> Annotated:

@@ -14,7 +14,6 @@ from train.data.feed import Feed
 from train.network.dice import dice
 from train.network.hardware import Hardware
 from train.network.losses import decomposition_loss
-from train.network.unet import split_layers
 from train.settings import Adapt, Pretrain
 
 if TYPE_CHECKING:
@@ -61,8 +60,7 @@ class SyntheticValidation:
         overlaps: list[float] = []
         for batch in self._seen(self.batches):
             with torch.no_grad(), hardware.autocast():
-                output = network(batch.composite)
-            layers = split_layers(output)
+                layers = network(batch.composite)
             for name, term in decomposition_loss(layers, batch, self.weights).items():
                 sums[name] = sums.get(name, 0.0) + float(term.detach()) * len(batch.alpha)
             predicted, truth = ((t > 0).cpu().numpy()[:, 0] for t in (layers.logits, batch.mask))
@@ -79,8 +77,8 @@ class SyntheticValidation:
         rows = []
         for number, batch in zip(self.pictured, self._seen([n] for n in self.pictured), strict=True):
             with torch.no_grad(), hardware.autocast():
-                output = network(batch.composite)
-            normal, texture, logits = (layer[0, 0].cpu().numpy() for layer in split_layers(output))
+                layers = network(batch.composite)
+            normal, texture, logits = (layer[0, 0].cpu().numpy() for layer in layers)
             composite, truth = batch.composite[0, 0].cpu().numpy().copy(), batch.mask[0, 0].cpu().numpy() != 0
             rows.append(Views(str(number), composite, normal, np.where(logits > 0, texture, 0), logits > 0, truth))
         return rows

@@ -21,7 +21,7 @@ from train.evaluation.evaluate import evaluate_case
 from train.evaluation.result import CaseResult, Evaluation
 from train.evaluation.scores_file import write_scores
 from train.network.dice import dice
-from train.network.unet import Layers, UNet, split_layers
+from train.network.unet import Layers, UNet
 from train.segmentation.inference import Model, load_model
 from train.settings import Pretrain, SettingsError, recorded
 from train.stages.pretrain import BASELINE_SAMPLES
@@ -63,11 +63,10 @@ class ErrorMask(UNet):
         self.load_state_dict(network.state_dict())
         self.source, self.level = source, level
 
-    def forward(self, scan: torch.Tensor) -> torch.Tensor:
-        """Map scans of shape (N, C, z, y, x) to layers of shape (N, 2 C + 1, z, y, x), as float32."""
-        layers = split_layers(super().forward(scan))
-        logits = (error(scan, layers, self.source) - self.level) * _SURE
-        return torch.cat([layers.normal, layers.texture, logits], dim=1)
+    def forward(self, scan: torch.Tensor) -> Layers:
+        """Take scans of shape (N, C, z, y, x) apart."""
+        layers = super().forward(scan)
+        return layers._replace(logits=(error(scan, layers, self.source) - self.level) * _SURE)
 
 
 def choose_level(errors: list[np.ndarray], truths: list[np.ndarray]) -> tuple[float, float]:
@@ -147,7 +146,7 @@ def level_for(model: Model, corpus_path: Path, source: Source) -> tuple[float, f
         sample = corpus[int(number)]
         scan = torch.from_numpy(np.array(sample.composite).reshape(1, -1, *sample.mask.shape)).to(model.machine.device)
         with torch.inference_mode(), model.machine.autocast():
-            output = model.network(scan)
-        errors.append(error(scan, split_layers(output), source)[0, 0].cpu().numpy())
+            layers = model.network(scan)
+        errors.append(error(scan, layers, source)[0, 0].cpu().numpy())
         truths.append(np.asarray(sample.mask).reshape(errors[-1].shape) != 0)
     return choose_level(errors, truths)

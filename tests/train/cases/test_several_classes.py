@@ -145,4 +145,4 @@ def test_an_exported_network_names_its_classes_and_their_scores(checkpoint, eval
     card = (exported.folder / "README.md").read_text(encoding="utf-8")
     assert "| 1 | tumour core | 1, 4 |" in card
     assert "name: 'Dice: tumour core'" in card
-    assert "split_layers(network(scan), 3)" in card
+    assert "logits = network(scan)  # 3 masks" in card

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from train.data.batch import Batch
 from train.network.losses import composition_loss, decomposition_loss, dice_loss, layer_loss
-from train.network.unet import Layers, split_layers
+from train.network.unet import Layers
 from train.settings import Loss, SettingsError, parse_weights
 
 
@@ -50,12 +50,12 @@ def slow_losses(output, batch):
 @given(st.integers(0, 2**31), st.sampled_from([0.0, 0.05, 0.5, 1.0]))
 def test_losses_equal_the_equations(seed, fill):
     batch, output = random_batch(seed, fill)
-    terms = decomposition_loss(split_layers(output), batch, Loss(cross_entropy=0))
+    terms = decomposition_loss(Layers(*output.split(1, dim=1)), batch, Loss(cross_entropy=0))
     expected = slow_losses(output, batch)
     for name in ("l0", "l1", "l2", "l3"):
         assert float(terms[name]) == pytest.approx(expected[name], rel=1e-4)
     assert float(terms["total"]) == pytest.approx(sum(expected[n] for n in ("l0", "l1", "l2", "l3")), rel=1e-4)
-    plain = decomposition_loss(split_layers(output), batch, Loss(form="plain"))
+    plain = decomposition_loss(Layers(*output.split(1, dim=1)), batch, Loss(form="plain"))
     assert float(plain["l0"]) == pytest.approx(expected["plain_l0"], rel=1e-4)
 
 
@@ -89,7 +89,7 @@ def test_dice_is_per_sample_so_that_a_missed_small_tumour_costs_half():
 def test_empty_and_full_masks_give_finite_loss_and_gradient(dtype, fill, scale):
     batch, output = random_batch(5, fill)
     output = (scale * output).to(dtype).requires_grad_()
-    terms = decomposition_loss(split_layers(output), batch, Loss(cross_entropy=1))
+    terms = decomposition_loss(Layers(*output.split(1, dim=1)), batch, Loss(cross_entropy=1))
     terms["total"].backward()
     assert all(term.isfinite() for term in terms.values())
     assert output.grad.isfinite().all()
@@ -98,7 +98,7 @@ def test_empty_and_full_masks_give_finite_loss_and_gradient(dtype, fill, scale):
 
 def test_weight_zero_leaves_a_term_out():
     batch, output = random_batch(6)
-    terms = decomposition_loss(split_layers(output), batch, Loss(l0=0, l1=2, l2=0, l3=0, cross_entropy=0))
+    terms = decomposition_loss(Layers(*output.split(1, dim=1)), batch, Loss(l0=0, l1=2, l2=0, l3=0, cross_entropy=0))
     assert set(terms) == {"l1", "total"}
     assert float(terms["total"]) == pytest.approx(2 * float(terms["l1"]))
 

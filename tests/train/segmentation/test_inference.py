@@ -15,7 +15,7 @@ from tests.made.two_modalities import save_two
 from train.network.checkpoint import save_checkpoint
 from train.network.dice import dice
 from train.network.record import Record
-from train.network.unet import UNet, split_layers
+from train.network.unet import UNet
 from train.segmentation.inference import decompose, find_layers, load_model, network_input, prepare_for, to_scan
 from train.segmentation.sliding import slide, window_over
 from train.settings import Network
@@ -76,7 +76,7 @@ def test_flips_are_the_mean_over_the_eight_mirrorings_each_turned_back(random):
     for turned in itertools.product((False, True), repeat=3):
         axes = [axis for axis, turn in zip((2, 3, 4), turned, strict=True) if turn]
         with torch.no_grad():
-            layers = split_layers(random.network(batch.flip(axes)))
+            layers = random.network(batch.flip(axes))
         found = torch.cat([layers.normal, layers.texture, layers.logits.sigmoid()], dim=1)
         expected.append(found.flip(axes))
     assert len(expected) == 8

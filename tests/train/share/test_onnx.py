@@ -21,7 +21,7 @@ from scans.image.volume import read_mask, read_volume
 from tests.made.real_scans import write_case
 from tests.made.tiny_checkpoint import REGION, bright_network, save_bright
 from train.network.record import Record
-from train.network.unet import UNet, split_layers
+from train.network.unet import UNet
 from train.segmentation.segment import segment
 from train.settings import Network, SettingsError
 from train.share import onnx_check, onnx_file
@@ -44,7 +44,7 @@ def trained(norm, channels, classes=1):
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(5):
         optimiser.zero_grad()
-        network(torch.randn(2, channels, 16, 16, 16)).square().mean().backward()
+        torch.cat(network(torch.randn(2, channels, 16, 16, 16)), dim=1).square().mean().backward()
         optimiser.step()
     return network.eval()
 
@@ -62,7 +62,7 @@ def session(content):
 
 def torch_layers(network, scan):
     with torch.inference_mode():
-        layers = split_layers(network(torch.from_numpy(scan)), network.settings.classes)
+        layers = network(torch.from_numpy(scan))
     return layers.normal.numpy(), layers.texture.numpy(), layers.logits.sigmoid().numpy()
 
 

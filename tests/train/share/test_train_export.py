@@ -87,7 +87,7 @@ def test_the_one_file_segments_wherever_it_is_moved(checkpoint, tmp_path):
 def test_the_optimiser_stays_at_home_and_the_record_travels(tmp_path):
     network = bright_network()
     optimiser = torch.optim.Adam(network.parameters())
-    network(torch.zeros(2, 1, 16, 16, 16)).sum().backward()
+    torch.cat(network(torch.zeros(2, 1, 16, 16, 16))).sum().backward()
     optimiser.step()
     channels = [{"region": REGION, "statistics": None}]
     progress = {"best": {}, "rate": 1e-3}

@@ -11,7 +11,7 @@ from train.cases.prepared import RealScan
 from train.data.split import split_by_source
 from train.network import hardware
 from train.network.losses import composition_loss, decomposition_loss, pseudo_label_loss
-from train.network.unet import split_layers
+from train.network.unet import Layers
 from train.proxies.recorded import load_checkpoint
 from train.settings import Adapt, Pretrain, Schedule
 from train.stages.adapt import Adaptation, adapt, mixed_loss, sure_voxels
@@ -38,11 +38,10 @@ def test_each_batch_mixes_real_and_synthetic_by_the_share(share, real):
 def test_real_scans_are_scored_by_their_composition_alone_with_alpha_1():
     adaptation = task()
     batch = next(iter(adaptation.batches(range(1))))
-    output = torch.randn(4, 3, 16, 16, 16)
-    layers = split_layers(output)
-    real = composition_loss(type(layers)(*(c[2:] for c in layers)), batch.real, torch.ones(2))
-    synthetic = decomposition_loss(type(layers)(*(c[:2] for c in layers)), batch.synthetic, adaptation.settings.loss)
-    total = adaptation.loss(output, batch)["total"]
+    layers = Layers(*torch.randn(3, 4, 1, 16, 16, 16))
+    real = composition_loss(Layers(*(c[2:] for c in layers)), batch.real, torch.ones(2))
+    synthetic = decomposition_loss(Layers(*(c[:2] for c in layers)), batch.synthetic, adaptation.settings.loss)
+    total = adaptation.loss(layers, batch)["total"]
     assert float(total) == pytest.approx(float(real + synthetic["total"]), rel=1e-5)
 
 
@@ -149,7 +148,7 @@ def test_what_counts_as_sure_and_a_scan_without_a_sure_tumour_teaches_nothing():
     network = bright_network()
     found, nothing = sure_voxels(network, machine, scans, 0.9)
     with torch.no_grad():
-        probability = split_layers(network(torch.from_numpy(with_tumour)[None])).logits.sigmoid()[0, 0].numpy()
+        probability = network(torch.from_numpy(with_tumour)[None]).logits.sigmoid()[0, 0].numpy()
     np.testing.assert_array_equal(found == 1, probability >= 0.9)
     np.testing.assert_array_equal(found == 0, probability <= 0.1)
     assert (found == 1).sum() >= 8
@@ -167,7 +166,7 @@ def test_self_training_joins_the_other_losses_by_its_weight():
     settings = adaptation.settings.model_copy(update={"self_training": 0.5})
     batch = next(iter(adaptation.batches(range(1))))
     sure = torch.randint(0, 3, batch.real.shape).to(torch.uint8)
-    output = torch.randn(4, 3, 16, 16, 16)
-    without = mixed_loss(output, batch, settings)
-    terms = mixed_loss(output, replace(batch, sure=sure), settings)
+    layers = Layers(*torch.randn(3, 4, 1, 16, 16, 16))
+    without = mixed_loss(layers, batch, settings)
+    terms = mixed_loss(layers, replace(batch, sure=sure), settings)
     assert float(terms["total"]) == pytest.approx(float(without["total"] + 0.5 * terms["self_training"]), rel=1e-5)

@@ -9,7 +9,7 @@ from scans.errors import CheckpointError
 from tests.made.tiny_corpus import TinyCorpus
 from train.data.batch import Batch, collate
 from train.network.losses import decomposition_loss, dice_loss, pseudo_label_loss
-from train.network.unet import UNet, split_layers
+from train.network.unet import UNet
 from train.proxies.recorded import load_checkpoint
 from train.settings import Loss, Network, Pretrain, Schedule, SettingsError
 from train.stages.finite import Watch
@@ -56,8 +56,8 @@ def test_loss_and_gradient_are_finite(kind, precision, norm, form):
     corpus = TinyCorpus(size=24)  # at 16 train itself keeps away from bf16 on a CPU
     batch = kind(collate([corpus[0], corpus[1]]))
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        output = network(batch.composite)
-    terms = decomposition_loss(split_layers(output), batch, Loss(form=form))
+        layers = network(batch.composite)
+    terms = decomposition_loss(layers, batch, Loss(form=form))
     terms["total"].backward()
     assert all(term.isfinite() for term in terms.values())
     assert all(p.grad.isfinite().all() for p in network.parameters())
@@ -109,7 +109,7 @@ def test_fused_adam_takes_the_steps_of_the_plain_one():
         for seed in range(3):
             scan = torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(seed))
             optimiser.zero_grad()
-            network(scan).square().mean().backward()
+            torch.cat(network(scan)).square().mean().backward()
             optimiser.step()
         weights.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
     # Biases before a norm have gradients of rounding alone, whose sign Adam follows.
