@@ -39,11 +39,6 @@ class Loss(Strict):
     cross_entropy: float = Field(1.0, ge=0)  # not in Zhang: voxel cross-entropy of the mask, starts the mask sooner
     form: Literal["emphasised", "plain"] = "emphasised"  # method: l0 and l1 once more, inside the mask alone
 
-    @property
-    def scores_mask(self) -> bool:
-        """Whether any term trains the mask channel by itself."""
-        return self.l2 > 0 or self.cross_entropy > 0
-
 
 class Schedule(Strict):
     """How long, how fast, how often, on what."""

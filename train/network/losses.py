@@ -4,6 +4,10 @@ Everything is computed in float32, whatever precision the network ran in. Scans 
 (N, C, z, y, x) for C modalities, masks and logits (N, 1, z, y, x).
 """
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch.nn import functional
 
@@ -13,27 +17,57 @@ from train.network.unet import Layers
 from train.settings import Loss
 
 
+@dataclass(frozen=True)
+class Term:
+    """A term of the loss of layer decomposition; its weight has its name in `train.settings.Loss`.
+
+    Attributes
+    ----------
+    meaning : str
+        What it is of, for a report.
+    of : callable
+        Computes it, unweighted, from the layers, the batch, and whether layers are emphasised inside the mask.
+    trains_mask : bool
+        Whether it trains the mask by itself.
+    """
+
+    meaning: str
+    of: Callable[[Layers, Batch, bool], torch.Tensor]
+    trains_mask: bool = False
+
+
+TERMS = {
+    "l0": Term("normal tissue, L0", lambda found, true, more: layer_loss(found.normal, true.normal, true.mask, more)),
+    "l1": Term("tumour tissue, L1", lambda found, true, more: layer_loss(found.texture, true.texture, true.mask, more)),
+    "l2": Term("mask, soft Dice, L2", lambda found, true, _: dice_loss(found.logits, true.mask), trains_mask=True),
+    "l3": Term("layers put together, L3", lambda found, true, _: composition_loss(found, true.composite, true.alpha)),
+    "cross_entropy": Term(
+        "mask, cross-entropy", lambda found, true, _: cross_entropy(found.logits, true.mask), trains_mask=True
+    ),
+}
+MEANINGS = {  # of every loss that a training logs, beside its total
+    **{name: term.meaning for name, term in TERMS.items()},
+    "real_l3": "real scans put together, L3",
+    "self_training": "real scans, what is sure",
+}
+
+
 def decomposition_loss(layers: Layers, batch: Batch, weights: Loss) -> dict[str, torch.Tensor]:
     """Return each term by name, unweighted, and their weighted sum as ``total`` (Eq. 11).
 
     A term of weight 0 is not computed: an ablation by weight costs no time.
     """
     emphasised = weights.form == "emphasised"
-    terms: dict[str, torch.Tensor] = {}
-    if weights.l0:
-        terms["l0"] = layer_loss(layers.normal, batch.normal, batch.mask, emphasised)
-    if weights.l1:
-        terms["l1"] = layer_loss(layers.texture, batch.texture, batch.mask, emphasised)
-    if weights.l2:
-        terms["l2"] = dice_loss(layers.logits, batch.mask)
-    if weights.l3:
-        terms["l3"] = composition_loss(layers, batch.composite, batch.alpha)
-    if weights.cross_entropy:
-        terms["cross_entropy"] = functional.binary_cross_entropy_with_logits(layers.logits.float(), batch.mask.float())
+    terms = {name: term.of(layers, batch, emphasised) for name, term in TERMS.items() if getattr(weights, name)}
     total = torch.zeros((), device=batch.composite.device)
-    for name, term in terms.items():
-        total = total + getattr(weights, name) * term
+    for name, value in terms.items():
+        total = total + getattr(weights, name) * value
     return {**terms, "total": total}
+
+
+def mask_is_trained(weights: Mapping[str, Any]) -> bool:
+    """Whether any term trains the mask by itself, of weights as a run's settings have them."""
+    return any(weights.get(name, 1) for name, term in TERMS.items() if term.trains_mask)
 
 
 def layer_loss(predicted: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor, emphasised: bool) -> torch.Tensor:
@@ -62,6 +96,11 @@ def dice_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         Of K classes.
     """
     return (1.0 - soft_dice(logits.float().sigmoid(), mask.float())).mean()
+
+
+def cross_entropy(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of the mask's voxels, not in the paper; both (N, 1, z, y, x)."""
+    return functional.binary_cross_entropy_with_logits(logits.float(), mask.float())
 
 
 def composition_loss(layers: Layers, composite: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:

@@ -3,17 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from train.network.losses import MEANINGS
 from train.run.curves import HELD_OUT, REAL, TRAINING, Curve, chart
 from train.run.history import Entry, Run, number
 
-MEANINGS = {
-    "l0": "normal tissue, L0",
-    "l1": "tumour tissue, L1",
-    "l2": "mask, soft Dice, L2",
-    "l3": "layers put together, L3",
-    "cross_entropy": "mask, cross-entropy",
-    "real_l3": "real scans put together, L3",
-    "self_training": "real scans, what is sure",
+_OTHERS = {
     "gradient_norm": "Norm of the gradient",
     "samples_per_second": "samples a second",
 }
@@ -35,7 +29,7 @@ def charts(run: Run) -> list[dict[str, Any]]:
             for title, name in (
                 ("Learning rate", "learning_rate"),
                 ("Seconds a step", "seconds_per_step"),
-                *((MEANINGS.get(name, name), name) for name in run.others()),
+                *((_OTHERS.get(name, name), name) for name in run.others()),
             )
         ),
     ]

@@ -12,6 +12,7 @@ from typing import Any
 from scans.durable import in_use
 from scans.errors import CheckpointError
 from train.network.checkpoint import load_record
+from train.network.losses import MEANINGS
 from train.network.record import Record
 from train.run.log import read_log
 
@@ -110,7 +111,7 @@ class Run:
         """Names of the loss terms, those of the training first, without the total."""
         seen = dict.fromkeys(name for entry in self.trained[-1:] + self.trained[:1] for name in entry)
         return [
-            name for name in seen if name not in _NOT_TERMS | {"total"} and (_is_term(name) or self._held_out(name))
+            name for name in seen if name not in _NOT_TERMS | {"total"} and (name in MEANINGS or self._held_out(name))
         ]
 
     def others(self) -> list[str]:
@@ -172,10 +173,6 @@ def is_number(value: Any) -> bool:
 def number(value: Any) -> float | None:
     """Return a logged value as a finite number, or None."""
     return float(value) if is_number(value) else None
-
-
-def _is_term(name: str) -> bool:
-    return re.fullmatch(r"(real_)?l\d|cross_entropy", name) is not None
 
 
 def _pictures(folder: Path) -> Iterator[tuple[str, int, Path]]:

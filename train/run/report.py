@@ -14,6 +14,7 @@ from scans.page import write_page
 from scans.progress import duration
 from train.network.batch_norm import NORMS
 from train.network.data_terms import lent_tumours, real_datasets, scans_of
+from train.network.losses import mask_is_trained
 from train.run.history import Entry, Run, is_number, number, read_run
 from train.run.settings_table import tabulated
 from train.settings import Network
@@ -143,7 +144,7 @@ def verdict(run: Run) -> str:
 
 def _mask_is_trained(run: Run) -> bool:
     weights = run.settings.get("loss")
-    return weights is None or any(weights.get(name, 1) for name in ("l2", "cross_entropy"))
+    return weights is None or mask_is_trained(weights)
 
 
 def validations(run: Run) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from train.data.corpora import Corpora
 from train.data.feed import Feed
 from train.network.dice import dice
 from train.network.hardware import Hardware
-from train.network.losses import decomposition_loss
+from train.network.losses import decomposition_loss, mask_is_trained
 from train.settings import Adapt, Pretrain
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class SyntheticValidation:
             overlaps += [dice(p, t) for p, t in zip(predicted, truth, strict=True)]
         means = {name: value / len(overlaps) for name, value in sums.items()}
         loss, overlap = means.pop("total"), float(np.mean(overlaps))
-        score = overlap if self.weights.scores_mask else -loss
+        score = overlap if mask_is_trained(self.weights.model_dump()) else -loss
         return {"loss": loss, "dice": overlap, "score": score, **means}
 
     def views(self, network: nn.Module, hardware: Hardware) -> "list[Views]":
