@@ -32,10 +32,10 @@ class Network(Strict):
 class Loss(Strict):
     """Weights of the loss terms; see ``train.network.losses``."""
 
-    l0: float = Field(1.0, ge=0)  # Zhang, Eq. 11: normal layer
-    l1: float = Field(1.0, ge=0)  # Zhang, Eq. 11: tumour layer
-    l2: float = Field(1.0, ge=0)  # Zhang, Eq. 11: soft Dice of the mask
-    l3: float = Field(1.0, ge=0)  # Zhang, Eq. 11: composition of the layers
+    l0: float = Field(1.0, ge=0)  # Zhang, Eq. 10: normal layer
+    l1: float = Field(1.0, ge=0)  # Zhang, Eq. 10: tumour layer
+    l2: float = Field(1.0, ge=0)  # Zhang, Eq. 10: soft Dice of the mask
+    l3: float = Field(1.0, ge=0)  # Zhang, Eq. 10: composition of the layers
     cross_entropy: float = Field(1.0, ge=0)  # not in Zhang: voxel cross-entropy of the mask, starts the mask sooner
     form: Literal["emphasised", "plain"] = "emphasised"  # method: l0 and l1 once more, inside the mask alone
 

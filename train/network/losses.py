@@ -1,4 +1,4 @@
-"""The losses of layer decomposition (Zhang et al. 2021, Eqs. 6 to 11, with Eq. 9 as its Eq. 5 asks for).
+"""The losses of layer decomposition (Zhang et al. 2021, Eqs. 6 to 10, with Eq. 9 as its Eq. 5 asks for).
 
 Everything is computed in float32, whatever precision the network ran in. Scans and layers have shape
 (N, C, z, y, x) for C modalities, masks and logits (N, 1, z, y, x).
@@ -53,7 +53,7 @@ MEANINGS = {  # of every loss that a training logs, beside its total
 
 
 def decomposition_loss(layers: Layers, batch: Batch, weights: Loss) -> dict[str, torch.Tensor]:
-    """Return each term by name, unweighted, and their weighted sum as ``total`` (Eq. 11).
+    """Return each term by name, unweighted, and their weighted sum as ``total`` (Eq. 10).
 
     A term of weight 0 is not computed: an ablation by weight costs no time.
     """

@@ -145,7 +145,7 @@ class Adaptation:
 
 
 def mixed_loss(layers: Layers, batch: Mixed, settings: Adapt) -> dict[str, torch.Tensor]:
-    """Eq. 11 on synthetic samples plus Eq. 9 with α = 1 on real scans, plus what self-training is sure of."""
+    """Eq. 10 on synthetic samples plus Eq. 9 with α = 1 on real scans, plus what self-training is sure of."""
     first = len(layers.normal) - len(batch.real)
     real = Layers(*(layer[first:] for layer in layers))
     terms = {"real_l3": composition_loss(real, batch.real, torch.ones(len(batch.real), device=batch.real.device))}

@@ -97,7 +97,7 @@ class Decomposition:
         return [{"corpus": self.corpus.where, "sample": n, **self.corpus.recipe(n)} for n in numbers]
 
     def loss(self, layers: Layers, batch: Batch) -> dict[str, torch.Tensor]:
-        """Eq. 11."""
+        """Eq. 10."""
         return decomposition_loss(layers, batch, self.settings.loss)
 
     def validate(self, network: nn.Module, machine: hardware.Hardware) -> dict[str, float]:

@@ -68,7 +68,7 @@ class Row:
     proxy : str or None
         Of ``train pretrain``; None: not pretrained.
     losses : tuple of str
-        Terms of Eq. 11 that are on.
+        Terms of Eq. 10 that are on.
     mask_from : str
         ``mask``: the mask channel. Without a term that trains it: ``normal``, where input and predicted normal differ
         by more than a level; or ``tumour``, where the predicted tumour layer is further than a level from its 0.
