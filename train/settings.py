@@ -92,13 +92,14 @@ class ImplicitField(Strict):
 
 
 LAYERS = "layers"  # the name of layer decomposition among the proxies
+ProxyName = Literal["layers", "genesis", "patch_location", "jigsaw", "rotation", "implicit_field", "asc_net"]
 FINDS_MASK = (LAYERS, "implicit_field", "asc_net")  # the others learn an encoder alone
 
 
 class Pretrain(Strict):
     """``train pretrain``."""
 
-    proxy: Literal["layers", "genesis", "patch_location", "jigsaw", "rotation", "implicit_field", "asc_net"] = "layers"
+    proxy: ProxyName = "layers"
     genesis: Genesis = Genesis()
     jigsaw: Jigsaw = Jigsaw()
     implicit_field: ImplicitField = ImplicitField()

@@ -1,7 +1,7 @@
 """Commands that train a network: ``pretrain``, ``adapt``, ``finetune``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -36,10 +36,12 @@ from train.cli.application import (
 from train.run.progress import Steps
 from train.settings import (
     FINDS_MASK,
+    LAYERS,
     Adapt,
     Finetune,
     Loss,
     Pretrain,
+    ProxyName,
     Schedule,
     SettingsError,
     parse_weights,
@@ -57,8 +59,8 @@ def pretrain(
     proxy: Annotated[
         str | None,
         typer.Option(
-            help="What is learnt: layers (default), or the task of another paper: genesis, patch_location, jigsaw, "
-            "rotation, implicit_field, asc_net."
+            help="What is learnt: layers (default), or the task of another paper: "
+            f"{', '.join(name for name in get_args(ProxyName) if name != LAYERS)}."
         ),
     ] = None,
     steps: StepsOption = None,
