@@ -323,16 +323,17 @@ def test_deformations_come_as_often_as_the_authors_have_them():
     assert abs(np.mean(np.array(changed) < 0.2) - settings.inner) < 0.08
 
 
-def test_genesis_wants_the_flipped_scan_and_scores_the_normal_channels():
+def test_genesis_wants_the_flipped_scan_and_scores_the_normal_layer():
     whole = noise(channels=2)
     settings = GenesisSettings(flip=1, shuffle=0, nonlinear=0, paint=0)
     seen, wanted = Genesis(settings).example(Scan(0, whole), Draws(0, 3))
     assert np.array_equal(seen, wanted)
     assert any(np.array_equal(wanted, np.flip(whole, axes)) for axes in [(), (1,), (2,), (3,), (1, 2), (1, 3), (2, 3)])
-    output = torch.randn(1, 5, 8, 8, 8)
-    truth = torch.randn(1, 2, 8, 8, 8)
-    total = Genesis(settings).terms(output, truth)["total"]
-    torch.testing.assert_close(total, (output[:, :2] - truth).square().mean())
+    network = Genesis(settings).network(Network(width=2, in_channels=2), sources=1).eval()
+    scan, truth = torch.randn(1, 2, 8, 8, 8), torch.randn(1, 2, 8, 8, 8)
+    normal = UNet.forward(network, scan).normal
+    total = Genesis(settings).terms(network(scan), truth)["total"]
+    torch.testing.assert_close(total, (normal - truth).square().mean())
 
 
 # 3D implicit field
