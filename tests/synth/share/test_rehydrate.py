@@ -234,8 +234,8 @@ def test_shards_that_come_out_otherwise_are_named(lab, elsewhere, monkeypatch):
 
     right = module.make_layer
 
-    def otherwise(recipe, normal, donor, settings):
-        layer = right(recipe, normal, donor, settings)
+    def otherwise(recipe, normal, donor, settings, placed):
+        layer = right(recipe, normal, donor, settings, placed)
         if recipe.index == 9:
             layer.tissue[len(layer.tissue) // 2] += np.float16(0.25)
         return layer
