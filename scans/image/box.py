@@ -26,9 +26,10 @@ def ends_of(box: Box) -> np.ndarray:
     return np.array([end for part in box for end in (part.start, part.stop)], np.int32)
 
 
-def clip(box: Box, by: list[int], size: int) -> Box:
-    """Return a box that reaches `by` voxels (z, y, x) further on each side, cut to the cube."""
-    z, y, x = (slice(max(part.start - n, 0), min(part.stop + n, size)) for part, n in zip(box, by, strict=True))
+def clip(box: Box, by: Sequence[int], size: int | Sequence[int]) -> Box:
+    """Return a box that reaches `by` voxels (z, y, x) further on each side, cut to a cube or to sides (z, y, x)."""
+    sides = (size,) * 3 if isinstance(size, int) else size
+    z, y, x = (slice(max(p.start - n, 0), min(p.stop + n, side)) for p, n, side in zip(box, by, sides, strict=True))
     return z, y, x
 
 

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from scans.catalog.region import FieldOfView
 from scans.errors import ScanError
+from scans.image.box import ends_of, tight_box
 from scans.image.grid import Grid
 from scans.image.volume import Volume
 
@@ -191,8 +192,8 @@ def coverage(frame: Frame, mask: np.ndarray) -> float:
 
 def _first_and_last(mask: Volume) -> tuple[np.ndarray, np.ndarray]:
     """Return the first and the last index (x, y, z) of a mask's voxels along each axis, float64."""
-    filled = [np.flatnonzero(mask.array.any(axis=others)) for others in ((0, 1), (0, 2), (1, 2))]  # x, y, z
-    return np.array([f[0] for f in filled], float), np.array([f[-1] for f in filled], float)
+    ends = ends_of(tight_box(mask.array))[::-1].astype(float)
+    return ends[1::2], ends[::2] - 1
 
 
 def _oriented(direction: np.ndarray, orientation: str) -> tuple[list[int], np.ndarray]:

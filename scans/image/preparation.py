@@ -10,6 +10,7 @@ import numpy as np
 
 from scans.catalog.region import Region
 from scans.errors import ScanError
+from scans.image.box import clip, tight_box
 from scans.image.components import large_parts
 from scans.image.foreground import border_value, region_of_interest
 from scans.image.frame import Frame, coverage, fit_frame, from_frame, to_frame
@@ -246,22 +247,13 @@ def _resampled(volume: Volume, inside: np.ndarray, zero: np.float32, frame: Fram
     Intensities are weighted by the share of the ROI, so that nothing outside it darkens its edge: a scan gives the
     same with and without skull stripping.
     """
-    box = _bounding_box(inside)  # what lies outside contributes nothing
+    box = clip(tight_box(inside), (1, 1, 1), inside.shape)  # what lies outside contributes nothing
     within = volume.with_array(inside).crop(box)
     raw = np.where(within.array, np.maximum(volume.array[box] - zero, 0), np.float32(0))
     share = to_frame(within, frame)
     roi = share >= 0.5
     blurred = to_frame(within.with_array(raw), frame)
     return np.where(roi, blurred / np.maximum(share, 0.5), np.float32(0)), roi
-
-
-def _bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
-    """Return the ranges (z, y, x) of a mask's voxels and one more on each side, within the volume."""
-    ranges = []
-    for axis, others in enumerate(((1, 2), (0, 2), (0, 1))):
-        filled = np.flatnonzero(mask.any(axis=others))
-        ranges.append(slice(max(int(filled[0]) - 1, 0), min(int(filled[-1]) + 2, mask.shape[axis])))
-    return ranges[0], ranges[1], ranges[2]
 
 
 def _raw_zero(values: np.ndarray, region: Region, background: float | None) -> float:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scans.image.box import tight_box
 from train.evaluation.statistics import bootstrap_mean, spread
 
 METRICS = ("dice", "sensitivity", "specificity", "hd95_mm")
@@ -115,7 +116,7 @@ def hausdorff95(mask: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, fl
     from monai.metrics import compute_hausdorff_distance
 
     # MONAI erodes inside the box around both masks; a margin keeps surfaces on the image's border surfaces.
-    box = _box_around(mask | truth)
+    box = tight_box(mask | truth)
     a, b = (torch.from_numpy(np.pad(m[box], 1).astype(np.float32))[None, None] for m in (mask, truth))
     with warnings.catch_warnings():
         # MONAI 1.5 and 1.6 warn of an argument that they pass to themselves.
@@ -145,15 +146,6 @@ def _parts(mask: np.ndarray, other: np.ndarray) -> tuple[int, np.ndarray]:
     alone = np.ones(parts.sizes.size + 1, bool)
     alone[parts.labels[other[parts.box]]] = False
     return parts.sizes.size, parts.sizes[alone[1:]]
-
-
-def _box_around(mask: np.ndarray) -> tuple[slice, ...]:
-    box = []
-    for axis in range(mask.ndim):
-        others = tuple(a for a in range(mask.ndim) if a != axis)
-        where = np.flatnonzero(mask.any(axis=others))
-        box.append(slice(int(where[0]), int(where[-1]) + 1))
-    return tuple(box)
 
 
 @dataclass(frozen=True)
