@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from train.data.random_bits import random_bits
+from train.data.random_bits import random_bits, units
 
 _CHANGES = 2**63  # stream of random bits of the stream's first position, beside the order of samples
 _NOISE = 2**63 + 2**62
@@ -81,10 +81,10 @@ def draw(kind: Literal["nnunet", "mirror", "none"], seed: int, position: int, mo
     mirrored = tuple(axis for axis in range(3) if word >> axis & 1)
     if kind == "mirror":
         return Change(mirrored=mirrored)
-    words = iter(random_bits(9 + 18 * modalities, seed, _CHANGES + position)[1:])
+    drawn = iter(units(random_bits(9 + 18 * modalities, seed, _CHANGES + position)[1:]).tolist())
 
     def uniform(low: float, high: float) -> float:
-        return low + (high - low) * (int(next(words)) >> 11) * 2.0**-53
+        return low + (high - low) * next(drawn)
 
     def factor(low: float, high: float) -> float:
         """Below 1 as often as above."""

@@ -8,6 +8,11 @@ def random_bits(count: int, seed: int, stream: int) -> np.ndarray:
     return np.random.Philox(key=np.array([seed, stream], dtype=np.uint64)).random_raw(count)
 
 
+def units(words: np.ndarray) -> np.ndarray:
+    """Return numbers in [0, 1), float64: the upper 53 bits of each word."""
+    return (words >> np.uint64(11)) * 2.0**-53
+
+
 class Draws:
     """A row of random numbers; who draws in the same order draws the same.
 
@@ -28,8 +33,7 @@ class Draws:
 
     def uniforms(self, *shape: int) -> np.ndarray:
         """Return numbers in [0, 1), float64, of a shape."""
-        words = self.bits(int(np.prod(shape)))
-        return ((words >> np.uint64(11)) * 2.0**-53).reshape(shape)
+        return units(self.bits(int(np.prod(shape)))).reshape(shape)
 
     def uniform(self) -> float:
         """Return a number in [0, 1)."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 
 from train.data.batch import Batch
-from train.data.random_bits import random_bits
+from train.data.random_bits import random_bits, units
 
 # Isensee et al., nnU-Net, 2021: brightness and contrast are scaled by 0.75 to 1.25, noise has a variance up to 0.1.
 CONTRAST = (0.75, 1.25)
@@ -46,8 +46,8 @@ def _varied(batch: Batch, number: int, seed: int, position: int) -> tuple[torch.
     words = random_bits(_WORDS, seed, _STREAM + position)
     axes = [axis for axis in (1, 2, 3) if int(words[0]) >> axis & 1]
     contrast, brightness, deviation = (
-        low + (high - low) * (int(word) >> 11) / 2**53
-        for word, (low, high) in zip(words[1:4], (CONTRAST, BRIGHTNESS, NOISE), strict=True)
+        low + (high - low) * unit
+        for unit, (low, high) in zip(units(words[1:4]).tolist(), (CONTRAST, BRIGHTNESS, NOISE), strict=True)
     )
     composite, normal, texture, mask = (
         layer[number] for layer in (batch.composite, batch.normal, batch.texture, batch.mask)
