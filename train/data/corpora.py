@@ -16,11 +16,16 @@ from scans.errors import StoreError
 from synth.corpus import Corpus, Recombination, Recombine, Sample
 from train.data.alignment import check_aligned
 
+_SHARED = {
+    "shards", "size", "seed", "region", "statistics", "sources", "normal", "donor", "alpha", "recipe", "spacing_mm",
+}  # fmt: skip
+
 
 class Corpora:
     """Read aligned corpora as one corpus of several modalities.
 
-    Reading is thread-safe. What is not drawn of a modality (sources, splits, spacing) is the first one's.
+    Reading is thread-safe. What is not drawn of a modality (``size``, ``sources``, ``alpha``, ``recipe``, ...: see
+    :class:`synth.corpus.Corpus`) is the first one's.
 
     Parameters
     ----------
@@ -72,62 +77,15 @@ class Corpora:
         return ", ".join(corpus.where for corpus in self.each)
 
     @property
-    def shards(self) -> np.ndarray:
-        """The shard of each sample, shape (N,)."""
-        return self.first.shards
-
-    @property
-    def size(self) -> int:
-        """Voxels along each side."""
-        return self.first.size
-
-    @property
-    def seed(self) -> int:
-        """Seed of the random choices."""
-        return self.first.seed
-
-    @property
-    def region(self) -> dict[str, Any]:
-        """Region of the first modality."""
-        return self.first.region
-
-    @property
-    def statistics(self) -> dict[str, Any] | None:
-        """Normalisation that the first modality's sources share, or None where each has its own."""
-        return self.first.statistics
-
-    @property
-    def sources(self) -> list[dict[str, Any]]:
-        """Provenance of each source, in the first modality; names and terms are those of all."""
-        return self.first.sources
-
-    @property
-    def normal(self) -> np.ndarray:
-        """Position of each sample's normal in `sources`, shape (N,)."""
-        return self.first.normal
-
-    @property
-    def donor(self) -> np.ndarray:
-        """Position of each sample's donor, shape (N,)."""
-        return self.first.donor
-
-    @property
-    def alpha(self) -> np.ndarray:
-        """Blending strength of each sample, shape (N,)."""
-        return self.first.alpha
-
-    @property
     def content_hash(self) -> str:
         """SHA-256 over the content of each, in their order."""
         return hashlib.sha256("".join(corpus.content_hash for corpus in self.each).encode()).hexdigest()
 
-    def recipe(self, index: int) -> dict[str, float]:
-        """Return every random choice behind sample `index`, of the first modality: the others differ in contrast."""
-        return self.first.recipe(index)
-
-    def spacing_mm(self, index: int) -> tuple[float, float, float]:
-        """Voxel spacing (z, y, x) in mm of the normal of sample `index`."""
-        return self.first.spacing_mm(index)
+    def __getattr__(self, name: str) -> Any:
+        """Return what is the first modality's."""
+        if name in _SHARED:
+            return getattr(self.first, name)
+        raise AttributeError(f"{type(self).__name__} has no attribute {name}")
 
     def __len__(self) -> int:
         """Return the number of samples."""
