@@ -13,7 +13,7 @@ from train.cli.application import DEFAULT_CATALOG, CatalogOption, DeviceOption, 
 
 if TYPE_CHECKING:
     from train.tables.gather import Gathered
-    from train.tables.steps import Step
+    from train.tables.steps import Piece
 
 
 _SHOWN = 3  # columns up to which the paper's numbers stand beside ours in the terminal
@@ -67,7 +67,7 @@ class Watching(Bars):
         self._one: TaskID = self._bar.add_task("", total=None, visible=False)
         self._count, self._done = 0, 0
 
-    def planned(self, steps: "list[Step]") -> None:
+    def planned(self, steps: "list[Piece]") -> None:
         """Hear what is to be made."""
         self._count = len(steps)
         self._bar.update(self._all, total=self._count)
@@ -75,7 +75,7 @@ class Watching(Bars):
         words = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         out.print(f"to be made: {words or 'nothing, all is there'}", markup=False)
 
-    def begun(self, step: "Step") -> None:
+    def begun(self, step: "Piece") -> None:
         """Show the step that is begun."""
         settings = step.settings.get("settings", step.settings)
         steps = settings["schedule"]["steps"] if "schedule" in settings else None
@@ -85,7 +85,7 @@ class Watching(Bars):
         """Show a training's step."""
         self._bar.update(self._one, completed=step)
 
-    def ended(self, step: "Step", seconds: float, problem: str) -> None:
+    def ended(self, step: "Piece", seconds: float, problem: str) -> None:
         """Count a step, and say how it ended."""
         self._done += 1
         self._bar.update(self._all, completed=self._done)

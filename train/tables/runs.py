@@ -17,7 +17,7 @@ from scans.durable import write_text
 from scans.errors import StoreError, UserError
 from scans.image.cases import source_name
 from train.settings import Adapt, Finetune, Pretrain, SettingsError, recorded
-from train.tables.steps import Step
+from train.tables.steps import Piece
 
 MADE = "made.json"
 FOLDS = "folds.json"
@@ -27,10 +27,10 @@ _BEST = "best.safetensors"
 class Watch(Protocol):
     """Is told of progress."""
 
-    def begun(self, step: Step) -> None:
+    def begun(self, step: Piece) -> None:
         """Note that a step is begun."""
 
-    def ended(self, step: Step, seconds: float, problem: str) -> None:
+    def ended(self, step: Piece, seconds: float, problem: str) -> None:
         """Note that a step is made, or why it is not."""
 
     def trained(self, step: int, shown: Any) -> None:
@@ -71,26 +71,26 @@ class Runs:
     problems: dict[str, str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
 
-    def folder(self, step: Step) -> Path:
+    def folder(self, step: Piece) -> Path:
         """Return where a step lies."""
         return self.out / step.folder
 
-    def made(self, step: Step) -> bool:
+    def made(self, step: Piece) -> bool:
         """Whether a step is done, with just these settings."""
         try:
             return bool(json.loads((self.folder(step) / MADE).read_text(encoding="utf-8"))["key"] == step.key)
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
-    def missing(self, steps: Iterable[Step]) -> list[Step]:
+    def missing(self, steps: Iterable[Piece]) -> list[Piece]:
         """Return what is still to be made for some steps, in order, each once."""
-        wanted: dict[str, Step] = {}
+        wanted: dict[str, Piece] = {}
         for step in steps:
             if not self.made(step):
                 wanted |= {each.key: each for each in step.chain() if not self.made(each)}
         return list(wanted.values())
 
-    def make(self, steps: Iterable[Step]) -> None:
+    def make(self, steps: Iterable[Piece]) -> None:
         """Make some steps, those they need first; a step that fails is told of and the rest goes on.
 
         Raises
@@ -112,7 +112,7 @@ class Runs:
                 self.problems[step.key] = str(error)
             self.watch.ended(step, time.monotonic() - began, self.problems.get(step.key, ""))
 
-    def _make(self, step: Step, began: float) -> None:
+    def _make(self, step: Piece, began: float) -> None:
         folder = self.folder(step)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -133,11 +133,11 @@ class Runs:
         if sentence.startswith("left out") and sentence not in self.said:
             self.said.append(sentence)
 
-    def checkpoint(self, step: Step) -> Path:
+    def checkpoint(self, step: Piece) -> Path:
         """Return the checkpoint of a training step that its validation chose."""
         return self.folder(step) / _BEST
 
-    def corpus(self, step: Step) -> Path:
+    def corpus(self, step: Piece) -> Path:
         """Return the corpus that a training step, or one before it, was made from."""
         found = next(each for each in step.chain() if each.kind == "corpus")
         return self.folder(found) / "corpus.zarr"
@@ -148,7 +148,7 @@ class Runs:
         return settings.model_copy(update={"schedule": schedule})
 
 
-def _sources(runs: Runs, step: Step, folder: Path) -> None:
+def _sources(runs: Runs, step: Piece, folder: Path) -> None:
     datasets = [word for name in step.settings["normals"] for word in ("--dataset", name)]
     datasets += [word for name in step.settings.get("tumours", ()) for word in ("--tumours", name)]
     size = str(step.settings["size"])
@@ -161,7 +161,7 @@ def _sources(runs: Runs, step: Step, folder: Path) -> None:
         runs.say(line)
 
 
-def _corpus(runs: Runs, step: Step, folder: Path) -> None:
+def _corpus(runs: Runs, step: Piece, folder: Path) -> None:
     sources = runs.folder(step.after[0]) / "sources.zarr"
     overridden = [word for assignment in step.settings["set"] for word in ("--set", assignment)]
     if "tumours_of_fold" in step.settings:
@@ -201,14 +201,14 @@ def _synth(runs: Runs, folder: Path, good: tuple[int, ...], *words: str) -> str:
     return done.stdout
 
 
-def _folds(runs: Runs, step: Step, folder: Path) -> None:
+def _folds(runs: Runs, step: Piece, folder: Path) -> None:
     from train.cases.folds import write_folds
     from train.cases.tasks import task_folds
 
     write_folds(task_folds(runs.catalog, step.settings["task"], told=runs.say), folder / FOLDS)
 
 
-def _pretrain(runs: Runs, step: Step, folder: Path) -> None:
+def _pretrain(runs: Runs, step: Piece, folder: Path) -> None:
     from train.stages.pretrain import pretrain
 
     settings = runs.scheduled(recorded(Pretrain, step.settings, str(folder)))
@@ -218,7 +218,7 @@ def _pretrain(runs: Runs, step: Step, folder: Path) -> None:
     _go_on(outcome.signal)
 
 
-def _adapt(runs: Runs, step: Step, folder: Path) -> None:
+def _adapt(runs: Runs, step: Piece, folder: Path) -> None:
     from train.stages.adapt import adapt
 
     settings = runs.scheduled(recorded(Adapt, step.settings["settings"], str(folder)))
@@ -229,7 +229,7 @@ def _adapt(runs: Runs, step: Step, folder: Path) -> None:
     _go_on(outcome.signal)
 
 
-def _finetune(runs: Runs, step: Step, folder: Path) -> None:
+def _finetune(runs: Runs, step: Piece, folder: Path) -> None:
     from train.stages.finetune import finetune
 
     settings = runs.scheduled(recorded(Finetune, step.settings["settings"], str(folder)))
@@ -243,7 +243,7 @@ def _finetune(runs: Runs, step: Step, folder: Path) -> None:
     _go_on(outcome.signal)
 
 
-def _scores(runs: Runs, step: Step, folder: Path) -> None:
+def _scores(runs: Runs, step: Piece, folder: Path) -> None:
     from train.evaluation.evaluate import evaluate
     from train.tables.error_mask import evaluate_by_error
 
@@ -260,7 +260,7 @@ def _go_on(signal: int) -> None:
         raise StoppedError(signal)
 
 
-_MAKERS: dict[str, Callable[[Runs, Step, Path], None]] = {
+_MAKERS: dict[str, Callable[[Runs, Piece, Path], None]] = {
     "sources": _sources,
     "corpus": _corpus,
     "folds": _folds,

@@ -20,7 +20,7 @@ CORPUS_SEED = 1
 
 
 @dataclass(frozen=True)
-class Step:
+class Piece:
     """One thing to make, in a folder of its own.
 
     Attributes
@@ -30,14 +30,14 @@ class Step:
         For people.
     settings : mapping
         Plain JSON values: all that decides the result beside what was made before.
-    after : tuple of Step
+    after : tuple of Piece
         What it is made from.
     """
 
     kind: Kind
     name: str
     settings: Mapping[str, Any]
-    after: "tuple[Step, ...]" = ()
+    after: "tuple[Piece, ...]" = ()
 
     @property
     def key(self) -> str:
@@ -50,7 +50,7 @@ class Step:
         """Where it lies under the folder of the tables."""
         return Path(self.kind) / f"{self.name}-{self.key[:10]}"
 
-    def chain(self) -> "Iterator[Step]":
+    def chain(self) -> "Iterator[Piece]":
         """Yield what must be made, in order, itself last; a step that several need may come more than once."""
         for step in self.after:
             yield from step.chain()
@@ -68,7 +68,7 @@ def reason_not_to_run(row: Row, column: Column, task: Task, target: Target) -> s
     return ""
 
 
-def scores_of(row: Row, column: Column, task: Task, target: Target, scale: Scale, seeds: int) -> dict[str, Step]:
+def scores_of(row: Row, column: Column, task: Task, target: Target, scale: Scale, seeds: int) -> dict[str, Piece]:
     """Return the scores that a cell is the mean of, by the name of their fold or seed.
 
     Raises
@@ -87,7 +87,7 @@ def scores_of(row: Row, column: Column, task: Task, target: Target, scale: Scale
 
 def _scores(
     row: Row, column: Column, task: Task, target: Target, scale: Scale, repeated: str, number: int, zero_shot: bool
-) -> Step:
+) -> Piece:
     seed = number if repeated == "seeds" else 0
     corpus = _corpus(row, task, target, scale, number)
     network = None if row.proxy is None else _pretrained(row, task, scale, seed, corpus)
@@ -98,23 +98,23 @@ def _scores(
     assert network is not None  # a row that is neither pretrained nor fine-tuned has a reason not to run
     settings = {"dataset": target.dataset, "cases": target.cases}
     if row.mask_from != "mask":
-        return Step("scores", network.name, {**settings, "mask_from": row.mask_from}, (network, corpus))
-    return Step("scores", network.name, settings, (network,))
+        return Piece("scores", network.name, {**settings, "mask_from": row.mask_from}, (network, corpus))
+    return Piece("scores", network.name, settings, (network,))
 
 
-def _corpus(row: Row, task: Task, target: Target, scale: Scale, fold: int) -> Step:
+def _corpus(row: Row, task: Task, target: Target, scale: Scale, fold: int) -> Piece:
     name = f"{task.region}-{scale.size}"
     prepared = {"region": target.region, "normals": target.normals, "size": scale.size}
     drawn = {"samples": scale.samples, "seed": CORPUS_SEED, "set": list(row.synthesis)}
     if row.real:
-        sources = Step("sources", f"{name}-real", {**prepared, "tumours": {target.dataset: target.cases}})
-        return Step("corpus", f"{name}-real-fold{fold}", {**drawn, "tumours_of_fold": fold}, (sources, _folds(target)))
-    sources = Step("sources", name, prepared)
+        sources = Piece("sources", f"{name}-real", {**prepared, "tumours": {target.dataset: target.cases}})
+        return Piece("corpus", f"{name}-real-fold{fold}", {**drawn, "tumours_of_fold": fold}, (sources, _folds(target)))
+    sources = Piece("sources", name, prepared)
     off = "".join(f"-no-{setting.partition('.')[0]}" for setting in row.synthesis)
-    return Step("corpus", f"{name}{off}", drawn, (sources,))
+    return Piece("corpus", f"{name}{off}", drawn, (sources,))
 
 
-def _pretrained(row: Row, task: Task, scale: Scale, seed: int, corpus: Step) -> Step:
+def _pretrained(row: Row, task: Task, scale: Scale, seed: int, corpus: Piece) -> Piece:
     values: dict[str, Any] = {
         "network": {"width": scale.width, "mask_bias": scale.mask_bias},
         "schedule": _schedule(Pretrain(), scale.pretrain_steps, scale, seed),
@@ -127,10 +127,10 @@ def _pretrained(row: Row, task: Task, scale: Scale, seed: int, corpus: Step) -> 
     else:
         values["proxy"] = name = row.proxy or ""
     settings = validated(Pretrain, values, f"{row.name}: train pretrain").model_dump(mode="json")
-    return Step("pretrain", f"{task.region}-{name}-seed{seed}", settings, (corpus,))
+    return Piece("pretrain", f"{task.region}-{name}-seed{seed}", settings, (corpus,))
 
 
-def _adapted(row: Row, task: Task, target: Target, scale: Scale, seed: int, network: Step, corpus: Step) -> Step:
+def _adapted(row: Row, task: Task, target: Target, scale: Scale, seed: int, network: Piece, corpus: Piece) -> Piece:
     values = {
         "loss": network.settings["loss"],
         "schedule": _schedule(Adapt(), scale.adapt_steps, scale, seed),
@@ -138,12 +138,12 @@ def _adapted(row: Row, task: Task, target: Target, scale: Scale, seed: int, netw
     }
     settings = validated(Adapt, values, f"{row.name}: train adapt").model_dump(mode="json")
     where = {"dataset": target.dataset, "cases": target.cases}
-    return Step("adapt", f"{network.name}-adapted", {**where, "settings": settings}, (network, corpus))
+    return Piece("adapt", f"{network.name}-adapted", {**where, "settings": settings}, (network, corpus))
 
 
 def _finetuned(
-    row: Row, column: Column, task: Task, target: Target, scale: Scale, seed: int, fold: int, network: Step | None
-) -> Step:
+    row: Row, column: Column, task: Task, target: Target, scale: Scale, seed: int, fold: int, network: Piece | None
+) -> Piece:
     values: dict[str, Any] = {
         "schedule": {
             **_schedule(Finetune(), scale.finetune_steps, scale, seed),
@@ -162,11 +162,11 @@ def _finetuned(
     begun = f"{task.name}-scratch" if network is None else network.name
     augmented = "" if row.augment is None else f"-augment-{row.augment}"
     name = f"{begun}{augmented}-fraction{column.share:g}-fold{fold}"
-    return Step("finetune", name, {**where, "settings": settings}, (folds,) if network is None else (folds, network))
+    return Piece("finetune", name, {**where, "settings": settings}, (folds,) if network is None else (folds, network))
 
 
-def _folds(target: Target) -> Step:
-    return Step("folds", target.finetuned_as, {"cases": target.cases, "task": target.finetuned_as})
+def _folds(target: Target) -> Piece:
+    return Piece("folds", target.finetuned_as, {"cases": target.cases, "task": target.finetuned_as})
 
 
 def _schedule(base: Pretrain | Adapt | Finetune, steps: int, scale: Scale, seed: int) -> dict[str, Any]:
