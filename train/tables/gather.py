@@ -11,7 +11,7 @@ import numpy as np
 
 from scans.errors import StoreError
 from train.evaluation.statistics import Comparison, bootstrap_mean, compare, spread
-from train.tables.plan import PARTS, Column, Row, Table, Task, printed
+from train.tables.plan import PARTS, Column, Row, Table, TableTask, printed
 
 NETWORK, THRESHOLD = "network", "threshold"
 THRESHOLD_ROW = "threshold row"
@@ -117,7 +117,9 @@ class Gathered:
         return compare(by_case(first.scores, lambda s: s.network), by_case(second.scores, lambda s: s.network))
 
 
-def gather_cell(row: Row, column: Column, position: int, task: Task, folders: Mapping[str, Path], reason: str) -> Cell:
+def gather_cell(
+    row: Row, column: Column, position: int, task: TableTask, folders: Mapping[str, Path], reason: str
+) -> Cell:
     """Make a cell of the scores there are.
 
     Parameters
@@ -126,7 +128,7 @@ def gather_cell(row: Row, column: Column, position: int, task: Task, folders: Ma
     column : Column
     position : int
         Of the column in its table.
-    task : Task
+    task : TableTask
     folders : mapping of str to Path
         Where the scores of each fold or seed lie, by a name for it; those that could not be made are left out.
     reason : str
@@ -146,7 +148,7 @@ def gather_cell(row: Row, column: Column, position: int, task: Task, folders: Ma
     )
 
 
-def read_scores(folder: Path, run: str, column: Column, task: Task) -> list[CaseScore]:
+def read_scores(folder: Path, run: str, column: Column, task: TableTask) -> list[CaseScore]:
     """Read one metric of each case that a run scored, of the class that a column is of.
 
     Raises

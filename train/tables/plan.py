@@ -15,7 +15,7 @@ FRACTIONS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 @dataclass(frozen=True)
-class Task:
+class TableTask:
     """What is segmented: its region of normals, the paper's dataset of tumours, and what runs are averaged over.
 
     With ``tumour_only`` cases without a tumour are not counted, as in the paper. ``classes`` are those of the catalog's
@@ -151,9 +151,9 @@ PARTS = {"WT": "whole tumour", "TC": "tumour core", "ET": "enhancing tumour"}  #
 TASKS = {
     task.name: task
     for task in (
-        Task("WTS", "whole tumour, FLAIR", "brain-flair", "BraTS2018"),
-        Task("LTS", "liver tumour, CT", "liver-ct", "LiTS2017", tumour_only=True),
-        Task(
+        TableTask("WTS", "whole tumour, FLAIR", "brain-flair", "BraTS2018"),
+        TableTask("LTS", "liver tumour, CT", "liver-ct", "LiTS2017", tumour_only=True),
+        TableTask(
             "BTS", "three classes, four modalities", "brain-flair", "BraTS2018-4", repeated="seeds",
             classes=tuple(PARTS.values()),
         ),

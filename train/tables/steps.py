@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from train.settings import Adapt, Finetune, Pretrain, validated
-from train.tables.plan import Column, Row, Scale, Task
+from train.tables.plan import Column, Row, Scale, TableTask
 from train.tables.targets import Target
 
 Kind = Literal["sources", "corpus", "folds", "pretrain", "adapt", "finetune", "scores"]
@@ -57,7 +57,7 @@ class Piece:
         yield self
 
 
-def reason_not_to_run(row: Row, column: Column, task: Task, target: Target) -> str:
+def reason_not_to_run(row: Row, column: Column, task: TableTask, target: Target) -> str:
     """Return in a sentence why a cell has no number by plan; empty if it is to be run."""
     if row.missing:
         return row.missing
@@ -68,7 +68,7 @@ def reason_not_to_run(row: Row, column: Column, task: Task, target: Target) -> s
     return ""
 
 
-def scores_of(row: Row, column: Column, task: Task, target: Target, scale: Scale, seeds: int) -> dict[str, Piece]:
+def scores_of(row: Row, column: Column, task: TableTask, target: Target, scale: Scale, seeds: int) -> dict[str, Piece]:
     """Return the scores that a cell is the mean of, by the name of their fold or seed.
 
     Raises
@@ -86,7 +86,7 @@ def scores_of(row: Row, column: Column, task: Task, target: Target, scale: Scale
 
 
 def _scores(
-    row: Row, column: Column, task: Task, target: Target, scale: Scale, repeated: str, number: int, zero_shot: bool
+    row: Row, column: Column, task: TableTask, target: Target, scale: Scale, repeated: str, number: int, zero_shot: bool
 ) -> Piece:
     seed = number if repeated == "seeds" else 0
     corpus = _corpus(row, task, target, scale, number)
@@ -102,7 +102,7 @@ def _scores(
     return Piece("scores", network.name, settings, (network,))
 
 
-def _corpus(row: Row, task: Task, target: Target, scale: Scale, fold: int) -> Piece:
+def _corpus(row: Row, task: TableTask, target: Target, scale: Scale, fold: int) -> Piece:
     name = f"{task.region}-{scale.size}"
     prepared = {"region": target.region, "normals": target.normals, "size": scale.size}
     drawn = {"samples": scale.samples, "seed": CORPUS_SEED, "set": list(row.synthesis)}
@@ -114,7 +114,7 @@ def _corpus(row: Row, task: Task, target: Target, scale: Scale, fold: int) -> Pi
     return Piece("corpus", f"{name}{off}", drawn, (sources,))
 
 
-def _pretrained(row: Row, task: Task, scale: Scale, seed: int, corpus: Piece) -> Piece:
+def _pretrained(row: Row, task: TableTask, scale: Scale, seed: int, corpus: Piece) -> Piece:
     values: dict[str, Any] = {
         "network": {"width": scale.width, "mask_bias": scale.mask_bias},
         "schedule": _schedule(Pretrain(), scale.pretrain_steps, scale, seed),
@@ -130,7 +130,9 @@ def _pretrained(row: Row, task: Task, scale: Scale, seed: int, corpus: Piece) ->
     return Piece("pretrain", f"{task.region}-{name}-seed{seed}", settings, (corpus,))
 
 
-def _adapted(row: Row, task: Task, target: Target, scale: Scale, seed: int, network: Piece, corpus: Piece) -> Piece:
+def _adapted(
+    row: Row, task: TableTask, target: Target, scale: Scale, seed: int, network: Piece, corpus: Piece
+) -> Piece:
     values = {
         "loss": network.settings["loss"],
         "schedule": _schedule(Adapt(), scale.adapt_steps, scale, seed),
@@ -142,7 +144,7 @@ def _adapted(row: Row, task: Task, target: Target, scale: Scale, seed: int, netw
 
 
 def _finetuned(
-    row: Row, column: Column, task: Task, target: Target, scale: Scale, seed: int, fold: int, network: Piece | None
+    row: Row, column: Column, task: TableTask, target: Target, scale: Scale, seed: int, fold: int, network: Piece | None
 ) -> Piece:
     values: dict[str, Any] = {
         "schedule": {

@@ -8,7 +8,7 @@ from typing import Any
 from scans.catalog.catalog import Catalog, load_catalog
 from scans.errors import CatalogError
 from scans.image.cases import find_cases
-from train.tables.plan import Task
+from train.tables.plan import TableTask
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Target:
     problem: str = ""
 
 
-def find_targets(path: Path, tasks: Sequence[Task]) -> dict[str, Target]:
+def find_targets(path: Path, tasks: Sequence[TableTask]) -> dict[str, Target]:
     """Look up the scans of each task.
 
     Parameters
     ----------
     path : Path
         Of the catalog.
-    tasks : sequence of Task
+    tasks : sequence of TableTask
 
     Returns
     -------
@@ -71,7 +71,7 @@ def find_targets(path: Path, tasks: Sequence[Task]) -> dict[str, Target]:
     return targets
 
 
-def find_target(catalog: Catalog, task: Task) -> Target:
+def find_target(catalog: Catalog, task: TableTask) -> Target:
     """Return a task's normals and its annotated scans: of the paper's dataset, else of another of its region."""
     called = _with_classes(catalog, task)
     several = catalog.tasks.get(called) if task.classes else None
@@ -120,7 +120,7 @@ def find_target(catalog: Catalog, task: Task) -> Target:
     )
 
 
-def _with_classes(catalog: Catalog, task: Task) -> str:
+def _with_classes(catalog: Catalog, task: TableTask) -> str:
     """Return the catalog's name of a task: its own, or another's with the same classes whose scans are here."""
     fit = [name for name, other in catalog.tasks.items() if set(other.classes) == set(task.classes)]
     fit.sort(key=lambda name: name != task.name)
