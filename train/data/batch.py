@@ -10,7 +10,7 @@ import torch
 from synth.corpus import Sample
 
 
-class Scan(Protocol):
+class HasComposite(Protocol):
     """A batch: at least what the network sees, shape (N, channels, z, y, x)."""
 
     @property
@@ -18,7 +18,7 @@ class Scan(Protocol):
         """The network's input."""
         ...
 
-    def to(self, device: torch.device) -> "Scan":
+    def to(self, device: torch.device) -> "HasComposite":
         """Move to a device."""
         ...
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
-from train.data.batch import Scan
+from train.data.batch import HasComposite
 from train.network.hardware import Hardware
 
 BATCHES = 16  # of two, measured; 32 are no better
@@ -23,7 +23,7 @@ def has_running_statistics(network: nn.Module) -> bool:
     return bool(_statistics(network))
 
 
-def renew(network: nn.Module, batches: Iterable[Scan], hardware: Hardware) -> None:
+def renew(network: nn.Module, batches: Iterable[HasComposite], hardware: Hardware) -> None:
     """Replace running means and variances by the mean of those of some batches; weights stay as they are.
 
     Where the new ones are not finite the old ones stay: the weights have diverged, which the next step will tell, and
@@ -32,7 +32,7 @@ def renew(network: nn.Module, batches: Iterable[Scan], hardware: Hardware) -> No
     Parameters
     ----------
     network : Module
-    batches : iterable of Scan
+    batches : iterable of HasComposite
     hardware : Hardware
     """
     before = [statistic.clone() for statistic in _statistics(network)]
