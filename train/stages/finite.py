@@ -21,7 +21,7 @@ from train.network.record import Record
 FOLDER = "nonfinite"
 
 
-class Watch:
+class FiniteWatch:
     """Remembers the first step whose loss or gradient is not finite.
 
     Parameters

@@ -29,7 +29,7 @@ from train.network.record import Record, plain
 from train.network.weights import restore_network, restore_optimiser
 from train.run.folder import RunFolder
 from train.settings import Schedule, SettingsError
-from train.stages.finite import FOLDER, Watch, keep_batch, keep_network
+from train.stages.finite import FOLDER, FiniteWatch, keep_batch, keep_network
 from train.stages.resume import check_resumable, load_last, plateau_state, restore_plateau, save_last
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def train(
             run.start({"stage": record.stage, **record.settings, "hardware": str(hardware)}, start)
             run.write(start, {"started_on": str(hardware), "split": record.data.get("split")})
         trained = ranks.wrap(hardware.compile(network))
-        watch = Watch(network, optimiser, hardware.device)
+        watch = FiniteWatch(network, optimiser, hardware.device)
         clock, logged, step, stopped = time.monotonic(), start, start, 0
 
         for step, batch in enumerate(task.batches(range(start, schedule.steps)), start + 1):

@@ -15,7 +15,7 @@ from train.network import hardware
 from train.network.unet import UNet
 from train.settings import Pretrain, Schedule, SettingsError
 from train.stages.decomposition import Decomposition
-from train.stages.finite import Watch
+from train.stages.finite import FiniteWatch
 
 CPU = torch.device("cpu")
 NAMES = ("composite", "normal", "texture", "mask", "alpha")
@@ -102,7 +102,7 @@ def test_a_step_waits_for_nothing_on_a_gpu(corpus_path):
     task = Decomposition(corpus, split_by_source(corpus, (), 0, 2), settings, machine)
     network = machine.place(UNet(settings.network))
     optimiser = torch.optim.Adam(network.parameters(), fused=True)
-    watch = Watch(network, optimiser, machine.device)
+    watch = FiniteWatch(network, optimiser, machine.device)
     for step, batch in enumerate(task.batches(range(12)), 1):
         # The first steps make room: normals are sent, and algorithms are chosen.
         torch.cuda.set_sync_debug_mode("error" if step > 6 else "default")

@@ -12,7 +12,7 @@ from train.network.losses import decomposition_loss, dice_loss, pseudo_label_los
 from train.network.unet import UNet
 from train.proxies.recorded import load_checkpoint
 from train.settings import Loss, Network, Pretrain, Schedule, SettingsError
-from train.stages.finite import Watch
+from train.stages.finite import FiniteWatch
 from train.stages.pretrain import pretrain
 from train.stages.replay import replay
 
@@ -78,7 +78,7 @@ def test_a_step_that_is_not_finite_changes_nothing_nor_do_those_after_it():
     torch.manual_seed(0)
     network = torch.nn.Linear(3, 3)
     optimiser = torch.optim.Adam(network.parameters(), lr=0.1, fused=True)
-    watch = Watch(network, optimiser, torch.device("cpu"))
+    watch = FiniteWatch(network, optimiser, torch.device("cpu"))
 
     def step(number, factor):
         loss = (network(torch.ones(2, 3)) * factor).sum()
