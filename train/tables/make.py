@@ -10,7 +10,7 @@ from scans.writing import make_folder
 from train.settings import SettingsError
 from train.tables.gather import Cell, Gathered, gather_cell
 from train.tables.plan import SCALES, TABLES, TASKS, Column, Row, Scale, Table
-from train.tables.runs import Runs, Watch
+from train.tables.runs import Observer, Runs
 from train.tables.steps import Piece, reason_not_to_run, scores_of
 from train.tables.targets import Target, find_targets
 from train.tables.write import write_table
@@ -81,7 +81,7 @@ def make_table(
     scale: Scale,
     catalog: Path,
     out: Path,
-    watch: Watch,
+    watch: Observer,
     *,
     seeds: int | None = None,
     device: str = "auto",
@@ -96,7 +96,7 @@ def make_table(
     catalog : Path
     out : Path
         Its folder; sources, corpora and networks lie there too and are shared by all tables.
-    watch : Watch
+    watch : Observer
     seeds : int, optional
         Seeds of what is repeated over seeds; else those of the scale.
     device : str

@@ -24,7 +24,7 @@ FOLDS = "folds.json"
 _BEST = "best.safetensors"
 
 
-class Watch(Protocol):
+class Observer(Protocol):
     """Is told of progress."""
 
     def begun(self, step: Piece) -> None:
@@ -53,7 +53,7 @@ class Runs:
     ----------
     out : Path
     catalog : Path
-    watch : Watch
+    watch : Observer
     workers : int or None
         Processes of ``synth``; 0: none besides, None: one a core.
     device : str
@@ -65,7 +65,7 @@ class Runs:
 
     out: Path
     catalog: Path
-    watch: Watch
+    watch: Observer
     workers: int | None = None
     device: str = "auto"
     problems: dict[str, str] = field(default_factory=dict)
