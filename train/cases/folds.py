@@ -24,7 +24,7 @@ _STEERING = 5  # every fifth training patient steers
 
 
 @dataclass(frozen=True)
-class Parts:
+class FoldCases:
     """Names of the cases that train, that steer the training, and that are kept for evaluation."""
 
     training: list[str]
@@ -73,7 +73,7 @@ class Folds(Strict):
         """Every case of every fold."""
         return {case for fold in self.folds for patient in (*fold.training, *fold.test) for case in patient.cases}
 
-    def parts(self, fold: int, fraction: float = 1.0) -> Parts:
+    def parts(self, fold: int, fraction: float = 1.0) -> FoldCases:
         """Return the cases of a fold, with a fraction of its training patients: a tenth is part of every fifth.
 
         Every fifth training patient steers the learning rate and the choice of the best checkpoint. With fewer than
@@ -96,7 +96,7 @@ class Folds(Strict):
 
         training = cases([p for p, s in zip(chosen, steers, strict=True) if not s])
         validation = cases([p for p, s in zip(chosen, steers, strict=True) if s])
-        return Parts(training, validation, cases(self.folds[fold].test))
+        return FoldCases(training, validation, cases(self.folds[fold].test))
 
 
 def draw_folds(name: str, task: Task, cases: Sequence[str], seed: int = 0, without_tumour: Sequence[str] = ()) -> Folds:
