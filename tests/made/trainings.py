@@ -22,7 +22,7 @@ def without_pictures() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("train.run.report.leave_report", lambda path, say: None)
-        patch.setattr("train.run.pictures.validation_picture", lambda rows, path: np.zeros((8, 8, 3), np.uint8))
+        patch.setattr("train.run.folder.validation_picture", lambda rows, path: np.zeros((8, 8, 3), np.uint8))
         yield
 
 

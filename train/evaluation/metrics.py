@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scans.image.box import tight_box
+from scans.image.components import Parts
 from train.evaluation.statistics import bootstrap_mean, spread
 
 METRICS = ("dice", "sensitivity", "specificity", "hd95_mm")
@@ -130,8 +131,6 @@ def hausdorff95(mask: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, fl
 
 def _parts(mask: np.ndarray, other: np.ndarray) -> tuple[int, np.ndarray]:
     """Count the parts of a mask, and the voxels of each that shares none with another mask."""
-    from scans.image.components import Parts  # reads scans, which a training does without
-
     parts = Parts.of(mask)
     alone = np.ones(parts.sizes.size + 1, bool)
     alone[parts.labels[other[parts.box]]] = False

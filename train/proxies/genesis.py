@@ -3,8 +3,6 @@
 Numbers are those of the authors' released code, from which the paper differs here and there.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import nn
@@ -14,12 +12,9 @@ from train.data.random_bits import Draws
 from train.network.unet import UNet
 from train.proxies.normals import Scan
 from train.proxies.task import Example
+from train.run.pictures import Views
 from train.settings import Genesis as Settings
 from train.settings import Network
-
-if TYPE_CHECKING:
-    from train.run.pictures import Views
-
 
 CURVE_POINTS = 1000
 MARGIN = 3  # voxels of a cube's border that no painted window touches
@@ -210,8 +205,6 @@ class Genesis:
         """Return nothing more: the loss tells all."""
         return {}
 
-    def row(self, name: str, shown: np.ndarray, output: np.ndarray) -> "Views":
+    def row(self, name: str, shown: np.ndarray, output: np.ndarray) -> Views:
         """Show the deformed and the restored scan of the first modality."""
-        from train.run.pictures import Views
-
         return Views(name, shown[0], output[0], None, np.zeros(shown.shape[1:], bool), None)

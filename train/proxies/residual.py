@@ -1,7 +1,6 @@
 """Segmenting by what is left: a network restores the healthy scan, and what it could not restore is the tumour."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,10 +10,7 @@ from train.network.dice import dice
 from train.network.hardware import Hardware
 from train.network.unet import Layers
 from train.proxies.task import PICTURED, ProxyTask
-
-if TYPE_CHECKING:
-    from train.run.pictures import Views
-
+from train.run.pictures import Views
 
 LEVELS = 40  # thresholds tried
 
@@ -71,15 +67,13 @@ def distance(scans: torch.Tensor, restored: torch.Tensor) -> torch.Tensor:
 class ResidualTask(ProxyTask):
     """A proxy task that is validated as its network is used, on held-out samples with a tumour."""
 
-    _shown: "Sequence[Views]" = ()
+    _shown: Sequence[Views] = ()
 
     def validate(self, network: nn.Module, machine: Hardware) -> dict[str, float]:
         """Restore each held-out composite, and choose the threshold with the best mean Dice.
 
         ``loss`` is the mean distance of what was restored from the normal, ``threshold`` what a checkpoint keeps.
         """
-        from train.run.pictures import Views
-
         assert isinstance(network, Restorer)
         losses, far, masks = [], [], []
         shown: list[tuple[str, np.ndarray, np.ndarray]] = []
@@ -102,7 +96,7 @@ class ResidualTask(ProxyTask):
         ]
         return {"loss": float(np.mean(losses)), "dice": overlap, "score": overlap, "threshold": threshold}
 
-    def views(self, network: nn.Module, machine: Hardware) -> "dict[str, list[Views]]":
+    def views(self, network: nn.Module, machine: Hardware) -> dict[str, list[Views]]:
         """Return what the last validation found in the first held-out samples: to restore is slow."""
         return {"validation": list(self._shown)} if self._shown else {}
 

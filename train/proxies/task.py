@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,11 +17,8 @@ from train.data.split import Split
 from train.network.hardware import Hardware
 from train.network.ranks import ALONE, Ranks
 from train.proxies.normals import Normals, Scan
+from train.run.pictures import Views
 from train.settings import Network, Pretrain
-
-if TYPE_CHECKING:
-    from train.run.pictures import Views
-
 
 PICTURED = 4  # examples in a validation picture
 Example = tuple[np.ndarray, np.ndarray]  # what the network is shown, and what it must answer
@@ -70,7 +67,7 @@ class Proxy(Protocol):
         """Return what else is told of a validation, each with a mean over the batch; high is good."""
         ...
 
-    def row(self, name: str, shown: np.ndarray, output: np.ndarray) -> "Views | None":
+    def row(self, name: str, shown: np.ndarray, output: np.ndarray) -> Views | None:
         """Return a row of the validation picture, if there is anything to see."""
         ...
 
@@ -122,7 +119,7 @@ class ProxyTask:
                 sums[name] = sums.get(name, 0.0) + value * len(output) / count
         return {**sums, "score": sums["accuracy"] if "accuracy" in sums else -sums["loss"]}
 
-    def views(self, network: nn.Module, machine: Hardware) -> "dict[str, list[Views]]":
+    def views(self, network: nn.Module, machine: Hardware) -> dict[str, list[Views]]:
         """Return examples of held-out sources, to be drawn."""
         rows = []
         for number in range(min(PICTURED, self.settings.validation_samples)):

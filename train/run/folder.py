@@ -10,7 +10,7 @@ import signal as signals
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,10 +19,7 @@ from scans.errors import CheckpointError, UserError
 from scans.writing import writing
 from train.run.events import Events
 from train.run.log import AppendedFile, Say, line, read_log, warn
-
-if TYPE_CHECKING:
-    from train.run.pictures import Views
-
+from train.run.pictures import Views, validation_picture
 
 REPORT_SECONDS = 600.0  # between two reports of a training: each takes seconds
 
@@ -98,13 +95,11 @@ class RunFolder:
         assert self._events is not None
         self._events.picture(step, image, name)
 
-    def draw(self, step: int, views: "dict[str, list[Views]]") -> None:
+    def draw(self, step: int, views: dict[str, list[Views]]) -> None:
         """Draw pictures into ``pictures/NAME-STEP.png`` and show them in TensorBoard.
 
         Without matplotlib, or with a full disk, it is told why there are none.
         """
-        from train.run.pictures import validation_picture
-
         for name, rows in views.items():
             try:
                 self.picture(step, validation_picture(rows, self.pictures / f"{name}-{step:07d}.png"), name)

@@ -9,7 +9,7 @@ it gives a probability near 0 or 1 are taken for true, the others are left out.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,14 +33,11 @@ from train.network.unet import Layers
 from train.network.weights import check_one_mask
 from train.proxies.recorded import load_unet
 from train.run.folder import check_run_folder
+from train.run.pictures import Views
 from train.settings import Adapt, Pretrain
 from train.stages import loop
 from train.stages.decomposition import Decomposition
 from train.stages.pretrain import describe
-
-if TYPE_CHECKING:
-    from train.run.pictures import Views
-
 
 _REAL = 1  # added to the seed: real scans come in an order of their own
 LEAST_VOXELS = 8  # a scan with fewer sure tumour voxels teaches nothing about tumours: it is left out of self-training
@@ -139,7 +136,7 @@ class Adaptation:
         """Score on synthetic samples of held-out sources: there is no truth for real scans."""
         return self.synthetic.validate(network, machine)
 
-    def views(self, network: nn.Module, machine: hardware.Hardware) -> "dict[str, list[Views]]":
+    def views(self, network: nn.Module, machine: hardware.Hardware) -> dict[str, list[Views]]:
         """Return synthetic samples of held-out sources, to be drawn."""
         return self.synthetic.views(network, machine)
 

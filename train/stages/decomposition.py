@@ -19,13 +19,13 @@ from train.network import hardware
 from train.network.losses import decomposition_loss
 from train.network.ranks import ALONE, Ranks
 from train.network.unet import Layers
+from train.run.pictures import Views
 from train.settings import Pretrain, SettingsError
 from train.stages.real_validation import RealValidation
 from train.stages.validation import SyntheticValidation
 
 if TYPE_CHECKING:
     from train.cases.prepared import RealScan
-    from train.run.pictures import Views
 
 
 class Decomposition:
@@ -105,7 +105,7 @@ class Decomposition:
         scores = self.validation.scores(network, machine)
         return scores if self.real is None else {**scores, **self.real.scores(network, machine)}
 
-    def views(self, network: nn.Module, machine: hardware.Hardware) -> "dict[str, list[Views]]":
+    def views(self, network: nn.Module, machine: hardware.Hardware) -> dict[str, list[Views]]:
         """Return samples of held-out sources and real cases, to be drawn."""
         views = {"validation": self.validation.views(network, machine)}
         return views if self.real is None else {**views, "real": self.real.views(network, machine)}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -28,13 +28,10 @@ from train.network.ranks import ALONE, Ranks
 from train.network.record import Record, plain
 from train.network.weights import restore_network, restore_optimiser
 from train.run.folder import RunFolder
+from train.run.pictures import Views
 from train.settings import Schedule, SettingsError
 from train.stages.finite import FOLDER, FiniteWatch, keep_batch, keep_network
 from train.stages.resume import check_resumable, load_last, plateau_state, restore_plateau, save_last
-
-if TYPE_CHECKING:
-    from train.run.pictures import Views
-
 
 Report = Callable[[int, dict[str, float]], None]  # called every few steps with the step and what to show
 
@@ -58,7 +55,7 @@ class Task(Protocol):
         """Score a network in evaluation mode: ``loss`` steers the plateau rule, ``score`` (high is good) the best."""
         ...
 
-    def views(self, network: nn.Module, hardware: Hardware) -> "dict[str, list[Views]]":
+    def views(self, network: nn.Module, hardware: Hardware) -> dict[str, list[Views]]:
         """Return the rows of each validation picture, by its name; the network is in evaluation mode."""
         ...
 

@@ -20,11 +20,10 @@ from scans.file_names import safe_names
 from train.network.dice import dice
 from train.network.hardware import Hardware
 from train.network.unet import Layers
+from train.run.pictures import Views
 
 if TYPE_CHECKING:
     from train.cases.prepared import RealScan
-    from train.run.pictures import Views
-
 
 SCORE = "real_dice"
 
@@ -61,10 +60,8 @@ class RealValidation:
         each = {f"{SCORE}.{name}": overlap for name, overlap in zip(self.names, overlaps, strict=True)}
         return {SCORE: float(np.mean(overlaps)), **each}
 
-    def views(self, network: nn.Module, hardware: Hardware) -> "list[Views]":
+    def views(self, network: nn.Module, hardware: Hardware) -> list[Views]:
         """Return what a picture shows of each scan: its first modality, the predicted layers and mask, the truth."""
-        from train.run.pictures import Views
-
         rows = []
         for scan in self.scans:
             layers = _through(network, hardware, [scan])

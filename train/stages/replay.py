@@ -18,6 +18,7 @@ from torch import nn
 from scans.errors import CheckpointError
 from train.data.batch import Batch
 from train.network import hardware
+from train.network.losses import decomposition_loss
 from train.network.record import Record
 from train.proxies.recorded import load_network, recorded_proxy
 from train.proxies.task import Pairs
@@ -153,8 +154,6 @@ def _loss(record: Record) -> Callable[[Any, Any], Terms]:
     if (proxy := recorded_proxy(record.stage, record.settings, record.size, "nonfinite")) is not None:
         return lambda output, batch: proxy.terms(output.float(), batch.wanted)
     if record.stage == "pretrain":
-        from train.network.losses import decomposition_loss
-
         weights = recorded(Pretrain, record.settings, "nonfinite").loss
         return lambda layers, batch: decomposition_loss(layers, batch, weights)
     if record.stage == "adapt":

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +17,8 @@ from train.network.dice import dice
 from train.network.losses import dice_loss
 from train.network.ranks import ALONE, Ranks
 from train.network.unet import Layers
+from train.run.pictures import Views
 from train.settings import Finetune
-
-if TYPE_CHECKING:
-    from train.run.pictures import Views
 
 
 @dataclass(frozen=True)
@@ -118,10 +116,8 @@ class Supervised:
             scores |= {f"dice_{name.replace(' ', '_')}": float(m) for name, m in zip(self.classes, means, strict=True)}
         return scores
 
-    def views(self, network: nn.Module, machine: hardware.Hardware) -> "dict[str, list[Views]]":
+    def views(self, network: nn.Module, machine: hardware.Hardware) -> dict[str, list[Views]]:
         """Return the first steering cases and their first class, to be drawn; layers are not trained and left empty."""
-        from train.run.pictures import Views
-
         rows = []
         for scan in self.validation[:4]:
             logits, batch = self._logits(network, machine, scan)

@@ -1,7 +1,6 @@
 """Validation on held-out synthetic samples: losses, Dice of the mask, and a picture."""
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,11 +13,8 @@ from train.data.feed import Feed
 from train.network.dice import dice
 from train.network.hardware import Hardware
 from train.network.losses import decomposition_loss, mask_is_trained
+from train.run.pictures import Views
 from train.settings import Adapt, Pretrain
-
-if TYPE_CHECKING:
-    from train.run.pictures import Views
-
 
 PICTURED = 4  # samples in a validation picture
 
@@ -70,10 +66,8 @@ class SyntheticValidation:
         score = overlap if mask_is_trained(self.weights.model_dump()) else -loss
         return {"loss": loss, "dice": overlap, "score": score, **means}
 
-    def views(self, network: nn.Module, hardware: Hardware) -> "list[Views]":
+    def views(self, network: nn.Module, hardware: Hardware) -> list[Views]:
         """Return the first held-out samples, to be drawn."""
-        from train.run.pictures import Views
-
         rows = []
         for number, batch in zip(self.pictured, self._seen([n] for n in self.pictured), strict=True):
             with torch.no_grad(), hardware.autocast():
