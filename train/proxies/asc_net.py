@@ -104,12 +104,8 @@ def reversed_gradient(values: torch.Tensor) -> torch.Tensor:
     return 2 * values.detach() - values
 
 
-class Selection:
+class Selection(Proxy):
     """Cut a composite in two, so that the first cut looks like a normal and both together like the composite."""
-
-    def side(self, size: int) -> int:
-        """Return the side of what the encoder is shown."""
-        return size
 
     def network(self, settings: Network, sources: int) -> AscNet:
         """Return an ASC-Net with random weights."""
@@ -141,13 +137,6 @@ class Selection:
             "discriminator": discriminator,
             "total": reconstruction + overlap + discriminator,
         }
-
-    def score(self, output: torch.Tensor, wanted: torch.Tensor) -> dict[str, float]:
-        """Return nothing more."""
-        return {}
-
-    def row(self, name: str, shown: np.ndarray, output: np.ndarray) -> None:
-        """Draw nothing: `ResidualTask` does."""
 
 
 class SelectionTask(ResidualTask):

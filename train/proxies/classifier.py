@@ -1,11 +1,11 @@
 """Proxy tasks whose answer is one of a few classes: the UNet's encoder, and a small head that is thrown away."""
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from train.network.unet import POOLINGS, UNet
+from train.proxies.task import Proxy
 from train.settings import Network, SettingsError
 
 HIDDEN = 256  # features of the head's one hidden layer
@@ -40,15 +40,11 @@ class Classifier(nn.Module):
         return logits
 
 
-class Classification:
+class Classification(Proxy):
     """What proxy tasks with classes have in common; the answer wanted is the number of a class, int64."""
 
     pieces = 1
     classes: int
-
-    def side(self, size: int) -> int:
-        """Return the side of what the encoder is shown."""
-        return size
 
     def network(self, settings: Network, sources: int) -> Classifier:
         """Return a classifier with random weights."""
@@ -61,9 +57,6 @@ class Classification:
     def score(self, output: torch.Tensor, wanted: torch.Tensor) -> dict[str, float]:
         """Return the share of right answers."""
         return {"accuracy": float((output.argmax(1) == wanted).float().mean())}
-
-    def row(self, name: str, shown: np.ndarray, output: np.ndarray) -> None:
-        """Draw nothing."""
 
 
 def check_norm(settings: Network, side: int) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional
 from train.data.random_bits import Draws
 from train.network.unet import UNet
 from train.proxies.normals import Scan
-from train.proxies.task import Example
+from train.proxies.task import Example, Proxy
 from train.run.pictures import Views
 from train.settings import Genesis as Settings
 from train.settings import Network
@@ -154,7 +154,7 @@ class Restoration(UNet):
         return super().forward(scan).normal
 
 
-class Genesis:
+class Genesis(Proxy):
     """Restoration by the whole UNet, in its normal layer; encoder and decoder are trained.
 
     Parameters
@@ -164,10 +164,6 @@ class Genesis:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-
-    def side(self, size: int) -> int:
-        """Return the side of what the encoder is shown."""
-        return size
 
     def network(self, settings: Network, sources: int) -> nn.Module:
         """Return a UNet with random weights."""
@@ -200,10 +196,6 @@ class Genesis:
     def terms(self, output: torch.Tensor, wanted: torch.Tensor) -> dict[str, torch.Tensor]:
         """Mean squared difference."""
         return {"total": functional.mse_loss(output, wanted)}
-
-    def score(self, output: torch.Tensor, wanted: torch.Tensor) -> dict[str, float]:
-        """Return nothing more: the loss tells all."""
-        return {}
 
     def row(self, name: str, shown: np.ndarray, output: np.ndarray) -> Views:
         """Show the deformed and the restored scan of the first modality."""

@@ -11,7 +11,7 @@ from torch.nn import functional
 from train.data.random_bits import Draws
 from train.proxies.normals import Scan
 from train.proxies.residual import Restorer
-from train.proxies.task import Example
+from train.proxies.task import Example, Proxy
 from train.settings import ImplicitField as Settings
 from train.settings import Network
 
@@ -102,7 +102,7 @@ def coordinates(shape: torch.Size | tuple[int, ...]) -> torch.Tensor:
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
 
 
-class ImplicitField:
+class ImplicitField(Proxy):
     """Intensities at random points of training sources, told from their latents.
 
     Parameters
@@ -112,10 +112,6 @@ class ImplicitField:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-
-    def side(self, size: int) -> int:
-        """Return the side of a scan: there is no encoder."""
-        return size
 
     def network(self, settings: Network, sources: int) -> AutoDecoder:
         """Return an auto-decoder with random weights."""
@@ -134,10 +130,3 @@ class ImplicitField:
         told, size = output.float().split([wanted.shape[-1], 1], dim=-1)
         distance, latent = functional.mse_loss(told, wanted), size.mean()
         return {"intensity": distance, "latent": latent, "total": distance + self.settings.prior * latent}
-
-    def score(self, output: torch.Tensor, wanted: torch.Tensor) -> dict[str, float]:
-        """Return nothing more."""
-        return {}
-
-    def row(self, name: str, shown: np.ndarray, output: np.ndarray) -> None:
-        """Draw nothing: `ResidualTask` does."""

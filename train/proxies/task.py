@@ -1,9 +1,10 @@
 """What the proxy tasks share: examples made of normal volumes, for ``train.stages.loop``."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,32 +45,32 @@ class Pairs:
         return Pairs(self.composite.to(device, non_blocking=True), self.wanted.to(device, non_blocking=True))
 
 
-class Proxy(Protocol):
+class Proxy(ABC):
     """A proxy task: a question about a normal volume whose answer is known without annotations."""
 
     def side(self, size: int) -> int:
         """Return the side in voxels of what the encoder is shown, for cubes of `size`; refuse what is too small."""
-        ...
+        return size
 
+    @abstractmethod
     def network(self, settings: Network, sources: int) -> nn.Module:
         """Return a network with random weights, for a corpus of as many sources."""
-        ...
 
+    @abstractmethod
     def example(self, scan: Scan, draws: Draws) -> Example:
         """Make an example of a scan."""
-        ...
 
+    @abstractmethod
     def terms(self, output: torch.Tensor, wanted: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the loss terms by name, and their sum as ``total``."""
-        ...
 
     def score(self, output: torch.Tensor, wanted: torch.Tensor) -> dict[str, float]:
         """Return what else is told of a validation, each with a mean over the batch; high is good."""
-        ...
+        return {}
 
     def row(self, name: str, shown: np.ndarray, output: np.ndarray) -> Views | None:
         """Return a row of the validation picture, if there is anything to see."""
-        ...
+        return None
 
 
 class ProxyTask:
