@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from train.network.unet import POOLINGS, UNet
 from train.proxies.task import Proxy
-from train.settings import Network, SettingsError
+from train.settings import Network
 
 HIDDEN = 256  # features of the head's one hidden layer
 SMALLEST = 2**POOLINGS  # voxels along a side that leave the encoder as one
@@ -57,12 +57,3 @@ class Classification(Proxy):
     def score(self, output: torch.Tensor, wanted: torch.Tensor) -> dict[str, float]:
         """Return the share of right answers."""
         return {"accuracy": float((output.argmax(1) == wanted).float().mean())}
-
-
-def check_norm(settings: Network, side: int) -> None:
-    """Refuse InstanceNorm where the encoder's deepest level is a single voxel, which has no deviation."""
-    if settings.norm == "instance" and side < 2 * SMALLEST:
-        raise SettingsError(
-            f"--norm instance: pieces of {side} voxels leave one voxel at the deepest level; "
-            "take a corpus of larger cubes, or --norm batch"
-        )

@@ -5,11 +5,9 @@ from functools import lru_cache
 import numpy as np
 
 from train.data.random_bits import Draws
-from train.proxies.classifier import Classification, Classifier, check_norm
 from train.proxies.normals import Scan
-from train.proxies.patches import COUNT, cut, patch_side
+from train.proxies.patches import COUNT, PatchTask, cut
 from train.settings import Jigsaw as Settings
-from train.settings import Network
 
 MOST = COUNT * (COUNT - 1)  # no more permutations of 27 than that agree nowhere twice
 _SEED = 27  # the permutations are part of the task, the same for every training
@@ -69,7 +67,7 @@ def _digits_to_number(digits: np.ndarray) -> np.ndarray:
     return numbers
 
 
-class Jigsaw(Classification):
+class Jigsaw(PatchTask):
     """All permutations known are equally likely.
 
     Parameters
@@ -82,18 +80,9 @@ class Jigsaw(Classification):
     pieces = COUNT
 
     def __init__(self, settings: Settings, size: int) -> None:
-        self._side = patch_side(size)
+        super().__init__(size)
         self.permutations = permutations(settings.permutations)
         self.classes = settings.permutations
-
-    def side(self, size: int) -> int:
-        """Return the side of a patch."""
-        return self._side
-
-    def network(self, settings: Network, sources: int) -> Classifier:
-        """Return a classifier with random weights."""
-        check_norm(settings, self._side)
-        return super().network(settings, sources)
 
     def example(self, scan: Scan, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
         """Return the shuffled patches, float32 (27, C, side, side, side), and the number of the permutation."""

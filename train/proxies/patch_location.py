@@ -3,13 +3,11 @@
 import numpy as np
 
 from train.data.random_bits import Draws
-from train.proxies.classifier import Classification, Classifier, check_norm
 from train.proxies.normals import Scan
-from train.proxies.patches import CENTRE, COUNT, cut, patch_side
-from train.settings import Network
+from train.proxies.patches import CENTRE, COUNT, PatchTask, cut
 
 
-class PatchLocation(Classification):
+class PatchLocation(PatchTask):
     """The 27 cells of a scan but the one in the middle are equally likely.
 
     Parameters
@@ -20,18 +18,6 @@ class PatchLocation(Classification):
 
     pieces = 2
     classes = COUNT - 1
-
-    def __init__(self, size: int) -> None:
-        self._side = patch_side(size)
-
-    def side(self, size: int) -> int:
-        """Return the side of a patch."""
-        return self._side
-
-    def network(self, settings: Network, sources: int) -> Classifier:
-        """Return a classifier with random weights."""
-        check_norm(settings, self._side)
-        return super().network(settings, sources)
 
     def example(self, scan: Scan, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
         """Return the central patch and another, float32 (2, C, side, side, side), and which cell that is from.

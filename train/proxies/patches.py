@@ -1,10 +1,10 @@
-"""A scan cut into 3 by 3 by 3 patches that do not touch."""
+"""A scan cut into 3 by 3 by 3 patches that do not touch, and what proxy tasks on them share."""
 
 import numpy as np
 
 from train.data.random_bits import Draws
-from train.proxies.classifier import SMALLEST
-from train.settings import SettingsError
+from train.proxies.classifier import SMALLEST, Classification, Classifier
+from train.settings import Network, SettingsError
 
 ACROSS = 3
 COUNT = ACROSS**3
@@ -49,3 +49,29 @@ def cut(volume: np.ndarray, draws: Draws) -> np.ndarray:
         z, y, x = (slice(start, start + side) for start in starts)
         patches.append(volume[:, z, y, x])
     return np.stack(patches)
+
+
+class PatchTask(Classification):
+    """What proxy tasks on patches have in common.
+
+    Parameters
+    ----------
+    size : int
+        Voxels along a side of the scans.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._side = patch_side(size)
+
+    def side(self, size: int) -> int:
+        """Return the side of a patch."""
+        return self._side
+
+    def network(self, settings: Network, sources: int) -> Classifier:
+        """Return a classifier with random weights; refuse InstanceNorm of a single voxel, which has no deviation."""
+        if settings.norm == "instance" and self._side < 2 * SMALLEST:
+            raise SettingsError(
+                f"--norm instance: pieces of {self._side} voxels leave one voxel at the deepest level; "
+                "take a corpus of larger cubes, or --norm batch"
+            )
+        return super().network(settings, sources)
