@@ -122,18 +122,12 @@ class Corpora:
         """
         return _together(self.each, index, out)
 
-    def recombined(
-        self,
-        seed: int,
-        tumours: Sequence[int] | np.ndarray | None = None,
-        sources: Sequence[int] | np.ndarray | None = None,
-    ) -> "Recombined":
-        """Return an endless stream of new samples; see :class:`synth.corpus.recombine.Recombine`."""
-        return Recombined(self, seed, tumours, sources)
-
 
 class Recombined:
-    """The same recombination in each modality: its draws see forms and ROIs, no intensity."""
+    """The same recombination in each modality: its draws see forms and ROIs, no intensity.
+
+    An endless stream of new samples; see :class:`synth.corpus.recombine.Recombine`.
+    """
 
     def __init__(
         self,

@@ -117,7 +117,7 @@ def recombined(corpus: Corpus | Corpora, split: Split, settings: Pretrain) -> Re
     sources = [position for position, name in enumerate(names) if name not in split.held_out]
     seed = settings.schedule.seed
     if isinstance(corpus, Corpora):
-        return corpus.recombined(seed, tumours=split.training, sources=sources)
+        return Recombined(corpus, seed, tumours=split.training, sources=sources)
     return Recombine(corpus, seed, tumours=split.training, sources=sources)
 
 

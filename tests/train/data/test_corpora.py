@@ -16,7 +16,7 @@ from synth.cli.application import app
 from synth.corpus import Corpus, Recombine
 from synth.sources.reader import SourceStore
 from tests.made.scan_files import brain, mask, save
-from train.data.corpora import Corpora, empty_sample
+from train.data.corpora import Corpora, Recombined, empty_sample
 
 CATALOG = """
 regions:
@@ -146,7 +146,7 @@ def test_recombination_draws_the_same_in_every_modality_but_its_contrast(corpora
     ratios = [one.pop("ratio") for one in drawn]
     assert drawn[0] == drawn[1]
     assert ratios[0] >= 1 > ratios[1]
-    sample = corpora.recombined(seed)[step]
+    sample = Recombined(corpora, seed)[step]
     for channel, stream in enumerate(streams):
         own = stream[step]
         np.testing.assert_array_equal(sample.composite[channel], own.composite)
@@ -155,7 +155,7 @@ def test_recombination_draws_the_same_in_every_modality_but_its_contrast(corpora
 
 
 def test_recombination_keeps_to_the_tumours_and_sources_it_is_given(corpora):
-    stream = corpora.recombined(5, tumours=[2, 3], sources=[0, 2])
+    stream = Recombined(corpora, 5, tumours=[2, 3], sources=[0, 2])
     normals = [corpora.first.source(position).voxels.astype(np.float32) for position in (0, 2)]
     for step in range(6):
         assert any(np.array_equal(stream[step].normal[0], normal) for normal in normals)
