@@ -2,35 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
+from synth.corpus import Corpus
+from train.data.corpora import Corpora
 from train.data.order import order
 from train.settings import SettingsError
 
 _SPLIT = 2**64 - 1  # epoch number no training reaches; its order draws the held-out sources
-
-
-class Samples(Protocol):
-    """The part of ``synth.corpus.Corpus`` that is looked at to part it."""
-
-    @property
-    def normal(self) -> np.ndarray:
-        """Position of each sample's normal in `sources`."""
-        ...
-
-    @property
-    def donor(self) -> np.ndarray:
-        """Position of each sample's donor."""
-        ...
-
-    @property
-    def sources(self) -> list[dict]:
-        """Provenance of each source, with its ``name``."""
-        ...
-
-    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -43,7 +23,7 @@ class Split:
     note: str
 
 
-def split_by_source(corpus: Samples, held_out: Sequence[str], seed: int, limit: int) -> Split:
+def split_by_source(corpus: Corpus | Corpora, held_out: Sequence[str], seed: int, limit: int) -> Split:
     """Part a corpus so that no anatomy is on both sides.
 
     Validation takes samples whose normal is a held-out source, at most `limit`; training takes samples that
