@@ -135,33 +135,31 @@ def widen(cube: Frame, roi: Volume, *, native: bool) -> Frame:
     return Frame(grid, Grid((nz, ny, nx), (z, y, x), (ox, oy, oz), cube.network.direction))
 
 
-def to_frame(volume: Volume, frame: Frame, *, nearest: bool = False) -> np.ndarray:
-    """Resample a volume from the scan's space to the network's cube.
+def to_frame(volume: Volume, frame: Frame) -> np.ndarray:
+    """Resample a volume from the scan's space to the network's cube, linearly.
+
+    Where the cube's voxels are coarser a Gaussian comes first.
 
     Parameters
     ----------
     volume : Volume
     frame : Frame
-    nearest : bool
-        Keep labels as they are. Otherwise linear, after a Gaussian where the cube's voxels are coarser.
 
     Returns
     -------
     ndarray, shape (z, y, x), the cube's sides
-        float32, or the volume's own type with `nearest`; 0 outside the scan.
+        float32; 0 outside the scan.
     """
-    return _resample(volume, frame.network, nearest)
+    return _resample(volume, frame.network)
 
 
-def from_frame(array: np.ndarray, frame: Frame, *, nearest: bool = False) -> Volume:
+def from_frame(array: np.ndarray, frame: Frame) -> Volume:
     """Resample an array of the network's cube back to the scan's own grid.
 
     Parameters
     ----------
     array : ndarray, shape (z, y, x), the cube's sides
     frame : Frame
-    nearest : bool
-        As in `to_frame`.
 
     Returns
     -------
@@ -170,7 +168,7 @@ def from_frame(array: np.ndarray, frame: Frame, *, nearest: bool = False) -> Vol
     """
     if array.shape != frame.network.shape:
         raise ScanError(f"an array of {array.shape} voxels does not fill a cube of {frame.network.shape}")
-    return Volume.on(frame.scan, _resample(Volume.on(frame.network, array), frame.scan, nearest))
+    return Volume.on(frame.scan, _resample(Volume.on(frame.network, array), frame.scan))
 
 
 def coverage(frame: Frame, mask: np.ndarray) -> float:
@@ -207,7 +205,7 @@ def _oriented(direction: np.ndarray, orientation: str) -> tuple[list[int], np.nd
     return list(order), np.stack(columns, axis=1)
 
 
-def _resample(volume: Volume, target: Grid, nearest: bool) -> np.ndarray:
+def _resample(volume: Volume, target: Grid) -> np.ndarray:
     """Resample to `target`; a Gaussian first along axes where its voxels are coarser.
 
     The Gaussian has a standard deviation of ``0.5 sqrt((out / in)² - 1)`` voxels of the input, so that a box
@@ -217,7 +215,7 @@ def _resample(volume: Volume, target: Grid, nearest: bool) -> np.ndarray:
     cosines = np.abs(np.reshape(source.direction, (3, 3)).T @ np.reshape(target.direction, (3, 3)))
     out_mm = np.array(target.spacing_mm[::-1])[cosines.argmax(axis=1)]  # along the source's x, y, z
     ratio = out_mm / np.array(source.spacing_mm[::-1])
-    sigma = np.zeros(3) if nearest else 0.5 * np.sqrt(np.maximum(ratio**2 - 1.0, 0.0))
+    sigma = 0.5 * np.sqrt(np.maximum(ratio**2 - 1.0, 0.0))
     ends = target.shape[::-1]
     corners = np.array([[i, j, k, 1] for i in (-0.5, ends[0] - 0.5) for j in (-0.5, ends[1] - 0.5)
                         for k in (-0.5, ends[2] - 0.5)])  # fmt: skip
@@ -225,12 +223,11 @@ def _resample(volume: Volume, target: Grid, nearest: bool) -> np.ndarray:
     margin = np.ceil(_TRUNCATE * sigma) + 2
     low = np.maximum(np.floor(seen.min(axis=0) - margin), 0).astype(int)
     high = np.minimum(np.ceil(seen.max(axis=0) + margin) + 1, source.shape[::-1]).astype(int)
-    dtype = volume.array.dtype if nearest else np.dtype(np.float32)
     if (low >= high).any():
-        return np.zeros(target.shape, dtype)
+        return np.zeros(target.shape, np.float32)
     z, y, x = (slice(int(first), int(last)) for first, last in zip(low[::-1], high[::-1], strict=True))
     part = volume.crop((z, y, x))
-    part = part.with_array(part.array.astype(dtype, copy=False))
+    part = part.with_array(part.array.astype(np.float32, copy=False))
     if sigma.any():
         part = part.with_array(ndimage.gaussian_filter(part.array, sigma[::-1], mode="nearest", truncate=_TRUNCATE))
 
@@ -239,7 +236,7 @@ def _resample(volume: Volume, target: Grid, nearest: bool) -> np.ndarray:
     resampler.SetOutputSpacing(target.spacing_mm[::-1])
     resampler.SetOutputOrigin(target.origin)
     resampler.SetOutputDirection(target.itk_direction)
-    resampler.SetInterpolator(sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear)
+    resampler.SetInterpolator(sitk.sitkLinear)
     resampler.SetDefaultPixelValue(0.0)
     result = sitk.GetArrayFromImage(resampler.Execute(part.to_itk()))
-    return result.astype(dtype, copy=False)
+    return result.astype(np.float32, copy=False)

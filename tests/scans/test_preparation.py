@@ -140,15 +140,6 @@ def test_coarser_voxels_average_what_finer_ones_held():
     assert np.abs(inner - 50).max() < 5
 
 
-def test_nearest_keeps_labels():
-    labels = Volume.on(GRID, (mask().array * 3).astype(np.uint8))
-    frame = fit_frame(labels, FieldOfView(), "LPS", 32)
-    cube = to_frame(labels, frame, nearest=True)
-    assert cube.dtype == np.uint8
-    assert set(np.unique(cube)) == {0, 3}
-    assert set(np.unique(from_frame(cube, frame, nearest=True).array)) == {0, 3}
-
-
 def test_frame_survives_json():
     frame = prepare(brain(), None, None, BRAIN, 32).frame
     assert Frame.from_json(json.loads(json.dumps(frame.to_json()))) == frame
