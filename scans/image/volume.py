@@ -100,14 +100,12 @@ class Volume:
         return self.grid.matches(other.grid, tolerance)
 
 
-def read_volume(path: Path, *, kind: str = "scan") -> Volume:
+def read_volume(path: Path) -> Volume:
     """Read a scan: a file with one of `READ_SUFFIXES`, or a folder with one DICOM series.
 
     Parameters
     ----------
     path : Path
-    kind : str
-        What to call it in an error.
 
     Returns
     -------
@@ -120,14 +118,14 @@ def read_volume(path: Path, *, kind: str = "scan") -> Volume:
         If it is missing, damaged, 4D, not finite, constant, tiny, or without a usable geometry; and whatever else the
         libraries that read it make of its bytes.
     """
-    with _door(path, kind):
+    with _door(path, "scan"):
         volume = _read(path)
         array = volume.array.astype(np.float32, copy=False)
         bad = array.size - int(np.isfinite(array).sum())
         if bad:
             raise ScanError(f"{path}: {bad} voxels are NaN or infinite; replace them, e.g. by the background value")
         if array.min() == array.max():
-            raise ScanError(f"{path}: every voxel is {array.flat[0]:g}; this {kind} is empty, export it again")
+            raise ScanError(f"{path}: every voxel is {array.flat[0]:g}; this scan is empty, export it again")
         return volume.with_array(array)
 
 

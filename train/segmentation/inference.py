@@ -216,10 +216,10 @@ def share_in_scan(share: np.ndarray, frame_of: Prepared) -> Volume:
     return volume.with_array(np.clip(volume.array, 0, 1))
 
 
-def to_scan(share: np.ndarray, frame_of: Prepared, threshold: float = 0.5) -> Volume:
+def to_scan(share: np.ndarray, frame_of: Prepared) -> Volume:
     """Bring a probability or a mask, shape (z, y, x) in the network's grid, to the scan's own, as a uint8 mask."""
     volume = share_in_scan(share, frame_of)
-    return volume.with_array((volume.array >= threshold).astype(np.uint8))
+    return volume.with_array((volume.array >= 0.5).astype(np.uint8))
 
 
 def label_map(shares: Sequence[Volume], classes: Classes) -> Volume:
