@@ -39,19 +39,11 @@ class _Threshold(_Exact):
 
 
 class _Details(_Exact):
+    """What of a record is plain lists and dictionaries; regions and settings are checked where they are used."""
+
     channels: list[_Channel] = Field(min_length=1)
     size: int = Field(ge=2**POOLINGS, le=_LARGEST, multiple_of=2**POOLINGS)
     threshold: _Threshold | None
-
-
-def check_details(channels: list[dict[str, Any]], size: int, threshold: dict[str, Any] | None) -> None:
-    """Check what of a record is plain lists and dictionaries; regions and settings are checked where they are used.
-
-    Raises
-    ------
-    ValidationError
-    """
-    _Details.model_validate({"channels": channels, "size": size, "threshold": threshold})
 
 
 FORMAT = "layered-tumors-checkpoint"
@@ -109,12 +101,6 @@ class Record:
         region: dict[str, Any] = self.channels[0]["region"]
         return region
 
-    @property
-    def statistics(self) -> dict[str, Any] | None:
-        """Shared normalisation of the first modality, or None where each scan has its own."""
-        statistics: dict[str, Any] | None = self.channels[0]["statistics"]
-        return statistics
-
 
 _RECORD = TypeAdapter(Record)
 
@@ -141,7 +127,7 @@ def parse_record(path: Path, text: str | None) -> Record:
                 "use the release of layered-tumors that wrote it"
             )
         record = _RECORD.validate_python(values)
-        check_details(record.channels, record.size, record.threshold)
+        _Details.model_validate({name: getattr(record, name) for name in _Details.model_fields})
         return record
     except ValidationError as error:
         raise CheckpointError(f"{path}: its record is damaged ({one_line(error)})") from error
