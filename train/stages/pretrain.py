@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,10 +24,6 @@ from train.stages import loop
 from train.stages.decomposition import Decomposition
 from train.stages.real_validation import find_real_cases
 from train.stages.resume import load_last
-
-if TYPE_CHECKING:
-    from train.cases.prepared import RealScan
-
 
 BASELINE_SAMPLES = 24  # training composites the threshold row is chosen on
 
@@ -107,23 +103,15 @@ def pretrain(
     with joined(machine) as (machine, ranks):
         task: loop.Task
         if proxy is None:
-            real = shown_cases(corpus, catalog, real_cases, say) if ranks.first else []
+            real = find_real_cases(catalog, corpus.channels, corpus.size, real_cases, say) if ranks.first else []
+            if real:
+                say(f"shown at each validation, steering nothing: {', '.join(scan.name for scan in real)}")
             task = Decomposition(corpus, split, settings, machine, ranks, real)
         else:
             task = proxy_task(proxy, corpus, split, settings, ranks)
         return loop.train(
             task, network, record, schedule, machine, out, ranks=ranks, resume=resume, report=report, say=say
         )
-
-
-def shown_cases(
-    corpus: Corpus | Corpora, catalog: Path | None, most: int, say: Callable[[str], None]
-) -> "list[RealScan]":
-    """Return the catalog's annotated real cases that a training shows its scores on, and say which."""
-    real = find_real_cases(catalog, corpus.channels, corpus.size, most, say)
-    if real:
-        say(f"shown at each validation, steering nothing: {', '.join(scan.name for scan in real)}")
-    return real
 
 
 def describe(corpus: Corpus | Corpora, split: Split) -> dict[str, Any]:
