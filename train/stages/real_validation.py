@@ -50,11 +50,10 @@ class RealValidation:
         In the network's cube: good for watching a training, not the number to report. That is ``train evaluate``'s,
         in each scan's own grid. Empty without scans. The network must be in evaluation mode.
         """
-        overlaps = [
-            dice(mask, truth_of(scan))
-            for batch in self._batches
-            for scan, mask in zip(batch, self._masks(network, hardware, batch), strict=True)
-        ]
+        overlaps: list[float] = []
+        for batch in self._batches:
+            masks = (_through(network, hardware, batch).logits > 0).cpu().numpy()[:, 0]
+            overlaps += [dice(mask, truth_of(scan)) for scan, mask in zip(batch, masks, strict=True)]
         if not overlaps:
             return {}
         each = {f"{SCORE}.{name}": overlap for name, overlap in zip(self.names, overlaps, strict=True)}
@@ -69,11 +68,6 @@ class RealValidation:
             mask = logits > 0
             rows.append(Views(scan.name, scan.intensity[0], normal, np.where(mask, texture, 0), mask, truth_of(scan)))
         return rows
-
-    def _masks(self, network: nn.Module, hardware: Hardware, batch: "list[RealScan]") -> np.ndarray:
-        logits = _through(network, hardware, batch).logits
-        masks: np.ndarray = (logits > 0).cpu().numpy()[:, 0]
-        return masks
 
 
 def _through(network: nn.Module, hardware: Hardware, scans: "Sequence[RealScan]") -> Layers:
