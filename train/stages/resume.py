@@ -18,6 +18,7 @@ from train.network.checkpoint import Checkpoint, save_checkpoint
 from train.network.record import Record, plain
 from train.proxies.recorded import load_checkpoint
 from train.run.folder import LAST, PREVIOUS
+from train.run.settings_table import flat
 
 
 def save_last(folder: Path, record: Record, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
@@ -93,17 +94,12 @@ def check_resumable(path: Path, saved: Checkpoint, record: Record, together: int
             )
 
 
-def _compared(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _compared(settings: dict[str, Any]) -> dict[str, Any]:
     """Flatten settings, without those that may change between two parts of one training."""
     names = ("steps", "device", "precision", "compile", "loader_threads", "log_every")
     free = {f"schedule.{name}" for name in names}
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _compared(value, f"{prefix}{name}.")
-        elif prefix + name not in free:
-            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return flat
+    kept = {name: value for name, value in flat(settings).items() if name not in free}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 
 
 def plateau_state(plateau: ReduceLROnPlateau) -> dict[str, Any]:
