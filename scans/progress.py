@@ -1,8 +1,5 @@
 """Progress: bars that move in a terminal, and durations and sizes as one says them."""
 
-from types import TracebackType
-from typing import Self
-
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 
 from scans.terminal import err
@@ -28,7 +25,7 @@ def size_of(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
 
 
-class Bars:
+class Bars(Progress):
     """Bars that move in a terminal while something is done.
 
     Parameters
@@ -40,7 +37,7 @@ class Bars:
     """
 
     def __init__(self, *more: ProgressColumn, moves: bool) -> None:
-        self._bar = Progress(
+        super().__init__(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
@@ -49,12 +46,3 @@ class Bars:
             console=err,
             disable=not moves,
         )
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()

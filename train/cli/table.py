@@ -63,14 +63,14 @@ class Watching(Bars):
 
     def __init__(self) -> None:
         super().__init__(moves=err.is_terminal)
-        self._all: TaskID = self._bar.add_task("table", total=None)
-        self._one: TaskID = self._bar.add_task("", total=None, visible=False)
+        self._all: TaskID = self.add_task("table", total=None)
+        self._one: TaskID = self.add_task("", total=None, visible=False)
         self._count, self._done = 0, 0
 
     def planned(self, steps: "list[Piece]") -> None:
         """Hear what is to be made."""
         self._count = len(steps)
-        self._bar.update(self._all, total=self._count)
+        self.update(self._all, total=self._count)
         counts = {kind: sum(step.kind == kind for step in steps) for kind in dict.fromkeys(s.kind for s in steps)}
         words = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         out.print(f"to be made: {words or 'nothing, all is there'}", markup=False)
@@ -79,17 +79,17 @@ class Watching(Bars):
         """Show the step that is begun."""
         settings = step.settings.get("settings", step.settings)
         steps = settings["schedule"]["steps"] if "schedule" in settings else None
-        self._bar.reset(self._one, total=steps, description=f"{step.kind} {step.name}", visible=True)
+        self.reset(self._one, total=steps, description=f"{step.kind} {step.name}", visible=True)
 
     def trained(self, step: int, shown: Any) -> None:
         """Show a training's step."""
-        self._bar.update(self._one, completed=step)
+        self.update(self._one, completed=step)
 
     def ended(self, step: "Piece", seconds: float, problem: str) -> None:
         """Count a step, and say how it ended."""
         self._done += 1
-        self._bar.update(self._all, completed=self._done)
-        self._bar.update(self._one, visible=False)
+        self.update(self._all, completed=self._done)
+        self.update(self._one, visible=False)
         where = f"{self._done} of {self._count}: {step.kind} {step.name}"
         if problem:
             err.print(f"failed: {where}: {problem}", style="red", markup=False)

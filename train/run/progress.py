@@ -30,7 +30,7 @@ class Steps(Bars):
         self._total, self._batch, self._clock = total, batch, clock
         self._moves = err.is_terminal and not out.quiet
         super().__init__(TextColumn("{task.fields[left]}"), moves=self._moves)
-        self._task: TaskID = self._bar.add_task("training", total=total, left="")
+        self._task: TaskID = self.add_task("training", total=total, left="")
         self._loss = self._seconds = float("nan")
         self._best: tuple[float, int] | None = None
         self._first: tuple[int, float] | None = None
@@ -58,7 +58,7 @@ class Steps(Bars):
         if self._first is None:
             self._first = step, now
         text, left = self._text(), self._left(step, now)
-        self._bar.update(self._task, completed=step, description=text, left=left)
+        self.update(self._task, completed=step, description=text, left=left)
         if not self._moves and now - self._told >= QUIET_SECONDS:
             self._told = now
             out.print(f"step {step} of {self._total}: {text}, {left}", markup=False)
