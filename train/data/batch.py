@@ -1,6 +1,5 @@
 """A batch: samples side by side on one device."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -99,16 +98,3 @@ def places(batch: Batch) -> list[Sample]:
         Sample(of(batch.composite, n), of(batch.normal, n), of(batch.texture, n), batch.mask[n, 0].numpy(), 0.0)
         for n in range(len(batch.alpha))
     ]
-
-
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples of one modality, (z, y, x), or of several, (C, z, y, x), into a batch."""
-
-    def stack(name: str) -> torch.Tensor:
-        volumes = [getattr(sample, name) for sample in samples]
-        cube = volumes[0].shape[-3:]
-        return torch.from_numpy(np.stack([v.reshape(-1, *cube) for v in volumes]).astype(np.float32))
-
-    mask = torch.from_numpy(np.stack([sample.mask for sample in samples])[:, None].astype(np.uint8))
-    alpha = torch.tensor([sample.alpha for sample in samples], dtype=torch.float32)
-    return Batch(stack("composite"), stack("normal"), stack("texture"), mask, alpha)

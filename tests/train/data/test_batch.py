@@ -4,8 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.made.batches import collate
 from tests.made.tiny_corpus import TinyCorpus
-from train.data.batch import Batch, collate, empty_batch, places
+from train.data.batch import Batch, empty_batch, places
 
 
 @settings(max_examples=10, deadline=None)

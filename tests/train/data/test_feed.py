@@ -6,8 +6,8 @@ from synth.corpus import Corpus, Recombine
 from synth.generate.plan import make_manifest
 from synth.generate.run import generate
 from synth.sources.reader import SourceStore
+from tests.made.batches import collate
 from tests.made.sources import REGION, make_store
-from train.data.batch import collate
 from train.data.crops import CropFeed
 from train.data.feed import Feed, ahead
 from train.data.split import split_by_source

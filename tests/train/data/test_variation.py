@@ -2,8 +2,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.made.batches import collate
 from tests.made.tiny_corpus import TinyCorpus
-from train.data.batch import collate
 from train.data.variation import varied
 
 BATCH = collate([TinyCorpus()[0], TinyCorpus()[1]])

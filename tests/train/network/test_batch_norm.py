@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from synth.corpus import Corpus
-from train.data.batch import collate
+from tests.made.batches import collate
 from train.data.feed import Feed
 from train.data.split import split_by_source
 from train.network.batch_norm import BATCHES, has_running_statistics, renew

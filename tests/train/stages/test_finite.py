@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from scans.errors import CheckpointError
+from tests.made.batches import collate
 from tests.made.tiny_corpus import TinyCorpus
-from train.data.batch import Batch, collate
+from train.data.batch import Batch
 from train.network.losses import decomposition_loss, dice_loss, pseudo_label_loss
 from train.network.unet import UNet
 from train.proxies.recorded import load_checkpoint
