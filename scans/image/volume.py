@@ -89,12 +89,6 @@ class Volume:
         image.SetDirection(self.grid.itk_direction)
         return image
 
-    @classmethod
-    def from_itk(cls, image: sitk.Image) -> "Volume":
-        """Return a 3D SimpleITK image as a volume."""
-        x, y, z = image.GetSpacing()
-        return cls(sitk.GetArrayFromImage(image), (z, y, x), image.GetOrigin(), image.GetDirection())
-
     def same_grid(self, other: "Volume", tolerance: float = 0.1) -> bool:
         """Tell whether the voxels of `other` lie on this volume's, within `tolerance` voxels."""
         return self.grid.matches(other.grid, tolerance)

@@ -25,6 +25,12 @@ def brain(grid: Grid = GRID, seed: int = 0, background: float = 0.0) -> Volume:
     return Volume.on(grid, np.where(ellipsoid(grid.shape), tissue, background).astype(np.float32))
 
 
+def of_itk(image: sitk.Image) -> Volume:
+    """Return a 3D SimpleITK image as a volume."""
+    x, y, z = image.GetSpacing()
+    return Volume(sitk.GetArrayFromImage(image), (z, y, x), image.GetOrigin(), image.GetDirection())
+
+
 def mask(grid: Grid = GRID, radius: float = 0.3, centre: float = 0.2) -> Volume:
     return Volume.on(grid, ellipsoid(grid.shape, radius, centre).astype(np.uint8))
 

@@ -15,7 +15,7 @@ from scans.formats.files import content_sha256
 from scans.image.grid import Grid
 from scans.image.preparation import prepare, prepare_modalities
 from scans.image.volume import Volume, check_same_grid, read_grid, read_mask, read_masks, read_volume, write_volume
-from tests.made.scan_files import GRID, brain, ellipsoid, mask, save, save_dicom
+from tests.made.scan_files import GRID, brain, ellipsoid, mask, of_itk, save, save_dicom
 
 AFFINE = np.array([[-1.2, 0, 0, 20], [0, 1.0, 0, -10], [0, 0, 1.5, 5], [0, 0, 0, 1]])
 REGION = Region.model_validate({"name": "test", "modality": "noise", "roi": {"most_ml": None}})
@@ -127,7 +127,7 @@ def test_handedness_counts_by_its_sign_and_0_as_1(tmp_path, handed, as_if):
     expected = read_volume(path)
     damaged(path, PIXDIM, handed)
     assert read_volume(path).grid == expected.grid
-    assert expected.same_grid(Volume.from_itk(sitk.ReadImage(path)), 1e-4)
+    assert expected.same_grid(of_itk(sitk.ReadImage(path)), 1e-4)
 
 
 @pytest.mark.parametrize("slope", [1e38, float("nan"), float("inf")])

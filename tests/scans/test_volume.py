@@ -7,7 +7,7 @@ import pytest
 from scans.errors import ScanError
 from scans.image.grid import Grid
 from scans.image.volume import Volume, check_same_grid, read_grid, read_mask, read_volume, write_volume
-from tests.made.scan_files import GRID, brain, mask, save, save_dicom, save_nifti
+from tests.made.scan_files import GRID, brain, mask, of_itk, save, save_dicom, save_nifti
 
 
 def refusal(path, read=read_volume) -> str:
@@ -47,7 +47,7 @@ def test_real_geometry_is_as_simpleitk_reads_it(dev_data):
         reader.SetFileName(str(path))
         image = reader.Execute()
         scan = read_volume(path)
-        assert scan.same_grid(Volume.from_itk(image), tolerance=1e-2)
+        assert scan.same_grid(of_itk(image), tolerance=1e-2)
         np.testing.assert_allclose(scan.array, sitk.GetArrayViewFromImage(image), rtol=1e-6)
 
 

@@ -22,14 +22,6 @@ def rotate(volume: np.ndarray, label: int) -> np.ndarray:
     return np.rot90(volume, quarters + 1, axes=(first, second))
 
 
-def undone(label: int) -> int:
-    """Return the rotation that undoes a rotation."""
-    if label == 0:
-        return 0
-    axis, quarters = divmod(label - 1, 3)
-    return 3 * axis + 3 - quarters
-
-
 class Rotation(Classification):
     """All ten rotations are equally likely."""
 
