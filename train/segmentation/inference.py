@@ -81,12 +81,6 @@ class Decomposed:
     texture: np.ndarray
     probabilities: np.ndarray
 
-    @property
-    def probability(self) -> np.ndarray:
-        """Probability of the tumour, shape (z, y, x); of several classes that of the first."""
-        first: np.ndarray = self.probabilities[0]
-        return first
-
     @classmethod
     def of(cls, scan: np.ndarray, found: np.ndarray) -> "Decomposed":
         """Name the channels of `found`, shape (2 C + K, z, y, x), as `find_layers` returns them."""

@@ -60,8 +60,8 @@ def test_layers_come_in_the_networks_grid_and_the_mask_in_the_scans(bright):
     prepared = prepare_for(bright, [scan], None, "a")
     found = decompose(bright, prepared)
     assert found.scan.shape == found.normal.shape == found.texture.shape == (1, 48, 48, 48)
-    assert found.probability.shape == (48, 48, 48)
-    mask = to_scan(found.probability, prepared[0])
+    assert found.probabilities[0].shape == (48, 48, 48)
+    mask = to_scan(found.probabilities[0], prepared[0])
     assert mask.grid == scan.grid
     assert mask.array.dtype == np.uint8
     assert dice(mask.array != 0, tumour.array != 0) > 0.9
@@ -88,7 +88,7 @@ def test_flips_change_nothing_for_a_network_that_sees_no_direction(bright, rando
     scan, _, _ = head()
     prepared = prepare_for(bright, [scan], None, "a")
     once, eightfold = decompose(bright, prepared), decompose(bright, prepared, flips=True)
-    np.testing.assert_allclose(eightfold.probability, once.probability, atol=1e-6)
+    np.testing.assert_allclose(eightfold.probabilities[0], once.probabilities[0], atol=1e-6)
     np.testing.assert_allclose(eightfold.normal, once.normal, atol=1e-5)
     small = prepare_for(random, [scan], None, "a")
     assert not np.allclose(decompose(random, small, flips=True).normal, decompose(random, small).normal, atol=1e-3)
@@ -109,7 +109,7 @@ def test_a_window_in_the_training_voxels_equals_the_cube_where_the_organ_fits(ra
         window = window_over([scan], cube, native=False)
         np.testing.assert_allclose(window[0].frame.network.affine, cube[0].frame.network.affine, atol=1e-9)
         a, b = decompose(model, cube, flips), slide(model, window, flips)
-        np.testing.assert_allclose(a.probability, b.probability, atol=1e-5)
+        np.testing.assert_allclose(a.probabilities[0], b.probabilities[0], atol=1e-5)
         np.testing.assert_allclose(a.normal, b.normal, atol=1e-4)
     beyond = window_over([scan], prepare_for(liver, [scan], brain, "a"), native=False)[0]
     assert min(beyond.frame.network.shape) >= 32
@@ -124,9 +124,9 @@ def test_a_window_reaches_what_the_cube_cuts_off(tmp_path):
     model = load_model(path, "cpu", "fp32")
     cube = prepare_for(model, [scan], brain, "a")
     assert cube[0].coverage < 0.3
-    cut = to_scan(decompose(model, cube).probability, cube[0])
+    cut = to_scan(decompose(model, cube).probabilities[0], cube[0])
     window = window_over([scan], cube, native=False)
-    whole = to_scan(slide(model, window).probability, window[0])
+    whole = to_scan(slide(model, window).probabilities[0], window[0])
     assert dice(whole.array != 0, tumour.array != 0) > 0.9
     assert dice(cut.array != 0, tumour.array != 0) < 0.8
 
@@ -143,7 +143,7 @@ def test_a_native_window_sees_the_scans_own_voxels(bright, spacing, flipped):
     expected = (scan.array - statistics.mean) / statistics.std
     values = network_input(bright, window)[0]
     assert np.sort(values[window[0].roi]) == pytest.approx(np.sort(expected[brain.array != 0]), abs=1e-4)
-    mask = to_scan(slide(bright, window).probability, window[0])
+    mask = to_scan(slide(bright, window).probabilities[0], window[0])
     np.testing.assert_array_equal(mask.array != 0, (expected > 2) & (brain.array != 0))
 
 
@@ -153,9 +153,9 @@ def test_a_scan_smaller_than_a_patch_is_surrounded_by_zeros(random):
     window = window_over([scan], cube, native=True)
     assert max(window[0].frame.network.shape) < 16
     found = slide(random, window)
-    assert found.probability.shape == window[0].frame.network.shape
-    assert np.isfinite(found.probability).all()
-    assert to_scan(found.probability, window[0]).grid == brain.grid
+    assert found.probabilities[0].shape == window[0].frame.network.shape
+    assert np.isfinite(found.probabilities[0]).all()
+    assert to_scan(found.probabilities[0], window[0]).grid == brain.grid
 
 
 def test_windows_blend_without_a_seam(tmp_path):
@@ -191,11 +191,11 @@ def test_modalities_go_into_the_network_in_its_order(tmp_path):
     found = decompose(model, right)
     assert found.scan.shape == found.normal.shape == found.texture.shape == (2, 48, 48, 48)
     np.testing.assert_allclose(found.normal, np.maximum(found.scan, 0), atol=1e-3)
-    assert dice(to_scan(found.probability, right[0]).array != 0, tumour.array != 0) > 0.9
+    assert dice(to_scan(found.probabilities[0], right[0]).array != 0, tumour.array != 0) > 0.9
     wrong = decompose(model, prepare_for(model, [flair, t1], None, "a"))
-    assert dice(to_scan(wrong.probability, right[0]).array != 0, tumour.array != 0) < 0.2
+    assert dice(to_scan(wrong.probabilities[0], right[0]).array != 0, tumour.array != 0) < 0.2
     window = window_over([t1, flair], right, native=True)
-    assert dice(to_scan(slide(model, window).probability, window[0]).array != 0, tumour.array != 0) > 0.99
+    assert dice(to_scan(slide(model, window).probabilities[0], window[0]).array != 0, tumour.array != 0) > 0.99
 
 
 def test_a_wrong_number_of_modalities_names_those_that_are_wanted(tmp_path, bright):
