@@ -60,12 +60,3 @@ class Endless:
         """Return the sample at a position, counted from the start of the first epoch."""
         epoch, within = divmod(position, len(self._shards))
         return int(self._epoch(epoch)[within])
-
-
-def positions(batch: int, step: int, rank: int = 0, ranks: int = 1) -> range:
-    """Return the positions in the stream of samples that one of `ranks` processes takes at a step.
-
-    Together they take ``batch * ranks`` in a row: those that one process with as large a batch would.
-    """
-    first = (step * ranks + rank) * batch
-    return range(first, first + batch)

@@ -13,7 +13,6 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from train.data.order import positions
 from train.network.hardware import Hardware
 
 _CPU = torch.device("cpu")
@@ -41,8 +40,12 @@ class Ranks:
         return self.rank == 0
 
     def share(self, batch: int, step: int) -> range:
-        """Return the positions in the stream of samples that this process takes at a step; see `train.data.order`."""
-        return positions(batch, step, self.rank, self.count)
+        """Return the positions in the stream of samples, see `train.data.order`, that this process takes at a step.
+
+        Together the processes take ``batch * count`` in a row: those that one process with as large a batch would.
+        """
+        first = (step * self.count + self.rank) * batch
+        return range(first, first + batch)
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """Return a network whose gradients are averaged over all processes.

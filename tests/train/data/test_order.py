@@ -2,7 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.data.order import WINDOW, Endless, order, positions, shuffled
+from train.data.order import WINDOW, Endless, order, shuffled
+from train.network.ranks import ALONE, Ranks
 
 shards = st.lists(st.integers(0, 60), min_size=1, max_size=200).map(lambda s: np.array(sorted(s)))
 
@@ -40,11 +41,11 @@ def test_samples_of_a_shard_come_within_one_window():
 def test_processes_share_each_epoch_without_overlap(shards, batch, ranks):
     stream, count = Endless(shards, 3), len(shards)
     steps = range(-(-2 * count // (batch * ranks)))
-    drawn = [stream[p] for step in steps for rank in range(ranks) for p in positions(batch, step, rank, ranks)]
+    drawn = [stream[p] for step in steps for rank in range(ranks) for p in Ranks(rank, ranks).share(batch, step)]
     assert sorted(drawn[:count]) == sorted(drawn[count : 2 * count]) == list(range(count))
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 50))
 def test_processes_together_see_what_one_with_their_batch_would(batch, ranks, step):
-    together = [p for rank in range(ranks) for p in positions(batch, step, rank, ranks)]
-    assert together == list(positions(batch * ranks, step))
+    together = [p for rank in range(ranks) for p in Ranks(rank, ranks).share(batch, step)]
+    assert together == list(ALONE.share(batch * ranks, step))
