@@ -26,7 +26,7 @@ import numpy as np
 
 from scans.image.box import tight_box
 from scans.image.components import Parts
-from train.evaluation.statistics import bootstrap_mean, spread
+from train.evaluation.statistics import Interval, bootstrap_mean, spread
 
 METRICS = ("dice", "sensitivity", "specificity", "hd95_mm")
 AMOUNTS = (
@@ -138,17 +138,13 @@ def _parts(mask: np.ndarray, other: np.ndarray) -> tuple[int, np.ndarray]:
 
 
 @dataclass(frozen=True)
-class Summary:
+class Summary(Interval):
     """One metric over cases: mean and sample deviation over the ``count`` cases where it is defined.
 
     ``low`` and ``high`` are the 95 % bootstrap interval of the mean.
     """
 
-    mean: float
     deviation: float
-    count: int
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -200,6 +196,5 @@ def summarise(scores: Sequence[Scores]) -> dict[str, Summary]:
     summary = {}
     for metric in METRICS:
         values = [getattr(case, metric) for case in scores]
-        interval = bootstrap_mean(values)
-        summary[metric] = Summary(interval.mean, spread(values).deviation, interval.count, interval.low, interval.high)
+        summary[metric] = Summary(**vars(bootstrap_mean(values)), deviation=spread(values).deviation)
     return summary
