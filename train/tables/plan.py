@@ -5,10 +5,11 @@ Numbers of a scale are the paper's where it prints them (Sec. IV-C), else the de
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Literal, get_args
 
 from train.tables import paper
 
+Metric = Literal["dice", "hd95_mm", "sensitivity", "specificity"]
 ScaleName = Literal["tiny", "small", "full"]
 TRANSFORMATIONS = {"intensity": "linear", "blur": "blur", "elastic": "elastic"}  # the paper's word, our setting
 FRACTIONS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -39,7 +40,7 @@ class Column:
     """
 
     task: str
-    metric: Literal["dice", "hd95_mm", "sensitivity", "specificity"] = "dice"
+    metric: Metric = "dice"
     fraction: float | None = None  # None: all, in a table without fractions
     part: str = ""  # of several classes, which
 
@@ -159,9 +160,7 @@ TASKS = {
         ),
     )
 }  # fmt: skip
-_METRICS: tuple[Literal["dice", "hd95_mm", "sensitivity", "specificity"], ...] = (
-    "dice", "hd95_mm", "sensitivity", "specificity",
-)  # fmt: skip
+_METRICS: tuple[Metric, ...] = get_args(Metric)
 _BOTH = ("WTS", "LTS")
 _DICE = tuple(Column(task) for task in _BOTH)
 
