@@ -16,7 +16,7 @@ from synth.corpus.codec import MISSING, encode, encode_index
 from synth.corpus.layout import Array, sample_arrays
 from synth.corpus.manifest import Manifest
 from synth.corpus.receipt import Receipt, receipt_key, sample_digest
-from synth.store.base import Store, Writing
+from synth.store.base import Growing, Store
 from synth.tumour.sample import Layer, Normal, Tumour
 
 MOST_ENCODED = 96  # normals that a process keeps encoded: at 128 voxels 2 MB each
@@ -37,7 +37,7 @@ class ShardWriter:
     def __init__(self, store: Store, manifest: Manifest, shard: int) -> None:
         self._store, self._manifest, self._shard = store, manifest, shard
         self._arrays = sample_arrays(manifest, shard)
-        self._files: dict[str, Writing] = {}
+        self._files: dict[str, Growing] = {}
         self._places = {
             name: np.full((array.rows * array.chunks, 2), MISSING, "<u8")
             for name, array in self._arrays.items()

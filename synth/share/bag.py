@@ -16,7 +16,7 @@ from pathlib import Path
 from scans.errors import StoreError
 from scans.writing import no_folder_for
 from synth.share.zip_archive import Archive, Packing, archive_bytes
-from synth.store.base import Store, Writing, check_part, too_large
+from synth.store.base import Growing, Store, check_part, too_large
 
 CORPUS, RECIPES = "corpus", "recipes"  # the bag's folder says what is in it
 PAYLOAD = {CORPUS: "data/corpus.zarr/", RECIPES: "data/"}
@@ -222,7 +222,7 @@ class Bag(Store):
     def write(self, key: str, content: bytes) -> None:
         raise self._read_only()
 
-    def create(self, key: str) -> Writing:
+    def create(self, key: str) -> Growing:
         raise self._read_only()
 
     def flush(self, folders: Iterable[str]) -> None:

@@ -11,28 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import AbstractContextManager as ContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from scans.errors import StoreError
 
 Content = bytes | memoryview
 
 _LONGEST_PART, _LONGEST_KEY = 200, 1024  # bytes: file systems take names of 255, temporary ones too; S3 such keys
-
-
-class Writing(Protocol):
-    """A file that grows, and appears only when committed."""
-
-    bytes: int  # written so far
-
-    def append(self, content: Content) -> None:
-        """Append to the file."""
-
-    def commit(self) -> dict[str, Any]:
-        """Give the file its name; return ``{"bytes": int, "sha256": str}``, as a receipt says it."""
-
-    def discard(self) -> None:
-        """Remove what was not committed; harmless after `commit`, and on a full disk."""
 
 
 class Store(ABC):
@@ -95,7 +80,7 @@ class Store(ABC):
         """Write a whole file; others see the old one or the new."""
 
     @abstractmethod
-    def create(self, key: str) -> Writing:
+    def create(self, key: str) -> "Growing":
         """Begin a file that grows."""
 
     @abstractmethod
@@ -159,7 +144,7 @@ class Growing:
         self._temporary = temporary
         self._file = temporary.open("wb")
         self._sum = hashlib.sha256()
-        self.bytes = 0
+        self.bytes = 0  # written so far
 
     def append(self, content: Content) -> None:
         """Append to the file."""
@@ -171,7 +156,7 @@ class Growing:
         return {"bytes": self.bytes, "sha256": self._sum.hexdigest()}
 
     def commit(self) -> dict[str, Any]:
-        """Give the file its name, or leave nothing."""
+        """Give the file its name, or leave nothing; return what a receipt says of it."""
         try:
             self._file.flush()
             self._publish()
@@ -180,7 +165,7 @@ class Growing:
         return self.sum()
 
     def discard(self) -> None:
-        """Remove what was not committed."""
+        """Remove what was not committed; harmless after `commit`, and on a full disk."""
         with contextlib.suppress(OSError):  # on a full disk, closing fails too
             self._file.close()
         with contextlib.suppress(OSError):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scans.errors import StoreError
-from synth.store.base import Store, Writing, too_large
+from synth.store.base import Growing, Store, too_large
 from synth.store.folder import Folder
 
 _PART = 2**24  # bytes of a file in memory at once, while it is copied
@@ -64,7 +64,7 @@ class Cached(Store):
     def write(self, key: str, content: bytes) -> None:
         self._store.write(key, content)
 
-    def create(self, key: str) -> Writing:
+    def create(self, key: str) -> Growing:
         return self._store.create(key)
 
     def flush(self, folders: Iterable[str]) -> None:
