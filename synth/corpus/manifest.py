@@ -14,7 +14,7 @@ from typing import Any
 
 from scans.errors import StoreError
 from synth.corpus.manifest_checks import check
-from synth.store.base import Store
+from synth.store.base import Readable
 from synth.store.sealed_json import MOST_BYTES, check_seal, digest, parse, seal, to_bytes
 
 FORMAT = "layered-tumors-corpus"
@@ -262,12 +262,12 @@ class Manifest:
         return {COPY: to_bytes(attributes), ROOT: to_bytes(group)}
 
 
-def load_manifest(store: Store, key: str = ROOT) -> Manifest:
+def load_manifest(store: Readable, key: str = ROOT) -> Manifest:
     """Read the manifest of a corpus, from its group or from the copy.
 
     Parameters
     ----------
-    store : Store
+    store : Readable
     key : {"zarr.json", "manifest.json"}
 
     Raises

@@ -21,7 +21,7 @@ from synth.corpus.manifest import Generation, Manifest, load_manifest
 from synth.corpus.receipt import Receipt, content_hash, is_own, read_receipts, source_sums
 from synth.corpus.sample_table import SampleTable, most_bytes
 from synth.corpus.shard_reader import ShardReader
-from synth.store.base import Store
+from synth.store.base import Readable
 from synth.store.cached import Cached
 from synth.store.opening import open_store
 from synth.tumour.blend import lay, layer_of, paste, write
@@ -62,7 +62,7 @@ class Corpus:
     def __init__(self, where: str | Path, *, partial: bool = False, cache: Path | None = None) -> None:
         self._opened = (where, partial, cache)
         self.where = str(where)
-        self.store: Store = open_store(where)
+        self.store: Readable = open_store(where)
         self.manifest: Manifest = load_manifest(self.store)
         self.receipts: dict[int, Receipt] = read_receipts(self.store, range(self.shard_count))
         for shard in [s for s, r in self.receipts.items() if not is_own(self.manifest, r)]:
@@ -319,7 +319,7 @@ def _reopen(where: str | Path, partial: bool, cache: Path | None) -> Corpus:
     return Corpus(where, partial=partial, cache=cache)
 
 
-def _sums(store: Store, manifest: Manifest, receipts: dict[int, Receipt]) -> dict[str, dict[str, Any]]:
+def _sums(store: Readable, manifest: Manifest, receipts: dict[int, Receipt]) -> dict[str, dict[str, Any]]:
     """Return what each file of a corpus must be; a file that no receipt knows is left out."""
     known: dict[str, dict[str, Any]] = {}
     with contextlib.suppress(StoreError):
@@ -330,7 +330,7 @@ def _sums(store: Store, manifest: Manifest, receipts: dict[int, Receipt]) -> dic
     return known
 
 
-def _check_sizes(store: Store, receipts: dict[int, Receipt]) -> None:
+def _check_sizes(store: Readable, receipts: dict[int, Receipt]) -> None:
     """Stop at a missing or truncated file: Zarr itself would read it as zeros, without an error."""
     sizes = store.sizes()
     for receipt in receipts.values():

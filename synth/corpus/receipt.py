@@ -13,7 +13,7 @@ from scans.image.box import ends_of, tight_box
 from synth.corpus.codec import index_bytes
 from synth.corpus.layout import sample_arrays
 from synth.corpus.manifest import Manifest
-from synth.store.base import Store
+from synth.store.base import Readable
 from synth.store.sealed_json import MOST_BYTES, check_seal, parse, seal, to_bytes
 from synth.tumour.sample import Tumour
 
@@ -111,7 +111,7 @@ def receipt_key(shard: int) -> str:
     return f"{FOLDER}/{shard:06d}.json"
 
 
-def read_receipt(store: Store, manifest: Manifest, shard: int) -> Receipt | None:
+def read_receipt(store: Readable, manifest: Manifest, shard: int) -> Receipt | None:
     """Read the receipt of one shard; None if it is missing, damaged or of another."""
     key = receipt_key(shard)
     try:
@@ -121,7 +121,7 @@ def read_receipt(store: Store, manifest: Manifest, shard: int) -> Receipt | None
     return receipt if receipt.shard == shard and is_own(manifest, receipt) else None
 
 
-def read_receipts(store: Store, shards: Iterable[int]) -> dict[int, Receipt]:
+def read_receipts(store: Readable, shards: Iterable[int]) -> dict[int, Receipt]:
     """Read receipts of a corpus; one that is missing, damaged or of another shard counts as absent."""
     wanted = shards if isinstance(shards, range) else set(shards)
     keys = {}
@@ -175,7 +175,7 @@ def sources_receipt(manifest: Manifest, sums: Sums) -> bytes:
     return to_bytes(seal({"identity": manifest.sources_identity, "files": sums}))
 
 
-def source_sums(store: Store, manifest: Manifest) -> Sums:
+def source_sums(store: Readable, manifest: Manifest) -> Sums:
     """Read the receipt of the sources.
 
     Raises

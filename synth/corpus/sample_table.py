@@ -9,7 +9,7 @@ from synth.corpus.codec import decode
 from synth.corpus.layout import Array, sample_arrays
 from synth.corpus.manifest import Manifest
 from synth.corpus.receipt import Receipt
-from synth.store.base import Store
+from synth.store.base import Readable
 from synth.tumour.recipe import COLUMNS
 
 
@@ -18,7 +18,7 @@ class SampleTable:
 
     Parameters
     ----------
-    store : Store
+    store : Readable
     manifest : Manifest
     receipts : dict of int to Receipt
         Of the shards that are there.
@@ -43,7 +43,7 @@ class SampleTable:
         Shards that are there without all their numbers.
     """
 
-    def __init__(self, store: Store, manifest: Manifest, receipts: dict[int, Receipt], partial: bool) -> None:
+    def __init__(self, store: Readable, manifest: Manifest, receipts: dict[int, Receipt], partial: bool) -> None:
         self._store, self._manifest, self._receipts, self._partial = store, manifest, receipts, partial
         self.damaged: set[int] = set()
         self.recipes: np.ndarray = self._read("recipes")

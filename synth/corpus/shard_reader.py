@@ -10,7 +10,7 @@ import numpy as np
 from scans.errors import StoreError
 from synth.corpus.codec import decode, decode_index, index_bytes
 from synth.corpus.layout import Array
-from synth.store.base import Store
+from synth.store.base import Readable
 
 _MOST_INDEX_BYTES = 2**24  # kept; an index is 1 kB for a dense array, 64 kB for a tumour's voxels
 
@@ -20,13 +20,13 @@ class ShardReader:
 
     Parameters
     ----------
-    store : Store
+    store : Readable
     array : Array
     size_of : callable
         Returns the size of a shard's file from (shard, key), as its receipt says.
     """
 
-    def __init__(self, store: Store, array: Array, size_of: Callable[[int, str], int]) -> None:
+    def __init__(self, store: Readable, array: Array, size_of: Callable[[int, str], int]) -> None:
         self._store, self._array, self._size_of = store, array, size_of
         self._indexes: OrderedDict[int, np.ndarray] = OrderedDict()
         self._most = max(16, _MOST_INDEX_BYTES // index_bytes(array))

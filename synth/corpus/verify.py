@@ -18,7 +18,7 @@ from synth.corpus.layout import metadata, sample_arrays, source_arrays
 from synth.corpus.manifest import COPY, ROOT, Manifest, load_manifest
 from synth.corpus.reader import Corpus
 from synth.corpus.receipt import CARD, SOURCES, Receipt, is_own, read_receipts, receipt_key, sample_digest, source_sums
-from synth.store.base import Store
+from synth.store.base import Readable
 from synth.store.opening import open_store
 from synth.store.sealed_json import MOST_BYTES, check_seal, parse
 from synth.tumour.blend import blend
@@ -107,7 +107,7 @@ def verify(
     return findings
 
 
-def read_manifest(store: Store) -> tuple[Manifest, list[Finding]]:
+def read_manifest(store: Readable) -> tuple[Manifest, list[Finding]]:
     """Read the manifest from whichever of its two places is sound.
 
     Raises
@@ -135,7 +135,7 @@ def read_manifest(store: Store) -> tuple[Manifest, list[Finding]]:
     return next(iter(found.values())), findings
 
 
-def check_files(store: Store, manifest: Manifest) -> Iterator[Finding]:
+def check_files(store: Readable, manifest: Manifest) -> Iterator[Finding]:
     """Check every file of a corpus but the manifest: what is missing, damaged, or no part of it."""
     sizes = store.sizes()
     expected = {ROOT, COPY, SOURCES, CARD, ".lock"}
@@ -159,7 +159,7 @@ def check_files(store: Store, manifest: Manifest) -> Iterator[Finding]:
         yield Finding(f"{key}: no part of this corpus; remove it, if it is not yours", foreign=key)
 
 
-def _is_json(store: Store, key: str, sizes: dict[str, int], wanted: bytes) -> bool:
+def _is_json(store: Readable, key: str, sizes: dict[str, int], wanted: bytes) -> bool:
     if sizes.get(key, -1) < 0:
         return False
     try:
@@ -168,7 +168,7 @@ def _is_json(store: Store, key: str, sizes: dict[str, int], wanted: bytes) -> bo
         return False
 
 
-def _sources(store: Store, manifest: Manifest, sizes: dict[str, int], expected: set[str]) -> Iterator[Finding]:
+def _sources(store: Readable, manifest: Manifest, sizes: dict[str, int], expected: set[str]) -> Iterator[Finding]:
     for position in range(len(manifest.sources)):
         expected |= {array.key(position) for array in source_arrays(manifest.size).values()}
     try:
@@ -188,7 +188,7 @@ def _sources(store: Store, manifest: Manifest, sizes: dict[str, int], expected: 
 
 
 def _shard(
-    store: Store, manifest: Manifest, shard: int, receipt: Receipt | None, sizes: dict[str, int]
+    store: Readable, manifest: Manifest, shard: int, receipt: Receipt | None, sizes: dict[str, int]
 ) -> Iterator[Finding]:
     """Check one shard's files against its receipt."""
     if receipt is None:
@@ -204,7 +204,7 @@ def _shard(
             yield Finding(f"shard {shard}: {said}", shard=shard)
 
 
-def _differs(store: Store, key: str, entry: dict[str, int | str], sizes: dict[str, int]) -> str | None:
+def _differs(store: Readable, key: str, entry: dict[str, int | str], sizes: dict[str, int]) -> str | None:
     """Say how a file differs from what a receipt says of it, if it does."""
     size = sizes.get(key)
     if size is None:
@@ -218,7 +218,7 @@ def _differs(store: Store, key: str, entry: dict[str, int | str], sizes: dict[st
     return None
 
 
-def _card(store: Store, sizes: dict[str, int], expected: set[str]) -> Iterator[Finding]:
+def _card(store: Readable, sizes: dict[str, int], expected: set[str]) -> Iterator[Finding]:
     """Check the files that describe the corpus to people and to search engines, if there are any."""
     if CARD not in sizes:
         return

@@ -12,6 +12,7 @@ import numpy as np
 from synth.corpus.generations import generations_of
 from synth.corpus.layout import metadata
 from synth.corpus.receipt import CARD, source_sums, sum_of
+from synth.store.opening import open_store
 from synth.store.sealed_json import seal, to_bytes
 
 if TYPE_CHECKING:
@@ -30,11 +31,11 @@ def _files(corpus: "Corpus") -> dict[str, dict[str, Any]]:
 
 def write_card(corpus: "Corpus") -> None:
     """Write the card into the corpus, and its receipt last."""
-    files = card_files(corpus)
+    files, store = card_files(corpus), open_store(corpus.where)
     for key, content in files.items():
-        corpus.store.write(key, content)
+        store.write(key, content)
     receipt = {"files": {key: sum_of(content) for key, content in files.items()}}
-    corpus.store.write(CARD, to_bytes(seal(receipt)))
+    store.write(CARD, to_bytes(seal(receipt)))
 
 
 def card_files(corpus: "Corpus", samples: int = 6) -> dict[str, bytes]:

@@ -9,14 +9,13 @@ import filecmp
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager as ContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from scans.errors import StoreError
 from scans.writing import no_folder_for
 from synth.share.zip_archive import Archive, Packing, archive_bytes
-from synth.store.base import Growing, Store, check_part, too_large
+from synth.store.base import Readable, check_part, too_large
 
 CORPUS, RECIPES = "corpus", "recipes"  # the bag's folder says what is in it
 PAYLOAD = {CORPUS: "data/corpus.zarr/", RECIPES: "data/"}
@@ -128,7 +127,7 @@ def _list(sums: dict[str, str]) -> bytes:
     return "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode()
 
 
-class Bag(Store):
+class Bag(Readable):
     """The payload of an untrusted bag, as a store that is only read.
 
     Parameters
@@ -218,30 +217,3 @@ class Bag(Store):
         if key not in self.sums:
             raise FileNotFoundError(2, "no such file in the pack", key)
         return f"{self._folder}{key}"
-
-    def write(self, key: str, content: bytes) -> None:
-        raise self._read_only()
-
-    def create(self, key: str) -> Growing:
-        raise self._read_only()
-
-    def flush(self, folders: Iterable[str]) -> None:
-        raise self._read_only()
-
-    def remove(self, key: str) -> None:
-        raise self._read_only()
-
-    def only_writer(self, shared: bool = False) -> ContextManager[None]:
-        raise self._read_only()
-
-    def lay_out(self, files: Iterable[tuple[str, bytes]]) -> bool:
-        raise self._read_only()
-
-    def is_empty(self) -> bool:
-        return False
-
-    def sweep(self) -> None:
-        raise self._read_only()
-
-    def _read_only(self) -> StoreError:
-        return StoreError(f"{self.where} is a pack, into which nothing is written; unpack it with synth unpack")

@@ -20,8 +20,8 @@ Content = bytes | memoryview
 _LONGEST_PART, _LONGEST_KEY = 200, 1024  # bytes: file systems take names of 255, temporary ones too; S3 such keys
 
 
-class Store(ABC):
-    """Files by key.
+class Readable(ABC):
+    """Files by key, to be read.
 
     Every method that takes a key raises `StoreError` for one that is not a plain relative path. Reading is
     thread-safe.
@@ -74,6 +74,10 @@ class Store(ABC):
     @abstractmethod
     def sha256(self, key: str) -> str:
         """Return a file's SHA-256, as hexadecimal digits; FileNotFoundError if it is absent."""
+
+
+class Store(Readable):
+    """Files by key, to be read and written."""
 
     @abstractmethod
     def write(self, key: str, content: bytes) -> None:

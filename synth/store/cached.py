@@ -3,33 +3,32 @@
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager as ContextManager
 from pathlib import Path
 from typing import Any
 
 from scans.errors import StoreError
-from synth.store.base import Growing, Store, too_large
+from synth.store.base import Readable, too_large
 from synth.store.folder import Folder
 
 _PART = 2**24  # bytes of a file in memory at once, while it is copied
 
 
-class Cached(Store):
+class Cached(Readable):
     """A store whose files are copied to a local folder when first read, each as a whole, and read there.
 
     A copy is named by its content, so that one folder serves many corpora and many runs, at the same time too.
 
     Parameters
     ----------
-    store : Store
-        What is behind; files that `sums` does not know, and all that is written, go straight to it.
+    store : Readable
+        What is behind; files that `sums` does not know are read there.
     folder : Path
         For the copies; they are never removed.
     sums : mapping
         ``{key: {"bytes": int, "sha256": str}}``, from receipts: what each file must be.
     """
 
-    def __init__(self, store: Store, folder: Path, sums: Mapping[str, dict[str, Any]]) -> None:
+    def __init__(self, store: Readable, folder: Path, sums: Mapping[str, dict[str, Any]]) -> None:
         self.where = store.where
         self._store, self._sums = store, sums
         self._copies = Folder(folder)
@@ -60,30 +59,6 @@ class Cached(Store):
 
     def sha256(self, key: str) -> str:
         return self._store.sha256(key)
-
-    def write(self, key: str, content: bytes) -> None:
-        self._store.write(key, content)
-
-    def create(self, key: str) -> Growing:
-        return self._store.create(key)
-
-    def flush(self, folders: Iterable[str]) -> None:
-        self._store.flush(folders)
-
-    def remove(self, key: str) -> None:
-        self._store.remove(key)
-
-    def only_writer(self, shared: bool = False) -> ContextManager[None]:
-        return self._store.only_writer(shared)
-
-    def lay_out(self, files: Iterable[tuple[str, bytes]]) -> bool:
-        return self._store.lay_out(files)
-
-    def is_empty(self) -> bool:
-        return self._store.is_empty()
-
-    def sweep(self) -> None:
-        self._store.sweep()
 
     def mend(self, key: str) -> None:
         """Let a copy that is no longer what it was be fetched again; for a reader that cannot make sense of a file."""
