@@ -19,6 +19,7 @@ from pathlib import Path
 from scans.durable import sync
 from scans.errors import StoreError
 from synth.store.base import check_key
+from synth.store.folder import Opened
 
 _PART = 2**24  # bytes of a member in memory at once
 _FULL = 2**32 - 1  # of a 32-bit field whose number stands in a 64-bit one
@@ -147,16 +148,10 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._descriptor = -1
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait
-        found = os.fstat(self._descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        self._file = Opened(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))  # a pipe would wait
+        if not self._file.is_file:
             raise self._refused("it is no file")
-        self.members = self._contents(*self._find_contents(found.st_size))
-
-    def __del__(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
+        self.members = self._contents(*self._find_contents(self._file.size))
 
     def read(self, name: str, most: int) -> bytes:
         """Return a member, checked against its CRC-32; StoreError if it is larger than `most`."""
@@ -181,13 +176,10 @@ class Archive:
             raise StoreError(f"{self.path}: {name} is damaged; get the file again from where it came from")
 
     def _bytes(self, start: int, length: int) -> bytes:
-        parts = []
-        while length > 0 and (part := os.pread(self._descriptor, length, start)):
-            parts.append(part)
-            start, length = start + len(part), length - len(part)
-        if length > 0:
+        content = self._file.part(start, length)
+        if len(content) < length:
             raise self._refused("it became shorter")
-        return b"".join(parts)
+        return content
 
     def _find_contents(self, size: int) -> tuple[int, int, int]:
         """Return how many members the end announces, and where their table begins and ends."""
@@ -209,7 +201,7 @@ class Archive:
         members: dict[str, Member] = {}
         lower: set[str] = set()
         at, before = 0, ""
-        with open(self._descriptor, "rb", closefd=False) as table:
+        with open(self._file.fileno(), "rb", closefd=False) as table:
             table.seek(start)
             for _ in range(count):
                 head = table.read(_HEAD.size)

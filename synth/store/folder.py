@@ -27,7 +27,7 @@ class Folder(Store):
     def __init__(self, where: str | Path) -> None:
         self.where = str(where)
         self.root = Path(os.path.realpath(self.where.removeprefix("file://")))  # a link to a store is the user's own
-        self._opened: OrderedDict[str, _Opened] = OrderedDict()
+        self._opened: OrderedDict[str, Opened] = OrderedDict()
         self._turn = threading.Lock()
 
     def read(self, key: str, most: int | None = None) -> bytes:
@@ -139,10 +139,10 @@ class Folder(Store):
             path = path / part
         return path
 
-    def _open(self, key: str) -> "_Opened":
+    def _open(self, key: str) -> "Opened":
         path = self._path(key)
         try:  # a pipe would wait for its writer
-            opened = _Opened(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK))
+            opened = Opened(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK))
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise self._a_link(key) from error
@@ -182,7 +182,7 @@ class _FileWriting(Growing):
         self._done()
 
 
-class _Opened:
+class Opened:
     """A file open for reading. The last thread to let go of it closes it, so none reads from a closed one."""
 
     def __init__(self, descriptor: int) -> None:
