@@ -90,13 +90,15 @@ def rehydrate(
     Example: `synth rehydrate corpus-recipes.zip --dataset OASIS --sources sources.zarr --out corpus.zarr`. Scans that
     differ or lack are named, and nothing is made. Stopped or killed, the same command goes on where it was.
     """
+    from synth.convert.assemble import arranged
     from synth.share.match_sources import unmatched
     from synth.share.recipe_pack import Recipes
-    from synth.share.rehydrate import compare, laid_out, prepare_for, source_store
+    from synth.share.rehydrate import compare, prepare_for
     from synth.share.rehydrate import rehydrate as make
+    from synth.sources.reader import SourceStore
 
     recipes = Recipes(path)
-    manifest = laid_out(recipes, layout)
+    manifest = arranged(recipes.manifest, layout)
     if dataset:
         from scans.catalog.catalog import load_catalog
 
@@ -109,7 +111,7 @@ def rehydrate(
         raise CatalogError(
             f"{sources}: no sources here; give --dataset NAME and --catalog to prepare them as the original's were"
         )
-    if missing := unmatched(manifest, source_store(sources, manifest)):
+    if missing := unmatched(manifest, SourceStore(sources, manifest.statistics)):
         for source in missing:
             err.print(f"{source.outcome}: {source.name}: {source.reason}", style="red", markup=False)
         err.print(

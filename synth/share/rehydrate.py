@@ -4,7 +4,6 @@ The recipes are a stranger's: each is checked against the settings it says it wa
 of it, and what it asks for is bounded by the scans that are here.
 """
 
-import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Iterator
@@ -14,9 +13,8 @@ from pathlib import Path
 from scans.catalog.catalog import Catalog
 from scans.errors import StoreError
 from synth.cluster import check_workers
+from synth.convert.assemble import arranged
 from synth.corpus.creation import create
-from synth.corpus.manifest import Manifest
-from synth.corpus.manifest_checks import LAYOUTS
 from synth.corpus.receipt import read_receipts
 from synth.generate.shards import Filled, ShardDone, fill, writing
 from synth.generate.worker import Drawn, Lender, opened, write_shard
@@ -120,8 +118,8 @@ def rehydrate(
     """
     check_workers(cluster, workers)
     recipes = Recipes(pack)
-    manifest = laid_out(recipes, layout)
-    missing = unmatched(manifest, source_store(sources, manifest))
+    manifest = arranged(recipes.manifest, layout)
+    missing = unmatched(manifest, SourceStore(sources, manifest.statistics))
     if missing:
         raise StoreError(
             f"{sources} lacks {len(missing)} of the {len(manifest.sources)} sources of {pack}, "
@@ -134,18 +132,6 @@ def rehydrate(
         work = functools.partial(make_shard, Path(pack).resolve(), sources.resolve(), address(out), manifest.identity)
         outcome = fill(store, manifest, work, range(manifest.shard_count), cluster, workers, progress, say)
     return outcome, compare(recipes, out)
-
-
-def laid_out(recipes: Recipes, layout: str | None) -> Manifest:
-    """Return the manifest of the corpus to be made."""
-    if layout not in (None, *LAYOUTS):
-        raise StoreError(f"--layout {layout}: give {' or '.join(LAYOUTS)}")
-    return dataclasses.replace(recipes.manifest, layout=layout) if layout else recipes.manifest
-
-
-def source_store(sources: Path, manifest: Manifest) -> SourceStore:
-    """Open a store of sources, to be used with the normalisation of a corpus."""
-    return SourceStore(sources, manifest.statistics)
 
 
 def compare(recipes: Recipes, out: str | Path) -> Sameness:
