@@ -1,6 +1,7 @@
 """What a corpus will hold: its manifest, or that of one that grows."""
 
 import platform
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -120,12 +121,8 @@ def grown(
     first = max(
         (f + n for b in there.blocks for g, f, n in b.draws if generations[g].seed == generation.seed), default=0
     )
-    return Manifest(
-        layout=there.layout,
-        size=there.size,
-        shard_size=there.shard_size,
-        region=there.region,
-        statistics=there.statistics,
+    return replace(
+        there,
         sources=(*there.sources, *joined),
         generations=generations,
         blocks=(*there.blocks, Block(((number, first, samples - len(there)),))),
@@ -148,17 +145,12 @@ def parse_shards(text: str) -> slice:
         If it is no such thing.
     """
     try:
-        parts = [int(part) if part.strip() else None for part in text.split(":")]
-        if len(parts) == 1:
-            (first,) = parts
-            if first is None or first < 0:
-                raise ValueError
-            return slice(first, first + 1)
-        start, stop, step = (*parts, None)[:3] if len(parts) == 2 else parts
-        if any(part is not None and part < 0 for part in parts) or step == 0:
+        asked = text if ":" in text else f"{text}:{int(text) + 1}"
+        parts = [int(part) if part.strip() else None for part in asked.split(":")]
+        if len(parts) > 3 or any(part is not None and part < 0 for part in parts) or parts[2:] == [0]:
             raise ValueError
     except ValueError as error:
         raise StoreError(
             f"--shards {text}: give START::STEP, as 3::100 for shards 3, 103, 203 and so on, START:STOP, or one number"
         ) from error
-    return slice(start, stop, step)
+    return slice(*parts)
