@@ -7,6 +7,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
+from scans.durable import write_bytes
 from scans.errors import UserError
 from scans.terminal import out
 from synth.cli.application import CorpusArgument, app, bar
@@ -91,13 +92,13 @@ def show(
     Example: `synth show corpus.zarr -i 0 -i 7 --out samples.png`
     """
     from synth.corpus import Corpus
-    from synth.report.montage import montage
+    from synth.report.montage import montage_png
 
     opened = Corpus(corpus)
     indices = _indices(opened, corpus, index) or list(range(min(3, len(opened))))
     name = Path(corpus.rstrip("/").rpartition("/")[2] if "://" in corpus else corpus)
     target = picture or name.with_suffix(".png")
-    montage(opened, indices, target)
+    write_bytes(target, montage_png(opened, indices))
     out.print(f"wrote {target}")
 
 

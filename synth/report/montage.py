@@ -1,13 +1,11 @@
 """Show: a montage of samples, three planes each, with the numbers of their recipes."""
 
 import io
-from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from scans.durable import write_bytes
 from scans.markdown import clean
 from synth.corpus import Corpus
 from synth.tumour.recipe import NUMBERS
@@ -17,11 +15,6 @@ _COLUMNS = ("composite", "normal", "tumour texture", "composite, mask contour")
 _PLANES = ("axial", "coronal", "sagittal")
 _ROWS = (("ratio", "alpha"), ("sigma_mm",), ("octaves", "axis_ratio"))  # of the recipe; other numbers follow
 _LETTERS = 18  # of a name, beside the pictures
-
-
-def montage(corpus: Corpus, indices: list[int], out: Path) -> None:
-    """Write a picture of samples, as :func:`montage_png` draws it."""
-    write_bytes(out, montage_png(corpus, indices))
 
 
 def montage_png(corpus: Corpus, indices: list[int], planes: int = len(_PLANES)) -> bytes:
