@@ -60,7 +60,7 @@ class Corpus:
     """
 
     def __init__(self, where: str | Path, *, partial: bool = False, cache: Path | None = None) -> None:
-        self._opened = (where, partial, cache)
+        self._again = functools.partial(Corpus, where, partial=partial, cache=cache)
         self.where = str(where)
         self.store: Readable = open_store(where)
         self.manifest: Manifest = load_manifest(self.store)
@@ -89,7 +89,7 @@ class Corpus:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be sent to another process as the arguments it was opened with."""
-        return _reopen, self._opened
+        return self._again, ()
 
     # What a corpus is made of, as plain attributes.
 
@@ -313,10 +313,6 @@ class Corpus:
             return self._read(key, lambda: decode(array, self.store.read(key, most_bytes(array))).reshape(array.row))
         except (FileNotFoundError, StoreError, MemoryError) as error:
             raise StoreError(f"{self.store}/{key} is missing or damaged ({error}); run synth verify") from error
-
-
-def _reopen(where: str | Path, partial: bool, cache: Path | None) -> Corpus:
-    return Corpus(where, partial=partial, cache=cache)
 
 
 def _sums(store: Readable, manifest: Manifest, receipts: dict[int, Receipt]) -> dict[str, dict[str, Any]]:
