@@ -29,7 +29,5 @@ def open_store(where: str | Path) -> Store:
 
 def address(where: str | Path) -> str:
     """Return where a store is, for a worker that runs elsewhere."""
-    from synth.store.folder import Folder
-
     store = open_store(where)
     return str(store.root) if isinstance(store, Folder) else store.where.rstrip("/")
