@@ -3,12 +3,12 @@
 Every number of the format stands here once. ``docs/corpus-format.md`` says the same in words.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
 
 from synth.corpus.manifest import Manifest
+from synth.store.sealed_json import to_bytes
 from synth.tumour.recipe import COLUMNS
 
 CHUNK = 2**15  # values of a tumour in one chunk: a small tumour is one chunk, the largest possible 64 at 128 voxels
@@ -103,7 +103,7 @@ class Array:
             "attributes": {"columns": list(COLUMNS)} if self.name == "recipes" else {},
             "dimension_names": list(self.dimensions),
         }
-        return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+        return to_bytes(content)
 
 
 def sample_arrays(manifest: Manifest, shard: int | None = None) -> dict[str, Array]:
@@ -143,7 +143,7 @@ def source_arrays(size: int) -> dict[str, Array]:
 def metadata(manifest: Manifest) -> dict[str, bytes]:
     """Return every ``zarr.json`` of a corpus but its own, by key."""
     group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
-    files = {f"{SOURCES}/zarr.json": (json.dumps(group, indent=1, sort_keys=True) + "\n").encode()}
+    files = {f"{SOURCES}/zarr.json": to_bytes(group)}
     for array in source_arrays(manifest.size).values():
         files[f"{array.name}/zarr.json"] = array.metadata(len(manifest.sources))
     for array in sample_arrays(manifest).values():
