@@ -11,7 +11,7 @@ import numpy as np
 
 from scans.errors import StoreError
 from synth.convert.assemble import arranged
-from synth.convert.locate import Stretch, Whereabouts
+from synth.convert.locate import Whereabouts
 from synth.corpus import Corpus
 from synth.corpus.manifest import Block, Generation, Manifest
 from synth.corpus.receipt import source_sums
@@ -65,7 +65,10 @@ def merged(
             if there is None:
                 draws.append((numbers[number], first, count))
             elif not drop_duplicates:
-                raise _twice(other, at, corpora, there)
+                raise StoreError(
+                    f"sample {at} of {other.store} is sample {there.at} of {corpora[there.corpus].store}; "
+                    "give --drop-duplicates to keep it once"
+                )
             at += count
     manifest = replace(
         one.manifest, sources=tuple(sources), generations=tuple(generations), blocks=(Block(_joined(draws)),)
@@ -152,10 +155,3 @@ def _check_same(one: Corpus, here: int, other: Corpus, there: int) -> None:
             raise StoreError(
                 f"source {name} has other voxels in {other.store} than in {one.store}; run synth verify on both"
             )
-
-
-def _twice(other: Corpus, index: int, corpora: Sequence[Corpus], there: Stretch) -> StoreError:
-    return StoreError(
-        f"sample {index} of {other.store} is sample {there.at} of {corpora[there.corpus].store}; "
-        "give --drop-duplicates to keep it once"
-    )

@@ -310,14 +310,11 @@ def from_json(content: dict[str, Any], where: str) -> Manifest:
         manifest = _made_of(content)
         same = manifest.identity == content["identity"] and len(manifest) == content["samples"]
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise StoreError(f"{where}: the manifest is not as the format says ({_told(error)})") from error
+        told = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise StoreError(f"{where}: the manifest is not as the format says ({told})") from error
     if not same:
         raise StoreError(f"{where}: its identity does not match its settings; the file was changed after it was made")
     return manifest
-
-
-def _told(error: Exception) -> str:
-    return f"it lacks {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _made_of(content: dict[str, Any]) -> Manifest:
