@@ -17,7 +17,7 @@ from synth.corpus import Corpus
 from synth.corpus.codec import SLACK, decode
 from synth.corpus.creation import create
 from synth.corpus.layout import source_arrays
-from synth.corpus.manifest import Manifest, load_manifest
+from synth.corpus.manifest import Manifest
 from synth.corpus.manifest_checks import LAYOUTS, MOST_IN_SHARD
 from synth.corpus.receipt import bytes_of, read_receipt
 from synth.corpus.shard_writer import ShardWriter
@@ -214,9 +214,7 @@ def _named(out: str, identity: str) -> tuple[list[str], dict[str, int]]:
 def _whereabouts(given: tuple[Given, ...]) -> Whereabouts:
     known = Whereabouts()
     for where, identity in given:
-        manifest = load_manifest(open_store(where))
-        if manifest.identity != identity:
-            raise StoreError(f"{where} became another corpus meanwhile; run the command again")
+        _, manifest = opened(where, identity)
         for _ in known.add(manifest):
             pass
     return known
