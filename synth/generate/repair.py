@@ -25,10 +25,6 @@ Filling = Callable[[Callable[[ShardDone], None], Callable[[str], None]], Filled]
 Run = Callable[[Manifest, Sequence[int], Filling], Filled]
 
 
-def _silently(manifest: Manifest, shards: Sequence[int], filling: Filling) -> Filled:
-    return filling(lambda step: None, lambda sentence: None)
-
-
 @dataclass
 class Mending:
     """What a repair did.
@@ -55,7 +51,7 @@ def repair(
     remove_foreign: bool = False,
     cluster: str = "local",
     workers: int | None = None,
-    run: Run = _silently,
+    run: Run = lambda manifest, shards, filling: filling(lambda step: None, lambda sentence: None),
 ) -> Mending:
     """Mend a corpus, and check it again.
 
