@@ -127,22 +127,6 @@ def rasterise(
     )  # fmt: skip
 
 
-def radial_function(form: Form, directions: np.ndarray) -> np.ndarray:
-    """Evaluate ``rho(u) = 1 + amplitude * noise(u)`` on the unit sphere.
-
-    Parameters
-    ----------
-    form : Form
-    directions : ndarray of float64, shape (n, 3)
-        Unit vectors in the space of the unit sphere.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-    """
-    return _radial_function(directions, form.octaves, form.amplitude, form.permutation, form.gradient)
-
-
 def _rotation_matrix(rotation: tuple[float, float, float, float]) -> np.ndarray:
     w, x, y, z = rotation
     return np.array(
@@ -158,6 +142,7 @@ def _rotation_matrix(rotation: tuple[float, float, float, float]) -> np.ndarray:
 def _radial_function(
     directions: np.ndarray, octaves: int, amplitude: float, permutation: np.ndarray, gradient: np.ndarray
 ) -> np.ndarray:
+    """Evaluate ``rho(u) = 1 + amplitude * noise(u)`` at unit vectors, float64, shape (n, 3)."""
     total = 2.0 - 2.0 ** (1 - octaves)  # 1 + 1/2 + ... : the sum of all octaves' amplitudes
     rho = np.empty(len(directions))
     for i in range(len(directions)):

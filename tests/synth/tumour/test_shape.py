@@ -12,7 +12,7 @@ from opensimplex.internals import _noise3 as simplex3
 from scans.catalog.synthesis import Elastic, Shape
 from synth.tumour.philox import Stream
 from synth.tumour.placement import Placement, cut
-from synth.tumour.shape import _doubt, _estimate, half_box, make_form, radial_function, rasterise
+from synth.tumour.shape import _doubt, _estimate, _radial_function, half_box, make_form, rasterise
 
 
 def noise_of_opensimplex(directions: np.ndarray, seed: int, octaves: int) -> np.ndarray:
@@ -36,6 +36,10 @@ def slow_mask(form, seed: int, spacing_mm, half) -> np.ndarray:
     directions = points / np.where(distance == 0, 1, distance)[:, None]
     rho = 1 + form.amplitude * noise_of_opensimplex(directions, seed, form.octaves)
     return (distance <= rho).reshape(grids[0].shape).astype(np.uint8)
+
+
+def radial_function(form, directions: np.ndarray) -> np.ndarray:
+    return _radial_function(directions, form.octaves, form.amplitude, form.permutation, form.gradient)
 
 
 def random_numbers(index: int, low: float = 500.0, high: float = 4000.0) -> tuple:
