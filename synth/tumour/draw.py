@@ -4,7 +4,7 @@ All choices are drawn whatever the settings leave out, each use from a stream of
 differ in one setting (an ablation) therefore share every other choice, sample by sample.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,6 @@ from synth.tumour.placement import Placement
 from synth.tumour.recipe import Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from synth.tumour.source import Source
 
 
