@@ -12,7 +12,8 @@ from scans.terminal import command_line, err
 
 if TYPE_CHECKING:
     from synth.corpus.manifest import Manifest
-    from synth.generate.shards import Filled, ShardDone
+    from synth.generate.repair import Filling
+    from synth.generate.shards import Filled
 
 
 app = command_line(
@@ -70,12 +71,15 @@ def say(sentence: str) -> None:
     err.print(sentence, markup=False)
 
 
-def make_shards(
-    corpus: str,
-    manifest: "Manifest",
-    shards: Sequence[int],
-    work: "Callable[[Callable[[ShardDone], None], Callable[[str], None]], Filled]",
-) -> "Filled":
+def with_progress(manifest: "Manifest", shards: Sequence[int], work: "Filling") -> "Filled":
+    """Run what makes shards under a progress line; parameters as of `make_shards`."""
+    from synth.generate.progress import ShardProgress
+
+    with ShardProgress(err, len(shards), sum(len(manifest.indices(shard)) for shard in shards)) as progress:
+        return work(progress.step, progress.say)
+
+
+def make_shards(corpus: str, manifest: "Manifest", shards: Sequence[int], work: "Filling") -> "Filled":
     """Run what makes shards under a progress line; name those that failed, and exit with 1 if there are any.
 
     Parameters
@@ -88,10 +92,7 @@ def make_shards(
     work : callable
         Called with what it is to call as each shard ends, and for a sentence about the cluster.
     """
-    from synth.generate.progress import ShardProgress
-
-    with ShardProgress(err, len(shards), sum(len(manifest.indices(shard)) for shard in shards)) as progress:
-        outcome = work(progress.step, progress.say)
+    outcome = with_progress(manifest, shards, work)
     for reason in dict.fromkeys(outcome.failed.values()):
         numbers = [str(shard) for shard, why in sorted(outcome.failed.items()) if why == reason]
         named = ", ".join(numbers[:12]) + (f" and {len(numbers) - 12} more" if len(numbers) > 12 else "")

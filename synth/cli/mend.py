@@ -1,18 +1,12 @@
 """Commands that mend a corpus: repair, card."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from scans.terminal import err, out
-from synth.cli.application import ClusterOption, CorpusArgument, WorkersOption, app, describe
-
-if TYPE_CHECKING:
-    from synth.corpus.manifest import Manifest
-    from synth.generate.repair import Filling
-    from synth.generate.shards import Filled
+from synth.cli.application import ClusterOption, CorpusArgument, WorkersOption, app, describe, with_progress
 
 
 @app.command()
@@ -35,7 +29,7 @@ def repair(
     """
     from synth.generate.repair import repair as mend
 
-    done = mend(corpus, sources, deep, remove_foreign, cluster, workers, _with_progress)
+    done = mend(corpus, sources, deep, remove_foreign, cluster, workers, with_progress)
     for sentence in done.mended:
         out.print(sentence, markup=False)
     for sentence in done.left:
@@ -61,10 +55,3 @@ def card(corpus: CorpusArgument) -> None:
     describe(corpus)
     out.print(f"wrote {corpus.rstrip('/')}/README.md, card/ and croissant.json", markup=False)
     out.print(f"next: synth pack {corpus} --out corpus.zip", markup=False)
-
-
-def _with_progress(manifest: "Manifest", shards: Sequence[int], filling: "Filling") -> "Filled":
-    from synth.generate.progress import ShardProgress
-
-    with ShardProgress(err, len(shards), sum(len(manifest.indices(shard)) for shard in shards)) as progress:
-        return filling(progress.step, progress.say)
