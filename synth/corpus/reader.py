@@ -51,6 +51,20 @@ class Corpus:
     StoreError
         If there is no corpus, its version is unknown, or shards are missing and `partial` is false.
 
+    Attributes
+    ----------
+    size : int
+        Voxels along each side.
+    layout : {"layered", "dense"}
+    seed : int
+        Of the first generation's random choices.
+    shard_size, shard_count : int
+        Samples in a full shard; shards in the finished corpus.
+    region : dict
+        Its settings, as JSON of ``scans.catalog.region.Region``.
+    statistics : dict or None
+        Normalisation shared by all sources (``window``), or None where each scan has its own (``zscore``).
+
     Examples
     --------
     >>> corpus = Corpus("corpus.zarr")                      # doctest: +SKIP
@@ -63,7 +77,10 @@ class Corpus:
         self._again = functools.partial(Corpus, where, partial=partial, cache=cache)
         self.where = str(where)
         self.store: Readable = open_store(where)
-        self.manifest: Manifest = load_manifest(self.store)
+        manifest = self.manifest = load_manifest(self.store)
+        self.size, self.layout, self.seed = manifest.size, manifest.layout, manifest.generations[0].seed
+        self.shard_size, self.shard_count = manifest.shard_size, manifest.shard_count
+        self.region, self.statistics = manifest.region, manifest.statistics
         self.receipts: dict[int, Receipt] = read_receipts(self.store, range(self.shard_count))
         for shard in [s for s, r in self.receipts.items() if not is_own(self.manifest, r)]:
             if not partial:
@@ -91,7 +108,7 @@ class Corpus:
         """Be sent to another process as the arguments it was opened with."""
         return self._again, ()
 
-    # What a corpus is made of, as plain attributes.
+    # What a corpus is made of.
 
     @property
     def identity(self) -> str:
@@ -99,45 +116,10 @@ class Corpus:
         return self.manifest.identity
 
     @property
-    def size(self) -> int:
-        """Voxels along each side."""
-        return self.manifest.size
-
-    @property
-    def layout(self) -> str:
-        """``layered`` or ``dense``."""
-        return self.manifest.layout
-
-    @property
-    def seed(self) -> int:
-        """Seed of the first generation's random choices."""
-        return self.manifest.generations[0].seed
-
-    @property
-    def shard_size(self) -> int:
-        """Samples in a full shard."""
-        return self.manifest.shard_size
-
-    @property
-    def shard_count(self) -> int:
-        """Shards in the finished corpus."""
-        return self.manifest.shard_count
-
-    @property
     def shards(self) -> np.ndarray:
         """The shard of each sample, int64, shape (N,): what is read together lies together."""
         lengths = [len(self.manifest.indices(shard)) for shard in range(self.shard_count)]
         return np.repeat(np.arange(self.shard_count), lengths)
-
-    @property
-    def region(self) -> dict[str, Any]:
-        """The region's settings, as JSON of ``scans.catalog.region.Region``."""
-        return self.manifest.region
-
-    @property
-    def statistics(self) -> dict[str, Any] | None:
-        """Normalisation shared by all sources (``window``), or None where each scan has its own (``zscore``)."""
-        return self.manifest.statistics
 
     @property
     def channels(self) -> list[dict[str, Any]]:
