@@ -41,8 +41,8 @@ def convert(
     Example: `synth convert corpus.zarr --out dense.zarr --layout dense`. A dense corpus made with `mask.soft_mm` or
     `texture_target=composite` becomes layered only with `--sources`. Stopped or killed, the same command goes on.
     """
-    from synth.convert.assemble import arranged
     from synth.corpus import Corpus
+    from synth.generate.plan import arranged
 
     opened = Corpus(corpus)
     _gather(arranged(opened.manifest, layout), [opened], target, sources, cluster, workers, card)

@@ -90,7 +90,7 @@ def rehydrate(
     Example: `synth rehydrate corpus-recipes.zip --dataset OASIS --sources sources.zarr --out corpus.zarr`. Scans that
     differ or lack are named, and nothing is made. Stopped or killed, the same command goes on where it was.
     """
-    from synth.convert.assemble import arranged
+    from synth.generate.plan import arranged
     from synth.share.match_sources import unmatched
     from synth.share.recipe_pack import Recipes
     from synth.share.rehydrate import compare, prepare_for

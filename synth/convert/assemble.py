@@ -7,7 +7,6 @@ samples in them.
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from scans.errors import StoreError
@@ -18,7 +17,6 @@ from synth.corpus.codec import SLACK, decode
 from synth.corpus.creation import create
 from synth.corpus.layout import source_arrays
 from synth.corpus.manifest import Manifest
-from synth.corpus.manifest_checks import LAYOUTS, MOST_IN_SHARD
 from synth.corpus.receipt import bytes_of, read_receipt
 from synth.corpus.shard_writer import ShardWriter
 from synth.generate.shards import Filled, ShardDone, fill, writing
@@ -33,29 +31,6 @@ Given = tuple[str, str]  # a corpus to read: where it is, and its identity, so t
 
 _POSITIONS = (COLUMNS.index("normal"), COLUMNS.index("donor"))
 _MOST_READ = 4  # corpora that a worker keeps open
-
-
-def arranged(manifest: Manifest, layout: str | None = None, shard_size: int | None = None) -> Manifest:
-    """Say what a corpus of the same samples, kept otherwise, will hold.
-
-    Parameters
-    ----------
-    manifest : Manifest
-    layout : {"layered", "dense"}, optional
-        As it is if not given.
-    shard_size : int, optional
-        Samples in a shard; likewise.
-
-    Raises
-    ------
-    StoreError
-        If there is no such layout or shard.
-    """
-    if layout not in (None, *LAYOUTS):
-        raise StoreError(f"--layout {layout}: give {' or '.join(LAYOUTS)}")
-    if shard_size is not None and not 1 <= shard_size <= MOST_IN_SHARD:
-        raise StoreError(f"--shard-size {shard_size}: a shard holds 1 to {MOST_IN_SHARD} samples")
-    return replace(manifest, layout=layout or manifest.layout, shard_size=shard_size or manifest.shard_size)
 
 
 def gather(
@@ -73,8 +48,8 @@ def gather(
     Parameters
     ----------
     manifest : Manifest
-        What it is to hold, all of it in `corpora`: from `arranged`, `synth.convert.merge.merged` or
-        `synth.convert.subset.subset`.
+        What it is to hold, all of it in `corpora`: from `synth.generate.plan.arranged`,
+        `synth.convert.merge.merged` or `synth.convert.subset.subset`.
     corpora : sequence of Corpus
         Finished ones; they stay as they are.
     out : str or Path

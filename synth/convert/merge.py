@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from scans.errors import StoreError
-from synth.convert.assemble import arranged
 from synth.convert.locate import Whereabouts
 from synth.corpus import Corpus
 from synth.corpus.manifest import Block, Generation, Manifest
 from synth.corpus.receipt import source_sums
+from synth.generate.plan import arranged
 
 _UNITED = ("licence", "terms", "citation")  # texts that all bind
 _BETWEEN = " / "

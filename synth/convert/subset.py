@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from scans.errors import StoreError
-from synth.convert.assemble import arranged
 from synth.corpus import Corpus
 from synth.corpus.manifest import Block, Manifest
+from synth.generate.plan import arranged
 from synth.tumour.recipe import COLUMNS
 
 _MOST_RUNS = 2**21  # runs of samples that a manifest names: 100 MB of it

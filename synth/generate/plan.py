@@ -8,7 +8,7 @@ from typing import Any
 from scans.catalog.synthesis import Synthesis, recorded
 from scans.errors import StoreError
 from synth.corpus.manifest import Block, Generation, Manifest
-from synth.corpus.manifest_checks import LAYOUTS
+from synth.corpus.manifest_checks import LAYOUTS, MOST_IN_SHARD
 from synth.sources.reader import SourceStore
 
 _SOFTWARE = ("layered-tumors", "numpy", "numba", "opensimplex", "numcodecs", "SimpleITK", "scipy")
@@ -46,13 +46,9 @@ def make_manifest(
         raise StoreError(f"-n {samples}: ask for at least one sample")
     if not 0 <= seed < 2**64:
         raise StoreError(f"--seed {seed}: give a whole number from 0 to 2**64 - 1")
-    if not 1 <= shard_size <= 2**16:
-        raise StoreError(f"--shard-size {shard_size}: a shard holds 1 to {2**16} samples")
-    if layout not in LAYOUTS:
-        raise StoreError(f"--layout {layout}: give {' or '.join(LAYOUTS)}")
     drawn = settings or sources.region.synthesis
     names = sources.drawn_from(drawn.donor.tumours)
-    return Manifest(
+    manifest = Manifest(
         layout=layout,
         size=sources.size,
         shard_size=shard_size,
@@ -62,6 +58,30 @@ def make_manifest(
         generations=(Generation(seed, drawn.model_dump(mode="json"), tuple(range(len(names))), software()),),
         blocks=(Block(((0, 0, samples),)),),
     )
+    return arranged(manifest, layout, shard_size)
+
+
+def arranged(manifest: Manifest, layout: str | None = None, shard_size: int | None = None) -> Manifest:
+    """Say what a corpus of the same samples, kept otherwise, will hold.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    layout : {"layered", "dense"}, optional
+        As it is if not given.
+    shard_size : int, optional
+        Samples in a shard; likewise.
+
+    Raises
+    ------
+    StoreError
+        If there is no such layout or shard.
+    """
+    if layout not in (None, *LAYOUTS):
+        raise StoreError(f"--layout {layout}: give {' or '.join(LAYOUTS)}")
+    if shard_size is not None and not 1 <= shard_size <= MOST_IN_SHARD:
+        raise StoreError(f"--shard-size {shard_size}: a shard holds 1 to {MOST_IN_SHARD} samples")
+    return replace(manifest, layout=layout or manifest.layout, shard_size=shard_size or manifest.shard_size)
 
 
 def grown(

@@ -13,9 +13,9 @@ from pathlib import Path
 from scans.catalog.catalog import Catalog
 from scans.errors import StoreError
 from synth.cluster import check_workers
-from synth.convert.assemble import arranged
 from synth.corpus.creation import create
 from synth.corpus.receipt import read_receipts
+from synth.generate.plan import arranged
 from synth.generate.shards import Filled, ShardDone, fill, writing
 from synth.generate.worker import Drawn, Lender, opened, write_shard
 from synth.share.match_sources import region_of, unmatched

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from scans.catalog.region import Region
 from scans.errors import StoreError
 from synth.cli.application import app
-from synth.convert.assemble import arranged, gather
+from synth.convert.assemble import gather
 from synth.convert.locate import Whereabouts, drawn_by
 from synth.convert.merge import merged
 from synth.convert.subset import choose, subset
@@ -21,7 +21,7 @@ from synth.corpus import Corpus
 from synth.corpus.manifest import Block, Generation, Manifest
 from synth.corpus.receipt import receipt_key
 from synth.corpus.verify import verify
-from synth.generate.plan import grown
+from synth.generate.plan import arranged, grown
 from synth.generate.repair import repair
 from synth.generate.run import generate
 from synth.sources.reader import SourceStore
