@@ -31,6 +31,8 @@ ENOUGH_VOXELS = 200  # below, the surface of a digital ball is off by more than 
 _CHUNK = 10  # samples a task
 _DEPTH_STEP_MM = 0.1
 
+_open = functools.lru_cache(maxsize=1)(SourceStore)  # once for each store
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -239,11 +241,6 @@ def _examine(store: Path, task: tuple[int, np.ndarray]) -> tuple[Roi, np.ndarray
 def _digest(mask: np.ndarray) -> bytes:
     tight = mask[tight_box(mask)]
     return hashlib.sha256(repr(tight.shape).encode() + np.packbits(tight).tobytes()).digest()
-
-
-@functools.lru_cache(maxsize=1)
-def _open(store: Path) -> SourceStore:
-    return SourceStore(store)
 
 
 @functools.cache
