@@ -12,6 +12,8 @@ from pydantic import Field, model_validator
 from scans.catalog.settings import Interval, Strict
 from scans.catalog.synthesis import Synthesis
 
+REFERENCE_SIZE = 128  # the size that FieldOfView.spacing_mm is stated for
+
 
 class FieldOfView(Strict):
     """How the region of interest becomes a cube of ``size`` voxels a side.

@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from scans.catalog.region import FieldOfView
+from scans.catalog.region import REFERENCE_SIZE, FieldOfView
 from scans.errors import ScanError
 from scans.image.box import ends_of, tight_box
 from scans.image.grid import Grid
@@ -25,7 +25,6 @@ _AXES = {
     "S": (0, 0, 1),
     "I": (0, 0, -1),
 }  # LPS
-_REFERENCE_SIZE = 128  # the size that FieldOfView.spacing_mm is stated for
 _TRUNCATE = 4.0  # standard deviations that the anti-aliasing kernel reaches
 
 
@@ -90,7 +89,7 @@ def fit_frame(roi: Volume, field_of_view: FieldOfView, orientation: str, size: i
         extent_mm = (high - low + 1) * grid.spacing_mm[::-1]  # from face to face of the outermost voxels
         spacing = extent_mm[order] / size
     else:
-        spacing = np.full(3, field_of_view.spacing_mm * _REFERENCE_SIZE / size)
+        spacing = np.full(3, field_of_view.spacing_mm * REFERENCE_SIZE / size)
     x, y, z = spacing.tolist()
     ox, oy, oz = (centre - direction @ (spacing * (size - 1) / 2)).tolist()
     return Frame(grid, Grid((size,) * 3, (z, y, x), (ox, oy, oz), tuple(direction.ravel().tolist())))

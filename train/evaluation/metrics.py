@@ -28,7 +28,7 @@ from scans.image.box import tight_box
 from scans.image.components import Parts
 from train.evaluation.statistics import Interval, bootstrap_mean, spread
 
-METRICS = ("dice", "sensitivity", "specificity", "hd95_mm")
+METRICS = {"dice": "Dice", "sensitivity": "sensitivity", "specificity": "specificity", "hd95_mm": "HD95 (mm)"}
 AMOUNTS = (
     "volume_ml", "truth_ml", "missed_ml", "false_ml",
     "lesions", "missed_lesions", "missed_lesions_ml", "false_parts", "false_parts_ml",

@@ -21,13 +21,6 @@ from train.network.data_terms import lent_tumours
 from train.network.unet import UNet
 from train.proxies.residual import Residual
 
-HEADINGS = {
-    "dice": "Dice",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "hd95_mm": "HD95 (mm)",
-}
-
 
 def write_report(evaluation: Evaluation, path: Path) -> None:
     """Write the report, and all pictures into the folder ``pictures`` beside it, of several classes a folder for each.
@@ -61,7 +54,7 @@ def _content(evaluation: Evaluation, outcomes: dict[str, list[Outcome]]) -> dict
         "dataset": evaluation.dataset,
         "selection": evaluation.selection,
         "verdict": evaluation.verdict(),
-        "headings": [HEADINGS[metric] for metric in METRICS],
+        "headings": list(METRICS.values()),
         "means": {row: [_mean(each) for each in means.values()] for row, means in evaluation.means.items()},
         "main": main_class(evaluation.classes) if evaluation.several else "",
         "thresholded": whole(evaluation.classes),

@@ -4,24 +4,18 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from scans.catalog.region import REFERENCE_SIZE
 from scans.catalog.terms import Terms
 from scans.markdown import Markdown, clean, plain, table
 from train.cases.classes import Classes
-from train.evaluation.metrics import ml
+from train.evaluation.metrics import METRICS, ml
 from train.evaluation.scores_file import Mean, RecordedEvaluation
 from train.network.data_terms import lent_tumours, real_datasets, scans_of, sources_of
 from train.network.record import Record
 from train.share.onnx_graph import Channel
 
-HEADINGS = (
-    ("dice", "Dice"),
-    ("sensitivity", "sensitivity"),
-    ("specificity", "specificity"),
-    ("hd95_mm", "HD95 (mm)"),
-)  # in the order of train.evaluation.metrics.METRICS
 _MOST_SCANS = 500  # rows of a table
 _ANSWERS = {True: Markdown("yes"), False: Markdown("**no**"), None: Markdown("not recorded")}
-_REFERENCE_SIZE = 128  # what FieldOfView.spacing_mm is stated for
 
 
 def inputs(channels: Sequence[Channel]) -> Markdown:
@@ -62,7 +56,7 @@ def field_of_view(channel: Channel, size: int) -> str:
     spacing = channel.region.field_of_view.spacing_mm
     if spacing is None:
         return "the bounding box of the ROI, stretched to the cube"
-    return f"voxels of {spacing * _REFERENCE_SIZE / size:g} mm around the centre of the ROI, cropped or padded with 0"
+    return f"voxels of {spacing * REFERENCE_SIZE / size:g} mm around the centre of the ROI, cropped or padded with 0"
 
 
 def roi(channel: Channel) -> str:
@@ -84,7 +78,7 @@ def validation(record: Record) -> Markdown:
 
 def scores(evaluation: RecordedEvaluation) -> Markdown:
     """Return mean scores on real scans, a row for the network and one for the threshold."""
-    heads = ("row", *(heading for _, heading in HEADINGS), "nothing found", "no tumour: cases", "clean", "false (ml)")
+    heads = ("row", *METRICS.values(), "nothing found", "no tumour: cases", "clean", "false (ml)")
     rows = []
     for name, row in evaluation.mean.items():
         free = row.tumour_free

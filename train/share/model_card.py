@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from scans.markdown import Markdown, clean, plain
 from train.cases.classes import recorded_classes
+from train.evaluation.metrics import METRICS
 from train.evaluation.scores_file import RecordedEvaluation
 from train.network.channels import Channel
 from train.network.data_terms import lent_tumours, real_datasets, scans_of, sources_of, trained_on, unclear
@@ -136,7 +137,7 @@ def _result(evaluation: RecordedEvaluation) -> dict[str, Any]:
         "metrics": [
             {"type": key, "name": heading + clean(row.removeprefix("network")), "value": round(mean.mean, 4)}
             for row, means in rows
-            for (key, heading), mean in zip(tables.HEADINGS, means, strict=True)
+            for (key, heading), mean in zip(METRICS.items(), means, strict=True)
             if mean.mean is not None
         ],
     }

@@ -5,7 +5,7 @@ Numbers of a scale are the paper's where it prints them (Sec. IV-C), else the de
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal, get_args
+from typing import Literal
 
 from train.tables import paper
 
@@ -160,7 +160,9 @@ TASKS = {
         ),
     )
 }  # fmt: skip
-_METRICS: tuple[Metric, ...] = get_args(Metric)
+METRICS: dict[Metric, str] = {
+    "dice": "Dice, %", "hd95_mm": "HD95, mm", "sensitivity": "sensitivity, %", "specificity": "specificity, %",
+}  # fmt: skip
 _BOTH = ("WTS", "LTS")
 _DICE = tuple(Column(task) for task in _BOTH)
 
@@ -203,12 +205,12 @@ TABLES: dict[str, Table] = {
     for table in (
         Table(
             "I", "Fine-tuned on all annotations",
-            tuple(Column(task, metric) for metric in _METRICS for task in _BOTH),
+            tuple(Column(task, metric) for metric in METRICS for task in _BOTH),
             _finetuned(paper.TABLE_I), "Ours",
         ),
         Table(
             "II", "Fine-tuned on all annotations, three classes",
-            tuple(Column("BTS", metric, part=part) for metric in _METRICS for part in PARTS),
+            tuple(Column("BTS", metric, part=part) for metric in METRICS for part in PARTS),
             _finetuned(paper.TABLE_II), "Ours",
             notes=(
                 "The paper scores the challenge's 66 validation cases, whose annotations are not public.",
@@ -283,9 +285,6 @@ def printed(row: Row, position: int) -> tuple[float | None, float | None]:
         return None, None
     mean, _, deviation = words[position].partition("±")
     return float(mean), float(deviation) if deviation else None
-
-
-METRICS = {"dice": "Dice, %", "hd95_mm": "HD95, mm", "sensitivity": "sensitivity, %", "specificity": "specificity, %"}
 
 
 def label(column: Column) -> str:
