@@ -1,6 +1,6 @@
-"""Settings that refuse what they do not know, and intervals."""
+"""Settings that refuse what they do not know, settings by dotted names, and intervals."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
@@ -20,6 +20,14 @@ def _ordered(interval: tuple[float, float]) -> tuple[float, float]:
 
 
 Interval = Annotated[tuple[float, float], AfterValidator(_ordered)]
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted names."""
+    leaves: dict[str, Any] = {}
+    for name, value in settings.items():
+        leaves |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return leaves
 
 
 def one_line(error: ValidationError) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from scans.catalog.settings import flat
 from scans.catalog.synthesis import Synthesis
 from scans.catalog.terms import Terms, terms_of
 from scans.markdown import bullets, clean, plain, table
@@ -203,15 +204,10 @@ def _again(corpus: "Corpus", generations: Sequence[tuple[int, Synthesis]]) -> st
     return f"{said} With a catalog that has the region and the datasets above:\n\n```\n" + "\n".join(commands) + "\n```"
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
+def _flat(settings: dict[str, Any]) -> dict[str, str]:
     """Return settings by dotted name, each as `--set` takes it."""
-    flat: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(_short(value))
-    return flat
+    values = flat(settings).items()
+    return {key: value if isinstance(value, str) else json.dumps(_short(value)) for key, value in values}
 
 
 def _short(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from scans.catalog.settings import flat
 from train.settings import Adapt, Finetune, Pretrain
 
 MODELS = {"pretrain": Pretrain, "adapt": Adapt, "finetune": Finetune}
@@ -35,17 +36,6 @@ def tabulated(settings: dict[str, Any]) -> list[dict[str, Any]]:
         for name, value in given.items()
     ]
     return sorted(rows, key=lambda row: not row["changed"])
-
-
-def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted names."""
-    leaves: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            leaves |= flat(value, f"{prefix}{name}.")
-        else:
-            leaves[prefix + name] = value
-    return leaves
 
 
 def told(value: Any) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from scans.catalog.region import REFERENCE_SIZE
+from scans.catalog.settings import flat
 from scans.catalog.terms import Terms
 from scans.markdown import Markdown, clean, plain, table
 from train.cases.classes import Classes
@@ -97,14 +98,14 @@ def _mean(score: Mean) -> str:
 def network(record: Record) -> Markdown:
     """Return the network's settings."""
     kind = "3D UNet: four levels, two 3³ convolutions each, 2³ max-pooling, skip connections"
-    return table(("network", kind), _flat(record.network).items())
+    return table(("network", kind), _shown(record.network))
 
 
 def settings(record: Record) -> Markdown:
     """Return the stage, its steps and every setting."""
     rows = [("stage", record.stage), ("step of these weights", f"{record.step:,}")]
     own = {key: value for key, value in record.settings.items() if key != "network"}
-    return table(("setting", "value"), [*rows, *_flat(own).items()])
+    return table(("setting", "value"), [*rows, *_shown(own)])
 
 
 def data(record: Record) -> Markdown:
@@ -174,15 +175,9 @@ def scans(record: Record) -> Markdown | None:
     )
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Markdown]:
-    """Return settings by dotted name."""
-    flat: dict[str, Markdown] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = plain(value if isinstance(value, str) else json.dumps(value))
-    return flat
+def _shown(settings: dict[str, Any]) -> list[tuple[str, Markdown]]:
+    values = flat(settings).items()
+    return [(key, plain(value if isinstance(value, str) else json.dumps(value))) for key, value in values]
 
 
 def _listed(names: Any) -> str:
