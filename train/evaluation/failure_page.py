@@ -10,19 +10,19 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from scans.svg import INK, as_svg, dress
 from train.evaluation.failure_picture import FALSE, MISSED
-from train.evaluation.failures import Contrast, Outcome, SizeClass, by_size, in_common, in_sum, worst_first
+from train.evaluation.failures import CaseOutcome, Contrast, SizeClass, by_size, in_common, in_sum, worst_first
 from train.evaluation.metrics import AMOUNTS, ml
 
 MOST_PICTURES = 24  # in a page, about 0.25 MB each: what a mail still takes, and more than anybody looks through
 COLOURS = {"missed": MISSED, "false": FALSE}
 
 
-def failure_section(outcomes: Sequence[Outcome], class_name: str = "", most: int = MOST_PICTURES) -> dict[str, Any]:
+def failure_section(outcomes: Sequence[CaseOutcome], class_name: str = "", most: int = MOST_PICTURES) -> dict[str, Any]:
     """Return what ``failures.html`` shows of one class of tumour.
 
     Parameters
     ----------
-    outcomes : sequence of Outcome
+    outcomes : sequence of CaseOutcome
         Of every case that was scored.
     class_name : str
         Empty if there is but one.
@@ -51,7 +51,7 @@ def failure_section(outcomes: Sequence[Outcome], class_name: str = "", most: int
     }
 
 
-def _case(outcome: Outcome) -> dict[str, Any]:
+def _case(outcome: CaseOutcome) -> dict[str, Any]:
     scores = outcome.scores
     return {
         "name": outcome.case,
@@ -112,12 +112,12 @@ def _number(value: float, digits: int) -> str:
 NETWORK, THRESHOLD = "#1f6fb4", "#e08214"  # distinct for colour-blind readers, on white and on black
 
 
-def size_chart(outcomes: Sequence[Outcome], name: str) -> str:
+def size_chart(outcomes: Sequence[CaseOutcome], name: str) -> str:
     """Draw network and threshold row; cases without a tumour have no place on the logarithmic axis.
 
     Parameters
     ----------
-    outcomes : sequence of Outcome
+    outcomes : sequence of CaseOutcome
     name : str
         What it shows, for readers who hear the page; another for each chart of a page.
 

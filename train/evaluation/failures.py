@@ -16,7 +16,7 @@ _LEAST_TO_COMPARE = 9  # cases; a third of fewer is a case or two, which have ev
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CaseOutcome:
     """One class of tumour in one case: its scores, those of the threshold row, and its picture as PNG."""
 
     case: str
@@ -33,21 +33,21 @@ class SizeClass:
     ----------
     low_ml, high_ml : float
         Volume of the reference, the upper end not included; both 0 where there is no tumour.
-    outcomes : list of Outcome
+    outcomes : list of CaseOutcome
     """
 
     low_ml: float
     high_ml: float
-    outcomes: list[Outcome]
+    outcomes: list[CaseOutcome]
 
 
-def worst_first(outcomes: Sequence[Outcome]) -> list[Outcome]:
+def worst_first(outcomes: Sequence[CaseOutcome]) -> list[CaseOutcome]:
     """Sort by Dice, the lowest first; of equal ones that with more wrong volume first.
 
     Without a tumour there is no Dice: a case where something is found stands with those of Dice 0, else with Dice 1.
     """
 
-    def order(outcome: Outcome) -> tuple[float, float, str]:
+    def order(outcome: CaseOutcome) -> tuple[float, float, str]:
         scores = outcome.scores
         overlap = float(scores.nothing_found) if scores.tumour_free else scores.dice
         return overlap, -scores.missed_ml - scores.false_ml, outcome.case
@@ -55,7 +55,7 @@ def worst_first(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return sorted(outcomes, key=order)
 
 
-def by_size(outcomes: Sequence[Outcome]) -> list[SizeClass]:
+def by_size(outcomes: Sequence[CaseOutcome]) -> list[SizeClass]:
     """Group by volume of the reference; classes without a case are left out."""
     classes = [SizeClass(0.0, 0.0, [o for o in outcomes if o.scores.tumour_free])]
     for low, high in pairwise(SIZES_ML):
@@ -64,7 +64,7 @@ def by_size(outcomes: Sequence[Outcome]) -> list[SizeClass]:
     return [each for each in classes if each.outcomes]
 
 
-def in_sum(outcomes: Sequence[Outcome]) -> list[str]:
+def in_sum(outcomes: Sequence[CaseOutcome]) -> list[str]:
     """Say in sentences what all cases together show; none without cases."""
     scores = [outcome.scores for outcome in outcomes]
     if not scores:
@@ -104,7 +104,7 @@ class Contrast:
     digits: int
 
 
-def in_common(outcomes: Sequence[Outcome]) -> list[Contrast]:
+def in_common(outcomes: Sequence[CaseOutcome]) -> list[Contrast]:
     """Compare the worst third with the rest, empty for fewer than nine cases; medians, nothing is tested."""
     if len(outcomes) < _LEAST_TO_COMPARE:
         return []
@@ -117,15 +117,15 @@ def in_common(outcomes: Sequence[Outcome]) -> list[Contrast]:
     ]
 
 
-def _of_truth(name: str) -> Callable[[Outcome], float]:
-    def share(outcome: Outcome) -> float:
+def _of_truth(name: str) -> Callable[[CaseOutcome], float]:
+    def share(outcome: CaseOutcome) -> float:
         truth = outcome.scores.truth_ml
         return 100 * float(getattr(outcome.scores, name)) / truth if truth else math.nan
 
     return share
 
 
-_QUANTITIES: tuple[tuple[str, int, Callable[[Outcome], float]], ...] = (
+_QUANTITIES: tuple[tuple[str, int, Callable[[CaseOutcome], float]], ...] = (
     ("Dice", 3, lambda o: o.scores.dice),
     ("Dice of the threshold row", 3, lambda o: o.threshold.dice if o.threshold else math.nan),
     ("tumour (ml)", 1, lambda o: o.scores.truth_ml),
@@ -136,6 +136,6 @@ _QUANTITIES: tuple[tuple[str, int, Callable[[Outcome], float]], ...] = (
 )
 
 
-def _median(outcomes: Sequence[Outcome], value: Callable[[Outcome], float]) -> float:
+def _median(outcomes: Sequence[CaseOutcome], value: Callable[[CaseOutcome], float]) -> float:
     values = [each for outcome in outcomes if not math.isnan(each := value(outcome))]
     return float(np.median(values)) if values else math.nan

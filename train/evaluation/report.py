@@ -13,7 +13,7 @@ from scans.writing import make_folder
 from train.cases.classes import whole
 from train.evaluation.class_scores import main_class
 from train.evaluation.failure_page import COLOURS, MOST_PICTURES, failure_section
-from train.evaluation.failures import Outcome
+from train.evaluation.failures import CaseOutcome
 from train.evaluation.metrics import METRICS, Summary, nothing_found
 from train.evaluation.result import Evaluation
 from train.network.batch_norm import NORMS
@@ -37,17 +37,17 @@ def write_report(evaluation: Evaluation, path: Path) -> None:
     write_page("report.html", path, _content(evaluation, outcomes))
 
 
-def _outcomes(evaluation: Evaluation, name: str) -> list[Outcome]:
+def _outcomes(evaluation: Evaluation, name: str) -> list[CaseOutcome]:
     """Return what came of one class in every case that was scored."""
     compared = name == whole(evaluation.classes)
     return [
-        Outcome(case.name, scores, case.threshold if compared else None, case.pictures.get(name, b""))
+        CaseOutcome(case.name, scores, case.threshold if compared else None, case.pictures.get(name, b""))
         for case in evaluation.scored
         if (scores := case.classes.get(name, case.model))
     ]
 
 
-def _content(evaluation: Evaluation, outcomes: dict[str, list[Outcome]]) -> dict[str, Any]:
+def _content(evaluation: Evaluation, outcomes: dict[str, list[CaseOutcome]]) -> dict[str, Any]:
     record, modalities = evaluation.model.record, evaluation.model.modalities
     return {
         "dataset_name": evaluation.dataset_name,

@@ -16,7 +16,7 @@ from scans.image.volume import Volume
 from scans.page import write_page
 from train.evaluation.failure_page import MOST_PICTURES, failure_section
 from train.evaluation.failure_picture import failure_picture
-from train.evaluation.failures import Outcome, by_size, in_common, in_sum, worst_first
+from train.evaluation.failures import CaseOutcome, by_size, in_common, in_sum, worst_first
 from train.evaluation.metrics import score
 from train.evaluation.upright import Upright, telling_planes, upright
 
@@ -64,7 +64,7 @@ def outcome(name, truth, found):
     for row, (first, last) in zip(line, (truth, found), strict=True):
         row[..., first:last] = True
     scores = score(line[1], line[0], (10, 10, 10))
-    return Outcome(name, scores, replace(scores, dice=0.5), PNG)
+    return CaseOutcome(name, scores, replace(scores, dice=0.5), PNG)
 
 
 CASES = [
@@ -131,7 +131,7 @@ def page_of(tmp_path, monkeypatch):
 
 def test_two_hundred_cases_show_the_worst_pictures_and_say_what_is_left_out(page_of):
     scores = CASES[0].scores
-    many = [Outcome(f"case {n:03}", replace(scores, dice=n / 200), scores, PNG) for n in range(200)]
+    many = [CaseOutcome(f"case {n:03}", replace(scores, dice=n / 200), scores, PNG) for n in range(200)]
     html = page_of(many)
     assert html.count("data:image/png;base64,") == MOST_PICTURES
     assert f"Of 200 cases the worst {MOST_PICTURES} are shown" in html
@@ -220,7 +220,7 @@ def test_planes_show_what_is_wrong_and_every_kind_of_case_has_a_picture(truth, m
 
 
 def test_a_score_is_never_lost_to_rounding():
-    tiny = Outcome("speck", score(np.ones((1, 1, 1)), np.zeros((1, 1, 1)), (0.1, 0.1, 0.1)))
+    tiny = CaseOutcome("speck", score(np.ones((1, 1, 1)), np.zeros((1, 1, 1)), (0.1, 0.1, 0.1)))
     (case,) = failure_section([tiny])["cases"]
     assert float(case["false_ml"]) == pytest.approx(1e-6)
     assert math.isnan(tiny.scores.sensitivity)
