@@ -27,7 +27,7 @@ from train.proxies.genesis import Genesis, curve, holes, marked, openings, shuff
 from train.proxies.implicit_field import AutoDecoder, coordinates
 from train.proxies.jigsaw import MOST, products
 from train.proxies.jigsaw import permutations as known_permutations
-from train.proxies.normals import Normals, Scan
+from train.proxies.normals import Normals, NormalScan
 from train.proxies.patch_location import PatchLocation
 from train.proxies.patches import cut, patch_side
 from train.proxies.recorded import load_checkpoint
@@ -202,7 +202,7 @@ def test_patches_lie_in_their_cells_and_are_the_scan_itself(seed, size):
 
 def test_a_jigsaw_is_put_together_again_by_its_label():
     proxy = proxy_of(chosen("jigsaw"), 24)
-    scan = Scan(0, noise())
+    scan = NormalScan(0, noise())
     shown, label = proxy.example(scan, Draws(1, 1))
     draws = Draws(1, 1)
     assert draws.integer(0, 4) == label
@@ -218,7 +218,7 @@ def test_a_location_names_the_cell_that_the_second_patch_is_from():
         voxels[0, 8 * z : 8 * z + 8, 8 * y : 8 * y + 8, 8 * x : 8 * x + 8] = number
     seen = set()
     for stream in range(200):
-        (centre, other), label = PatchLocation(24).example(Scan(0, voxels), Draws(0, stream))
+        (centre, other), label = PatchLocation(24).example(NormalScan(0, voxels), Draws(0, stream))
         assert np.all(centre == 13)
         cells = [cell for cell in range(27) if cell != 13]
         assert np.all(other == cells[int(label)])
@@ -331,7 +331,7 @@ def test_deformations_come_as_often_as_the_authors_have_them():
 def test_genesis_wants_the_flipped_scan_and_scores_the_normal_layer():
     whole = noise(channels=2)
     settings = GenesisSettings(flip=1, shuffle=0, nonlinear=0, paint=0)
-    seen, wanted = Genesis(settings).example(Scan(0, whole), Draws(0, 3))
+    seen, wanted = Genesis(settings).example(NormalScan(0, whole), Draws(0, 3))
     assert np.array_equal(seen, wanted)
     assert any(np.array_equal(wanted, np.flip(whole, axes)) for axes in [(), (1,), (2,), (3,), (1, 2), (1, 3), (2, 3)])
     network = Genesis(settings).network(Network(width=2, in_channels=2), sources=1).eval()
@@ -365,7 +365,7 @@ def test_a_point_is_told_by_the_latent_of_its_own_source():
 
 def test_points_are_voxels_of_the_organ_with_their_own_intensities():
     voxels = noise(channels=2)
-    points, wanted = proxy_of(chosen("implicit_field"), 24).example(Scan(7, voxels), Draws(0, 0))
+    points, wanted = proxy_of(chosen("implicit_field"), 24).example(NormalScan(7, voxels), Draws(0, 0))
     assert np.all(points[:, 0] == 7)
     index = np.rint((points[:, 1:] + 1) / 2 * 24 - 0.5).astype(int)
     np.testing.assert_allclose(coordinates((24, 24, 24)).numpy()[tuple(index.T)], points[:, 1:])

@@ -20,7 +20,7 @@ from train.network.dice import soft_dice
 from train.network.ranks import ALONE, Ranks
 from train.network.unet import UNet
 from train.proxies.classifier import Classifier
-from train.proxies.normals import Scan
+from train.proxies.normals import NormalScan
 from train.proxies.residual import ResidualTask, Restorer, modalities
 from train.proxies.task import Example, Proxy
 from train.settings import Network, Pretrain
@@ -111,7 +111,7 @@ class Selection(Proxy):
         """Return an ASC-Net with random weights."""
         return AscNet(settings)
 
-    def example(self, scan: Scan, draws: Draws) -> Example:
+    def example(self, scan: NormalScan, draws: Draws) -> Example:
         """Return a composite beside a healthy scan, as `SelectionTask` reads them, and the composite."""
         return scan.voxels, scan.voxels[0]
 
@@ -171,8 +171,8 @@ class SelectionTask(ResidualTask):
         others = [position for position in self.normals.training if position != own] or [own]
         return number, others[self.normals.draws_at(place).integer(0, len(others) - 1)]
 
-    def _scan(self, place: int) -> Scan:
+    def _scan(self, place: int) -> NormalScan:
         """Return a composite and a healthy scan, its voxels of shape (2, C, z, y, x)."""
         number, healthy = self._drawn(place)
         composite = modalities(self.corpus[number].composite)
-        return Scan(int(self.corpus.normal[number]), np.stack([composite, self.normals.scan(healthy).voxels]))
+        return NormalScan(int(self.corpus.normal[number]), np.stack([composite, self.normals.scan(healthy).voxels]))

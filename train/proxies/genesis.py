@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from train.data.random_bits import Draws
 from train.network.unet import UNet
-from train.proxies.normals import Scan
+from train.proxies.normals import NormalScan
 from train.proxies.task import Example, Proxy
 from train.run.pictures import Views
 from train.settings import Genesis as Settings
@@ -169,7 +169,7 @@ class Genesis(Proxy):
         """Return a UNet with random weights."""
         return Restoration(settings)
 
-    def example(self, scan: Scan, draws: Draws) -> Example:
+    def example(self, scan: NormalScan, draws: Draws) -> Example:
         """Return the deformed scan and the scan, each flipped alike, float32 (C, z, y, x)."""
         whole = scan.voxels
         for _ in range(3):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from train.data.random_bits import Draws
-from train.proxies.normals import Scan
+from train.proxies.normals import NormalScan
 from train.proxies.residual import Restorer
 from train.proxies.task import Example, Proxy
 from train.settings import ImplicitField as Settings
@@ -117,7 +117,7 @@ class ImplicitField(Proxy):
         """Return an auto-decoder with random weights."""
         return AutoDecoder(settings, self.settings, sources)
 
-    def example(self, scan: Scan, draws: Draws) -> Example:
+    def example(self, scan: NormalScan, draws: Draws) -> Example:
         """Return points of the organ, float32 (K, 4), see `AutoDecoder`, and their intensities, float32 (K, C)."""
         inside = np.flatnonzero(scan.organ)
         chosen = inside[(draws.uniforms(self.settings.points) * len(inside)).astype(int)]

@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 
 from train.data.random_bits import Draws
-from train.proxies.normals import Scan
+from train.proxies.normals import NormalScan
 from train.proxies.patches import COUNT, PatchTask, cut
 from train.settings import Jigsaw as Settings
 
@@ -84,7 +84,7 @@ class Jigsaw(PatchTask):
         self.permutations = permutations(settings.permutations)
         self.classes = settings.permutations
 
-    def example(self, scan: Scan, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+    def example(self, scan: NormalScan, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
         """Return the shuffled patches, float32 (27, C, side, side, side), and the number of the permutation."""
         label = draws.integer(0, self.classes - 1)
         return cut(scan.voxels, draws)[self.permutations[label]], np.array(label)

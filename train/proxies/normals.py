@@ -14,7 +14,7 @@ _TRAINING, _VALIDATION = 2**63, 2**62  # streams of random bits beside the order
 
 
 @dataclass(frozen=True)
-class Scan:
+class NormalScan:
     """A normal volume.
 
     Attributes
@@ -56,10 +56,10 @@ class Normals:
         self.validation = sorted({int(position) for position in corpus.normal[split.validation]})
         self._order = Endless(np.zeros(len(self.training), int), seed)
 
-    def scan(self, position: int) -> Scan:
+    def scan(self, position: int) -> NormalScan:
         """Read a source."""
         voxels = [corpus.source(position).voxels for corpus in self._each]
-        return Scan(position, np.stack(voxels).astype(np.float32))
+        return NormalScan(position, np.stack(voxels).astype(np.float32))
 
     def source_at(self, place: int) -> int:
         """Return the position of the source that comes at a place of the stream."""

@@ -3,7 +3,7 @@
 import numpy as np
 
 from train.data.random_bits import Draws
-from train.proxies.normals import Scan
+from train.proxies.normals import NormalScan
 from train.proxies.patches import CENTRE, COUNT, PatchTask, cut
 
 
@@ -19,7 +19,7 @@ class PatchLocation(PatchTask):
     pieces = 2
     classes = COUNT - 1
 
-    def example(self, scan: Scan, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+    def example(self, scan: NormalScan, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
         """Return the central patch and another, float32 (2, C, side, side, side), and which cell that is from.
 
         Cells are counted without the central one, 0 to 25.

@@ -4,7 +4,7 @@ import numpy as np
 
 from train.data.random_bits import Draws
 from train.proxies.classifier import Classification
-from train.proxies.normals import Scan
+from train.proxies.normals import NormalScan
 
 PLANES = ((1, 2), (0, 2), (0, 1))  # the axes of (z, y, x) that a rotation about z, y or x mixes
 CLASSES = 1 + 3 * len(PLANES)  # not at all; by 90, 180 or 270 degrees about each axis
@@ -27,7 +27,7 @@ class Rotation(Classification):
 
     classes = CLASSES
 
-    def example(self, scan: Scan, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+    def example(self, scan: NormalScan, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
         """Return the turned scan, float32 (1, C, z, y, x), and the number of its rotation."""
         label = draws.integer(0, CLASSES - 1)
         return np.ascontiguousarray(rotate(scan.voxels, label))[None], np.array(label)

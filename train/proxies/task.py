@@ -17,7 +17,7 @@ from train.data.random_bits import Draws
 from train.data.split import Split
 from train.network.hardware import Hardware
 from train.network.ranks import ALONE, Ranks
-from train.proxies.normals import Normals, Scan
+from train.proxies.normals import Normals, NormalScan
 from train.run.pictures import Views
 from train.settings import Network, Pretrain
 
@@ -57,7 +57,7 @@ class Proxy(ABC):
         """Return a network with random weights, for a corpus of as many sources."""
 
     @abstractmethod
-    def example(self, scan: Scan, draws: Draws) -> Example:
+    def example(self, scan: NormalScan, draws: Draws) -> Example:
         """Make an example of a scan."""
 
     @abstractmethod
@@ -138,7 +138,7 @@ class ProxyTask:
     def _training(self, place: int) -> Example:
         return self.proxy.example(self._scan(place), self.normals.draws_at(place))
 
-    def _scan(self, place: int) -> Scan:
+    def _scan(self, place: int) -> NormalScan:
         return self.normals.scan(self.normals.source_at(place))
 
     def _validation(self, number: int) -> Example:
