@@ -10,7 +10,7 @@ from pydantic import Field
 
 from scans.catalog.settings import Strict
 from train.segmentation.inputs import Input
-from train.segmentation.summary import STARTED, Row
+from train.segmentation.summary import STARTED, SummaryRow
 from train.settings import SettingsError
 
 
@@ -76,7 +76,11 @@ def check_targets(inputs: Sequence[Input], targets: Sequence[dict[str, list[Path
 
 
 def check_nothing_in_the_way(
-    inputs: Sequence[Input], targets: Sequence[dict[str, list[Path]]], out: Path, rows: dict[str, Row], made_by: Row
+    inputs: Sequence[Input],
+    targets: Sequence[dict[str, list[Path]]],
+    out: Path,
+    rows: dict[str, SummaryRow],
+    made_by: SummaryRow,
 ) -> None:
     """Stop if a result is there already that was not made as this run would make it.
 

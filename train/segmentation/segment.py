@@ -25,7 +25,7 @@ from train.segmentation.inputs import Input, find_inputs
 from train.segmentation.outputs import Options, check_nothing_in_the_way, check_targets, name_results
 from train.segmentation.search import counted, holds_labels
 from train.segmentation.sliding import slide, window_over
-from train.segmentation.summary import STARTED, Row, read_summary, write_summary
+from train.segmentation.summary import STARTED, SummaryRow, read_summary, write_summary
 from train.settings import SettingsError
 
 _FEWEST_GREYS = 16  # different values; no scan has fewer
@@ -105,7 +105,7 @@ def segment(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"--out {out}: cannot be made ({error.strerror}); choose another folder") from error
-    made_by = Row("", "", checkpoint=model.sha256(), options=options.said())
+    made_by = SummaryRow("", "", checkpoint=model.sha256(), options=options.said())
     with only_writer(out):
         rows = read_summary(out)
         if not overwrite:
@@ -126,8 +126,8 @@ def _segment_into(
     targets: dict[str, list[Path]],
     out: Path,
     options: Options,
-    rows: dict[str, Row],
-    made_by: Row,
+    rows: dict[str, SummaryRow],
+    made_by: SummaryRow,
     overwrite: bool,
 ) -> Segmented:
     """Write what is wanted of one scan, and its row before and after."""
@@ -143,10 +143,10 @@ def _segment_into(
         if not overwrite:
             other = f"{mask} is there already, made of another scan or ROI mask"
             return Segmented(one.name, problem=f"{other}; choose another --out, or add --overwrite")
-    start = Row(one.case, one.name, checkpoint=made_by.checkpoint, options=made_by.options, scan_sha256=digest)
+    start = SummaryRow(one.case, one.name, checkpoint=made_by.checkpoint, options=made_by.options, scan_sha256=digest)
 
     def write(**known: Any) -> None:
-        rows[one.case] = Row(**{**vars(start), **known})
+        rows[one.case] = SummaryRow(**{**vars(start), **known})
         write_summary(out, rows.values())
 
     write(problem=STARTED)

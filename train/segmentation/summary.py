@@ -18,7 +18,7 @@ STARTED = "stopped while this scan was segmented; the same command does it again
 
 
 @dataclass(frozen=True)
-class Row:
+class SummaryRow:
     """What is known of one scan.
 
     Attributes
@@ -62,16 +62,16 @@ class Row:
     scan_sha256: str = ""
     classes_ml: dict[str, str] = field(default_factory=dict)
 
-    def made_by(self, other: "Row") -> bool:
+    def made_by(self, other: "SummaryRow") -> bool:
         """Tell whether the same network with the same options stands behind both rows."""
         return (self.checkpoint, self.options) == (other.checkpoint, other.options)
 
 
-COLUMNS = [each.name for each in fields(Row) if each.name != "classes_ml"]
+COLUMNS = [each.name for each in fields(SummaryRow) if each.name != "classes_ml"]
 _ML = " (ml)"
 
 
-def read_summary(folder: Path) -> dict[str, Row]:
+def read_summary(folder: Path) -> dict[str, SummaryRow]:
     """Return the rows of a folder's summary by case; none if there is no summary.
 
     Raises
@@ -91,7 +91,7 @@ def read_summary(folder: Path) -> dict[str, Row]:
         rows = []
         for values in reader:
             volumes = {name.removesuffix(_ML): values.pop(name) for name in classes}
-            row = Row(**values, classes_ml={name: ml for name, ml in volumes.items() if ml})
+            row = SummaryRow(**values, classes_ml={name: ml for name, ml in volumes.items() if ml})
             float(row.volume_ml or 0)
             rows.append(row)
     except (OSError, ValueError, TypeError, csv.Error) as error:
@@ -99,7 +99,7 @@ def read_summary(folder: Path) -> dict[str, Row]:
     return {row.case: row for row in rows}
 
 
-def write_summary(folder: Path, rows: Iterable[Row]) -> None:
+def write_summary(folder: Path, rows: Iterable[SummaryRow]) -> None:
     """Write a folder's summary; a crash leaves the old one or the new.
 
     Raises
