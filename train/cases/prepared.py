@@ -88,7 +88,7 @@ def prepare_cases(
     *,
     annotated: bool,
     classes: Sequence[tuple[int, ...] | None] = (),
-    told: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[RealScan]:
     """Read and prepare cases into memory; a case that cannot be used is told of and left out.
 
@@ -105,7 +105,7 @@ def prepare_cases(
         Whether each case must have a label file.
     classes : sequence of tuple of int, or None
         Values of the label file, a class each, None for any but 0; empty: one class, as the dataset says.
-    told : callable
+    say : callable
         Told in a sentence of each case that is left out.
 
     Returns
@@ -123,7 +123,7 @@ def prepare_cases(
             with one_scan(case.image):
                 prepared.append(_prepared(case, dataset, regions, size, statistics, annotated, classes))
         except UserError as error:
-            told(f"left out {case.name}: {error}")
+            say(f"left out {case.name}: {error}")
     if not prepared:
         raise ScanError(f"none of the {len(cases)} cases of {cases[0].dataset} can be used; the reasons are above")
     return prepared

@@ -25,7 +25,7 @@ def task_folds(
     *,
     parts: int | None = None,
     seed: int = 0,
-    told: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Folds:
     """Draw the folds of a task over the annotated cases that are here.
 
@@ -36,7 +36,7 @@ def task_folds(
         Of a task, or of a dataset: then its cases are parted and `parts` says into how many.
     parts : int, optional
     seed : int
-    told : callable
+    say : callable
         Told in a sentence of what is left out.
 
     Raises
@@ -58,7 +58,7 @@ def task_folds(
         raise CatalogError(f"{name} has no annotated cases here: {reason}")
     empty = [case.name for case in annotated if task.tumour_only and not _has_tumour(case, task, told)]
     if empty:
-        told(f"{len(empty)} of {len(annotated)} cases hold no tumour and are left out")
+        say(f"{len(empty)} of {len(annotated)} cases hold no tumour and are left out")
     chosen = [case.name for case in annotated if case.name not in set(empty)]
     return draw_folds(name, task, chosen, seed, empty)
 
@@ -83,7 +83,7 @@ def folds_for(
     cases: Sequence[Case],
     *,
     parts: int | None = None,
-    told: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Folds:
     """Return the folds of a training: those of a file, or else drawn.
 
@@ -97,7 +97,7 @@ def folds_for(
         Those that are here.
     parts : int, optional
         As of `task_folds`.
-    told : callable
+    say : callable
 
     Raises
     ------
@@ -105,7 +105,7 @@ def folds_for(
         If the file is of another task, or names a case that is not here.
     """
     if file is None:
-        return task_folds(catalog, name, parts=parts, told=told)
+        return task_folds(catalog, name, parts=parts, say=say)
     folds = read_folds(file)
     if folds.task != name:
         raise SettingsError(f"{file}: has the folds of {folds.task}, not of {name}")
@@ -118,7 +118,7 @@ def folds_for(
         )
     rest = there - folds.cases - set(folds.without_tumour)
     if rest:
-        told(f"{len(rest)} cases are in no fold of {file} and are not used, {min(rest)} the first")
+        say(f"{len(rest)} cases are in no fold of {file} and are not used, {min(rest)} the first")
     return folds
 
 

@@ -23,7 +23,7 @@ def folds(
     from train.cases.folds import write_folds
     from train.cases.tasks import task_folds
 
-    drawn = task_folds(catalog, task, seed=seed, told=say)
+    drawn = task_folds(catalog, task, seed=seed, say=say)
     write_folds(drawn, out_file)
     for number, fold in enumerate(drawn.folds):
         say(f"fold {number}: {len(fold.training)} patients to train on, {len(fold.test)} for the test")

@@ -219,7 +219,7 @@ def adapt(
     known = recorded_channels(start, str(checkpoint))
     regions, statistics = [channel.region for channel in known], [channel.statistics for channel in known]
     dataset, cases = dataset_cases(load_catalog(catalog), dataset_name, regions)
-    scans = prepare_cases(cases, dataset, regions, corpus.size, statistics, annotated=False, told=say)
+    scans = prepare_cases(cases, dataset, regions, corpus.size, statistics, annotated=False, say=say)
     say(f"{len(scans)} of {len(cases)} scans of {dataset_name}, without their annotations")
     schedule = settings.schedule
     # What pretraining held out stays held out: a source it was trained on would flatter the validation.

@@ -78,7 +78,7 @@ def finetune(
         encoder = carry_encoder(encoder, before, names)
         size, network = start.size, _continued(start, init, encoder, len(names), len(classes), settings)
     own = None if name in loaded.tasks or folds_file is not None else settings.folds
-    folds = folds_for(catalog, name, folds_file, cases, parts=own, told=say)
+    folds = folds_for(catalog, name, folds_file, cases, parts=own, say=say)
     unlabelled = [case for case in cases if case.label is None and folds_file is None]
     for case in unlabelled:
         say(f"left out {case.name}: {case.image} has no label file")
@@ -89,7 +89,7 @@ def finetune(
         found = foreground_statistics(trained, dataset, regions, size)
         channels = [replace(channel, statistics=one) for channel, one in zip(channels, found, strict=True)]
     statistics = [channel.statistics for channel in channels]
-    scans = prepare_cases(seen, dataset, regions, size, statistics, annotated=True, classes=classes, told=say)
+    scans = prepare_cases(seen, dataset, regions, size, statistics, annotated=True, classes=classes, say=say)
     by_name = {scan.name: scan for scan in scans}
     training, validation = ([n for n in part if n in by_name] for part in (parts.training, parts.validation))
     if not training:

@@ -88,7 +88,7 @@ def find_real_cases(
     channels: Sequence[dict[str, Any]],
     size: int,
     most: int,
-    told: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> "list[RealScan]":
     """Prepare annotated cases of the region a network is trained for, from the datasets that are here.
 
@@ -102,7 +102,7 @@ def find_real_cases(
         Side of the network's cube in voxels.
     most : int
         Cases at the most: the first of each dataset, then the second of each, and so on.
-    told : callable
+    say : callable
         Told, in a sentence, of each case that cannot be used and of a catalog that cannot be read.
 
     Returns
@@ -117,13 +117,13 @@ def find_real_cases(
         from train.cases.prepared import dataset_cases, prepare_cases
         from train.network.channels import recorded_channel
     except ImportError as error:
-        told(f"no real cases are shown: {error.name} is not installed")
+        say(f"no real cases are shown: {error.name} is not installed")
         return []
     try:
         known = [recorded_channel(channel, "the corpus") for channel in channels]
         loaded = load_catalog(catalog)
     except UserError as error:
-        told(f"no real cases are shown: {error}")
+        say(f"no real cases are shown: {error}")
         return []
     regions, statistics = [channel.region for channel in known], [channel.statistics for channel in known]
     annotated = []
@@ -140,7 +140,7 @@ def find_real_cases(
             continue
         seen.add(case.image)
         try:
-            [scan] = prepare_cases([case], dataset, regions, size, statistics, annotated=True, told=told)
+            [scan] = prepare_cases([case], dataset, regions, size, statistics, annotated=True, say=say)
         except ScanError:
             continue  # told of already
         found.append(replace(scan, name=f"{name}--{scan.name}"))

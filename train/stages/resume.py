@@ -38,7 +38,7 @@ def save_last(folder: Path, record: Record, network: nn.Module, optimiser: torch
     sync(folder)
 
 
-def load_last(folder: Path, told: Callable[[str], None] = lambda line: None) -> tuple[Path, Checkpoint] | None:
+def load_last(folder: Path, say: Callable[[str], None] = lambda line: None) -> tuple[Path, Checkpoint] | None:
     """Read the last good checkpoint of a run and say so if it is not the very last; None if there never was one.
 
     Raises
@@ -55,7 +55,7 @@ def load_last(folder: Path, told: Callable[[str], None] = lambda line: None) -> 
             problems.append(error)
             continue
         if problems:
-            told(f"{problems[0]}; going on from {path.name}, step {saved.record.step}")
+            say(f"{problems[0]}; going on from {path.name}, step {saved.record.step}")
         return path, saved
     if problems:
         raise problems[0]

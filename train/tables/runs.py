@@ -205,7 +205,7 @@ def _folds(runs: Runs, step: Piece, folder: Path) -> None:
     from train.cases.folds import write_folds
     from train.cases.tasks import task_folds
 
-    write_folds(task_folds(runs.catalog, step.settings["task"], told=runs.say), folder / FOLDS)
+    write_folds(task_folds(runs.catalog, step.settings["task"], say=runs.say), folder / FOLDS)
 
 
 def _pretrain(runs: Runs, step: Piece, folder: Path) -> None:

@@ -81,7 +81,7 @@ def test_a_case_that_lacks_a_modality_is_told_of_and_left_out(tmp_path):
         write_pair(tmp_path / "data", name, spacing_mm=(4.0, 4.0, 4.0))
     (tmp_path / "data" / "two_t1.nii.gz").unlink()
     catalog, said = write_pairs_catalog(tmp_path / "catalog.yaml", tmp_path / "data"), []
-    assert [scan.name for scan in prepared(catalog, "FLAIR", "T1", told=said.append)] == ["one"]
+    assert [scan.name for scan in prepared(catalog, "FLAIR", "T1", say=said.append)] == ["one"]
     assert len(said) == 1
     assert "two_flair.nii.gz: its T1 scan is missing" in said[0]
     assert len(prepared(catalog, "FLAIR")) == 2, "who needs no T1 does without"

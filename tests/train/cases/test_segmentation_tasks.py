@@ -75,7 +75,7 @@ def test_folds_are_by_patient_and_leave_out_livers_without_tumour(here):
     assert len(whole.folds) == 3
     together = [{"Brats18_2013_10_1", "Brats18_2013_10_2"} & set(whole.parts(fold).test) for fold in range(3)]
     assert sorted(len(found) for found in together) == [0, 0, 2]
-    liver = task_folds(CATALOG, "LTS", told=said.append)
+    liver = task_folds(CATALOG, "LTS", say=said.append)
     assert liver.without_tumour == ("4",)
     assert liver.cases == {"0", "1", "2", "3"}
     assert said == ["1 of 5 cases hold no tumour and are left out"]
