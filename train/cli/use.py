@@ -143,7 +143,7 @@ def segment(
             device=device or "auto",
             precision=precision or "auto",
             say=say,
-            found=lambda count: bar.update(task, total=count),
+            progress=lambda count: bar.update(task, total=count),
             told=told,
         )
     failed = sum(bool(result.problem) for result in results)

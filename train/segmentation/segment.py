@@ -59,7 +59,7 @@ def segment(
     device: str = "auto",
     precision: str = "auto",
     say: Callable[[str], None] = lambda sentence: None,
-    found: Callable[[int], None] = lambda count: None,
+    progress: Callable[[int], None] = lambda count: None,
     told: Callable[[Segmented], None] = lambda result: None,
 ) -> list[Segmented]:
     """Write ``OUT/CASE_mask.nii.gz`` for each scan and ``OUT/summary.csv``; one bad scan does not stop the rest.
@@ -78,7 +78,7 @@ def segment(
     device, precision : str
     say : callable
         Told in a sentence what is done before the first scan, and what of a folder is taken for a scan.
-    found : callable
+    progress : callable
         Told how many scans there are.
     told : callable
         Told of each result.
@@ -110,7 +110,7 @@ def segment(
         rows = read_summary(out)
         if not overwrite:
             check_nothing_in_the_way(inputs, targets, out, rows, made_by)
-        found(len(inputs))
+        progress(len(inputs))
         say(f"segmenting {counted(len(inputs), 'scan')} on {model.machine.device}")
         results = []
         for one, results_of in zip(inputs, targets, strict=True):
