@@ -56,14 +56,14 @@ def task_folds(
     if not annotated:
         reason = dataset.status() or f"{len(cases)} scans under {dataset.root}, none with a label file"
         raise CatalogError(f"{name} has no annotated cases here: {reason}")
-    empty = [case.name for case in annotated if task.tumour_only and not _has_tumour(case, task, told)]
+    empty = [case.name for case in annotated if task.tumour_only and not _has_tumour(case, task, say)]
     if empty:
         say(f"{len(empty)} of {len(annotated)} cases hold no tumour and are left out")
     chosen = [case.name for case in annotated if case.name not in set(empty)]
     return draw_folds(name, task, chosen, seed, empty)
 
 
-def _has_tumour(case: Case, task: Task, told: Callable[[str], None]) -> bool:
+def _has_tumour(case: Case, task: Task, say: Callable[[str], None]) -> bool:
     """Say whether a label marks anything; one that cannot be read stays, so that mending it changes no fold."""
     assert case.label is not None
     values = list(task.classes.values())
@@ -72,7 +72,7 @@ def _has_tumour(case: Case, task: Task, told: Callable[[str], None]) -> bool:
         with one_scan(case.label):
             return bool(read_mask(case.label, wanted, kind="label mask").array.any())
     except UserError as error:
-        told(f"{case.name} stays in its fold, but cannot be used: {error}")
+        say(f"{case.name} stays in its fold, but cannot be used: {error}")
         return True
 
 

@@ -72,7 +72,7 @@ def test_a_damaged_header_is_told_of_and_the_rest_prepared(tmp_path):
         damaged = raw[:at] + struct.pack("<f", value) + raw[at + 4 :]
         (tmp_path / "data" / f"{name}_t1.nii.gz").write_bytes(gzip.compress(damaged))
     catalog, said = write_pairs_catalog(tmp_path / "catalog.yaml", tmp_path / "data"), []
-    assert [scan.name for scan in prepared(catalog, "FLAIR", "T1", told=said.append)] == ["one"]
+    assert [scan.name for scan in prepared(catalog, "FLAIR", "T1", say=said.append)] == ["one"]
     assert [line.split(":")[0] for line in said] == ["left out three", "left out two"]
 
 

@@ -227,6 +227,6 @@ def test_a_label_that_cannot_be_read_is_told_of_and_its_case_stays_in_its_fold(m
     (tmp_path / "lits" / "Training Batch 1" / "segmentation-1.nii").write_bytes(b"cut off")
     monkeypatch.setenv("LITS2017_ROOT", str(tmp_path / "lits"))
     said: list[str] = []
-    folds = task_folds(CATALOG, "LTS", told=said.append)
+    folds = task_folds(CATALOG, "LTS", say=said.append)
     assert "1" in folds.cases
     assert said[0].startswith("1 stays in its fold, but cannot be used: ")
