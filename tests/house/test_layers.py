@@ -106,3 +106,9 @@ def test_every_room_is_on_the_plan_and_has_five_to_thirteen_modules():
         for room in filter(Path.is_dir, there):
             count = len({path.name for path in room.glob("*.py")} - {"__init__.py"})
             assert 5 <= count <= 13, f"{half}/{room.name} has {count} modules"
+
+
+def test_every_room_is_on_the_map_of_the_readme():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rooms = [f"`{half}/{room}/`" for half in ROOMS for room in ROOMS[half] if (ROOT / half / room).is_dir()]
+    assert [room for room in rooms if room not in readme] == []

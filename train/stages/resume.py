@@ -12,13 +12,13 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from scans.catalog.settings import flat
 from scans.durable import sync
 from scans.errors import CheckpointError
 from train.network.checkpoint import Checkpoint, save_checkpoint
 from train.network.record import Record, plain
 from train.proxies.recorded import load_checkpoint
 from train.run.folder import LAST, PREVIOUS
-from train.run.settings_table import flat
 
 
 def save_last(folder: Path, record: Record, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
