@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import astuple, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -33,7 +33,28 @@ _SHIFT: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Numbers:
+    """Plain numbers, as one row of a table; recipes of every generator derive from it."""
+
+    @classmethod
+    def columns(cls) -> tuple[str, ...]:
+        """Names of the numbers, in order."""
+        return tuple(f.name for f in fields(cls))
+
+    def row(self) -> np.ndarray:
+        """Return the numbers in the order of `columns`, float64."""
+        return np.array(astuple(self), np.float64)
+
+    @classmethod
+    def from_row(cls, row: np.ndarray) -> Self:
+        """Make a recipe from the numbers of one row, in the order of `columns`; ValueError if one is infinite."""
+        if not np.isfinite(row).all():
+            raise ValueError("a recipe's numbers are finite")
+        return cls(*(f.type(value) for f, value in zip(fields(cls), row, strict=True)))  # type: ignore[operator]
+
+
+@dataclass(frozen=True)
+class Recipe(Numbers):
     """What makes sample `index` of a corpus.
 
     Attributes
@@ -144,17 +165,6 @@ class Recipe:
     def elastic_seed(self) -> int:
         """Seed of the elastic deformation, 64 bits."""
         return self.elastic_high << 32 | self.elastic_low
-
-    def row(self) -> np.ndarray:
-        """Return the numbers in the order of :data:`COLUMNS`, float64."""
-        return np.array(astuple(self), np.float64)
-
-    @classmethod
-    def from_row(cls, row: np.ndarray) -> "Recipe":
-        """Make a recipe from the numbers of one row, in the order of :data:`COLUMNS`; ValueError if one is infinite."""
-        if not np.isfinite(row).all():
-            raise ValueError("a recipe's numbers are finite")
-        return cls(*(f.type(value) for f, value in zip(fields(cls), row, strict=True)))  # type: ignore[operator]
 
 
 NUMBERS = numbers_of(Recipe)
