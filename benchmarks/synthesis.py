@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from synth.tumour.draw import draw_recipe
 
 from benchmarks.machine import machine
 from synth.corpus.creation import create
@@ -35,7 +36,6 @@ from synth.sources.reader import SourceStore
 from synth.store.opening import open_store
 from synth.tumour.blend import lay, paste
 from synth.tumour.compose import make_layer, make_texture
-from synth.tumour.draw import draw_recipe
 from synth.tumour.sample import Normal, Sample
 
 ELSEWHERE = {  # ms a sample at 128 voxels, on one core
