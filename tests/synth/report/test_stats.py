@@ -49,7 +49,7 @@ def samples(measured, sources):
     made = []
     for recipe in map(Recipe.from_row, rows):
         normal, donor = (sources.load(measured.sources[i]) for i in (recipe.normal, recipe.donor))
-        made.append((recipe, normal, make_sample(recipe, normal, donor, measured.settings)))
+        made.append((recipe, normal, make_sample(recipe, normal, donor, measured.way.settings)))
     return made
 
 
@@ -74,7 +74,7 @@ def test_volume_and_contrast_are_those_of_the_whole_arrays(measured, samples):
 def test_the_texture_has_the_drawn_ratio_where_the_settings_promise_it(sources, sources_path):
     settings = override(sources.region.synthesis, ["linear.reference=mask"])
     values = measure(sources_path, way(settings), seed=7, count=12).values
-    np.testing.assert_allclose(values["texture_ratio"], values["ratio"], rtol=1e-5)
+    np.testing.assert_allclose(values["texture_ratio"], values["ratio"], rtol=1e-4)  # the texture is float16
 
 
 def test_the_centre_lies_where_a_slow_search_finds_it(measured, samples):

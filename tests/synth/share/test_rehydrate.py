@@ -231,12 +231,12 @@ def test_a_corpus_that_grew_is_made_again_whole(sources, sources_path, tmp_path)
 
 def test_shards_that_come_out_otherwise_are_named(lab, elsewhere, monkeypatch):
     """A lab whose arithmetic differs in one voxel of one tumour."""
-    import synth.generate.worker as module
+    import synth.generators.layers as module
 
     right = module.make_layer
 
-    def otherwise(recipe, normal, donor, settings, placed):
-        layer = right(recipe, normal, donor, settings, placed)
+    def otherwise(recipe, normal, donor, settings):
+        layer = right(recipe, normal, donor, settings)
         if recipe.index == 9:
             layer.tissue[len(layer.tissue) // 2] += np.float16(0.25)
         return layer

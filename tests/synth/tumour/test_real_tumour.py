@@ -29,7 +29,7 @@ from tests.made.corpora import files_of
 from tests.made.sources import REGION, make_scan
 from tests.made.tables import CATALOG, TINY, Watched  # noqa: F401
 from tests.made.tiny_checkpoint import save_bright
-from tests.made.ways import mixture
+from tests.made.ways import mixture, way
 from train.evaluation.evaluate import evaluate
 from train.share.export import export
 from train.tables.make import make_table
@@ -68,7 +68,7 @@ def store(path):
 @pytest.fixture(scope="module")
 def corpus(path, store, tmp_path_factory):
     out = tmp_path_factory.mktemp("corpus") / "corpus.zarr"
-    assert not generate(make_manifest(store, 24, 7, REAL, shard_size=8), path, out, workers=0).failed
+    assert not generate(make_manifest(store, 24, 7, mixture(REAL), shard_size=8), path, out, workers=0).failed
     return Corpus(out)
 
 
@@ -150,9 +150,9 @@ def test_a_name_without_a_tumour_is_refused_in_a_sentence(store, path):
     for name in ("made--case0", "nobody"):
         wrong = override(REGION.synthesis, [f"donor.tumours=[{name}]"])
         with pytest.raises(StoreError, match=rf"donor.tumours {name}: .* there are ward--t3, ward--t4"):
-            make_manifest(store, 4, 1, wrong)
+            make_manifest(store, 4, 1, mixture(wrong))
     with pytest.raises(StoreError, match="real tumours follow no law"):
-        measure(path, REAL, 1, 4)
+        measure(path, way(REAL), 1, 4)
 
 
 def test_annotated_scans_have_no_part_in_common_statistics(tmp_path):
@@ -162,11 +162,11 @@ def test_annotated_scans_have_no_part_in_common_statistics(tmp_path):
 
 
 def test_the_card_says_whose_tumours_they_are():
-    assert any("cut out by its mask" in sentence for sentence in method([REAL]))
-    assert not any("simplex" in sentence for sentence in method([REAL]))
-    assert "healthy tissue in another brightness" not in " ".join(limitations([REAL]))
+    assert any("cut out by its mask" in sentence for sentence in method([way(REAL)]))
+    assert not any("simplex" in sentence for sentence in method([way(REAL)]))
+    assert "healthy tissue in another brightness" not in " ".join(limitations([way(REAL)]))
     assert method([Synthesis()]) == METHOD
-    assert set(method([Synthesis(), REAL])) > set(METHOD)
+    assert set(method([way(Synthesis()), way(REAL)])) > set(METHOD)
 
 
 # From annotated files to a row of the table.

@@ -50,7 +50,7 @@ def test_a_number_beyond_what_the_settings_say_is_named(load, column):
     ends = NUMBERS[column].within(SETTINGS)
     for wrong in (min(low for low, _ in ends) - 0.01, max(high for _, high in ends) + 0.01):
         if np.isfinite(wrong):
-            found = check_recipe(dataclasses.replace(recipe, **{column: wrong}), SETTINGS, range(3), 32)
+            found = Way(LAYERS, SETTINGS).check(dataclasses.replace(recipe, **{column: wrong}), range(3), 32)
             assert f"recipe: {column} is out of range" in found
 
 
