@@ -1,0 +1,350 @@
+"""One tumour of `compound`: its soft edge, its parts, and tissue that is seen with the contrast that was drawn."""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from scans.catalog.synthesis import Elastic
+from scans.image.box import Box, clip, tight_box, within
+from scans.image.normalisation import Statistics, scale
+from synth.generators.compound_recipe import NO_PART, RING, CompoundRecipe
+from synth.generators.compound_settings import Compound
+from synth.tumour.blend import FULL, INSIDE, widen
+from synth.tumour.depth import FAR, depth, depth_within
+from synth.tumour.philox import Stream
+from synth.tumour.placement import elastic_control
+from synth.tumour.shape import Form, make_form
+from synth.tumour.source import Source
+from synth.tumour.texture import blur_radius, gaussian_blur, warp
+
+Three = tuple[float, float, float]
+
+SHELL_MM = 6.0  # thickness of what counts as the tissue around a tumour
+_PART_AXIS = 0.8  # q of a part's form: never the tumour's own shape, only smaller
+_OFF_CENTRE = 0.35  # of a part, at the most, in half extents of the tumour
+_LIMIT = 3e4  # what float16 holds, with room to spare
+
+
+@dataclass(frozen=True)
+class Focus:
+    """One tumour: where it lies, and its form.
+
+    Attributes
+    ----------
+    centre : tuple of int
+        Voxel (z, y, x).
+    volume_mm3, axis_ratio : float
+    rotation : tuple of float
+        Unit quaternion (w, x, y, z).
+    part : bool
+        Whether it may have a second part.
+    """
+
+    centre: tuple[int, int, int]
+    volume_mm3: float
+    axis_ratio: float
+    rotation: tuple[float, float, float, float]
+    part: bool = False
+
+    def form(self, recipe: CompoundRecipe, settings: Compound) -> Form:
+        """Return its form, on the surface that all tumours of a scan share."""
+        return make_form(
+            self.volume_mm3, self.axis_ratio, self.rotation, recipe.octaves, settings.shape.amplitude,
+            recipe.noise_seed,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Part of a layer, on a box of its own.
+
+    Attributes
+    ----------
+    box : tuple of slice
+        Of the cube (z, y, x).
+    edge : ndarray of uint8, shape of `box`
+        As in `synth.tumour.sample.Layer`; 0 where the patch has nothing.
+    tissue : ndarray of float32, shape of `box`
+        In the network's units.
+    """
+
+    box: Box
+    edge: np.ndarray
+    tissue: np.ndarray
+
+
+def reach_mm(recipe: CompoundRecipe) -> float:
+    """Return how far outside a form anything is asked: its edge, and the tissue around it."""
+    return max(SHELL_MM, recipe.edge_mm / 2, recipe.diffuse * recipe.diffuse_mm / 2)
+
+
+def depth_of(focus: Focus, recipe: CompoundRecipe, settings: Compound, spacing_mm: Three) -> np.ndarray:
+    """Return how deep voxels lie inside a tumour, in a box around its centre voxel, see `synth.tumour.depth.depth`.
+
+    Drawing a place asks for the same as making the tumour afterwards, so the last few answers are kept.
+    """
+    return _depth_of(
+        focus.volume_mm3, focus.axis_ratio, focus.rotation, recipe.octaves, settings.shape.amplitude,
+        recipe.noise_seed, spacing_mm, reach_mm(recipe),
+    )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=2)
+def _depth_of(
+    volume_mm3: float, axis_ratio: float, rotation: tuple[float, float, float, float], octaves: int, amplitude: float,
+    noise_seed: int, spacing_mm: Three, reach: float,
+) -> np.ndarray:  # fmt: skip
+    form = make_form(volume_mm3, axis_ratio, rotation, octaves, amplitude, noise_seed)
+    half = depth_within(form, spacing_mm, reach)
+    offset = (-half[0] * spacing_mm[0], -half[1] * spacing_mm[1], -half[2] * spacing_mm[2])
+    found = depth(form, spacing_mm, offset, (2 * half[0] + 1, 2 * half[1] + 1, 2 * half[2] + 1), reach)
+    found.flags.writeable = False  # shared by all who ask
+    return found
+
+
+def placed(deep: np.ndarray, centre: tuple[int, int, int], size: int) -> tuple[Box, np.ndarray]:
+    """Put depths around a centre voxel: the part of the cube that they fill, and what of them lies in it."""
+    z, y, x = (slice(c - n // 2, c - n // 2 + n) for c, n in zip(centre, deep.shape, strict=True))
+    box = clip((z, y, x), [0, 0, 0], size)
+    return box, deep[within(box, (z, y, x))]
+
+
+def contrast_unit(normal: Source, settings: Compound) -> float:
+    """Return one unit of the settings' contrasts in the network's units."""
+    if settings.contrast.unit == "raw":
+        return 1.0 / normal.statistics.std
+    if normal.statistics.low is None and normal.statistics.high is None:
+        return 1.0  # scaled by its own standard deviation
+    return _deviation(normal)
+
+
+@functools.lru_cache(maxsize=1024)
+def _deviation(normal: Source) -> float:
+    """Return the standard deviation of a normal's tissue, in the network's units; of every other voxel an axis."""
+    thin = (slice(None, None, 2),) * 3
+    inside = normal.roi[thin] if normal.roi[thin].any() else normal.roi
+    values = normal.normal.voxels[thin] if inside is not normal.roi else normal.normal.voxels
+    return max(Statistics.of(values[inside]).std, 1e-3)
+
+
+def make_focus(
+    focus: Focus, recipe: CompoundRecipe, normal: Source, donor: Source, settings: Compound
+) -> Patch:  # fmt: skip
+    """Make one tumour.
+
+    Parameters
+    ----------
+    focus : Focus
+    recipe : CompoundRecipe
+    normal, donor : Source
+    settings : Compound
+
+    Returns
+    -------
+    Patch
+        Blended into the normal by ``alpha * weight``, its main part has the drawn contrast to the normal around it.
+    """
+    spacing, size = normal.spacing_mm, normal.roi.shape[0]
+    box, deep = placed(depth_of(focus, recipe, settings, spacing), focus.centre, size)
+    unit = contrast_unit(normal, settings)
+    around = _around(deep, normal.roi[box], widen(normal.normal.voxels[box]), SHELL_MM)
+    offset = np.array([(p.start - c) * s for p, c, s in zip(box, focus.centre, spacing, strict=True)])
+    direction = np.array(_direction(recipe.seed("diffuse")))
+    wide_mm = recipe.diffuse_mm if recipe.diffuse else recipe.edge_mm
+    edge = _soften(deep, np.array(spacing), offset, direction, recipe.edge_mm, wide_mm)
+
+    tight = tight_box(edge)
+    z, y, x = (slice(o.start + t.start, o.start + t.stop) for o, t in zip(box, tight, strict=True))
+    box = (z, y, x)
+    roi, own = normal.roi[box], widen(normal.normal.voxels[box])
+    smooth = _blurred(normal, box, settings.tissue.grain_mm, spacing)
+    structure = smooth if recipe.own else donor_structure(recipe, donor, box, spacing, settings)
+    part = np.full(roi.shape, FAR) if recipe.part == NO_PART or not focus.part else (
+        _part(focus, recipe, settings, box, spacing)
+    )  # fmt: skip
+    sign = -1.0 if recipe.darker else 1.0
+    statistics = normal.statistics
+    low = -_LIMIT if statistics.low is None else (statistics.low - statistics.mean) / statistics.std
+    high = _LIMIT if statistics.high is None else (statistics.high - statistics.mean) / statistics.std
+    tissue = _fill(
+        deep[tight], part, edge[tight], roi, own, smooth, structure, float(np.float32(recipe.alpha)), around,
+        sign * recipe.contrast * unit, recipe.part_contrast * unit / recipe.alpha,
+        sign * recipe.contrast * recipe.ring_gain * unit / recipe.alpha if recipe.part == RING else 0.0,
+        recipe.rim_mm, recipe.ring_mm, max(settings.parts.border_mm, 1e-3), recipe.heterogeneity, low, high,
+        1 if low == -_LIMIT and high == _LIMIT else 5,
+    )  # fmt: skip
+    return Patch(box, np.ascontiguousarray(edge[tight]), tissue)
+
+
+def donor_structure(
+    recipe: CompoundRecipe, donor: Source, box: Box, spacing_mm: Three, settings: Compound
+) -> np.ndarray:  # fmt: skip
+    """Return the donor's tissue over a box, warped and blurred, in the network's units by the donor's statistics."""
+    z, y, x = (recipe.sigma_mm / side for side in spacing_mm)
+    wide = clip(box, [blur_radius(z), blur_radius(y), blur_radius(x)], donor.lent.shape[0])
+    elastic = Elastic(max_displacement_mm=settings.tissue.max_displacement_mm)
+    control_vox = elastic_control(elastic, recipe.seed("elastic")) / np.reshape(spacing_mm, (3, 1, 1, 1))
+    lent = gaussian_blur(warp(donor.lent, wide, (0, 0, 0), control_vox), (z, y, x), within(box, wide))
+    return scale(lent, donor.statistics)
+
+
+def _blurred(normal: Source, box: Box, sigma_mm: float, spacing_mm: Three) -> np.ndarray:
+    """Return a normal's tissue over a box without its grain, in the network's units."""
+    z, y, x = (sigma_mm / side for side in spacing_mm)
+    wide = clip(box, [blur_radius(z), blur_radius(y), blur_radius(x)], normal.lent.shape[0])
+    return gaussian_blur(scale(normal.lent[wide], normal.statistics), (z, y, x), within(box, wide))
+
+
+def _part(focus: Focus, recipe: CompoundRecipe, settings: Compound, box: Box, spacing_mm: Three) -> np.ndarray:
+    """Return how deep voxels of a box lie inside the second part of a tumour."""
+    stream = Stream(recipe.seed("part"), 0)
+    rotation = stream.rotation()
+    units = stream.units(3)
+    whole = focus.form(recipe, settings)
+    form = make_form(
+        focus.volume_mm3 * recipe.part_volume, _PART_AXIS, rotation, recipe.octaves, settings.shape.amplitude,
+        recipe.noise_seed,
+    )  # fmt: skip
+    most = _OFF_CENTRE * min(whole.half_extent_mm)
+    z, y, x = (
+        (b.start - c) * s - (2.0 * float(u) - 1.0) * most
+        for b, c, s, u in zip(box, focus.centre, spacing_mm, units, strict=True)
+    )
+    sides = [b.stop - b.start for b in box]
+    reach = recipe.ring_mm + settings.parts.border_mm
+    return depth(form, spacing_mm, (z, y, x), (sides[0], sides[1], sides[2]), reach)
+
+
+def _direction(seed: int) -> Three:
+    """Return a unit vector (z, y, x), uniform over the sphere: where a rotation takes an axis."""
+    w, x, y, z = Stream(seed, 0).rotation()
+    return 1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)
+
+
+@njit(cache=True, inline="always")
+def _step(at: float) -> float:
+    """Rise smoothly from 0 at 0 to 1 at 1."""
+    at = min(max(at, 0.0), 1.0)
+    return at * at * (3.0 - 2.0 * at)
+
+
+@njit(cache=True)
+def _around(deep: np.ndarray, roi: np.ndarray, own: np.ndarray, shell: float) -> float:
+    """Return the mean of the normal in a shell around a tumour; of what lies under it, if there is no shell."""
+    total, count, under, below = 0.0, 0, 0.0, 0
+    for k in range(deep.shape[0]):
+        for j in range(deep.shape[1]):
+            for i in range(deep.shape[2]):
+                at = deep[k, j, i]
+                if at < -shell or not roi[k, j, i]:
+                    continue
+                if at < 0.0:
+                    total += own[k, j, i]
+                    count += 1
+                else:
+                    under += own[k, j, i]
+                    below += 1
+    if count:
+        return total / count
+    return under / max(below, 1)
+
+
+@njit(cache=True)
+def _soften(
+    deep: np.ndarray, spacing: np.ndarray, offset: np.ndarray, direction: np.ndarray, sharp: float, diffuse: float
+) -> np.ndarray:
+    """Turn depths into an edge, as a layer keeps it: half of the weight on the surface, `diffuse` mm wide on one side.
+
+    Parameters
+    ----------
+    deep : ndarray of float32, shape (z, y, x)
+        In mm.
+    spacing, offset : ndarray of float64, shape (3,)
+        Voxel sides, and the first voxel's place from the centre, in mm.
+    direction : ndarray of float64, shape (3,)
+        Unit vector to the diffuse side.
+    sharp, diffuse : float
+        Widths in mm, over which the weight rises from 0 to 1.
+    """
+    edge = np.zeros(deep.shape, np.uint8)
+    most = -0.5 * max(sharp, diffuse)
+    for k in range(deep.shape[0]):
+        z = offset[0] + k * spacing[0]
+        for j in range(deep.shape[1]):
+            y = offset[1] + j * spacing[1]
+            for i in range(deep.shape[2]):
+                at = deep[k, j, i]
+                if at <= most:
+                    continue
+                width = sharp
+                if diffuse != sharp:
+                    x = offset[2] + i * spacing[2]
+                    length = np.sqrt(z * z + y * y + x * x)
+                    along = z * direction[0] + y * direction[1] + x * direction[2]
+                    width += (diffuse - sharp) * _step(1.25 * along / max(length, 1e-6))
+                weight = _step(at / width + 0.5)
+                edge[k, j, i] = int(weight * FULL + 0.5) + (INSIDE if at >= 0.0 else 0)
+    return edge
+
+
+@njit(cache=True)
+def _fill(
+    deep: np.ndarray, part: np.ndarray, edge: np.ndarray, roi: np.ndarray,
+    own: np.ndarray, smooth: np.ndarray, structure: np.ndarray,
+    alpha: float, around: float, contrast: float, part_level: float, ring_level: float,
+    rim: float, ring: float, border: float, kept: float, low: float, high: float, rounds: int,
+) -> np.ndarray:  # fmt: skip
+    """Fill a tumour with tissue whose contrast is seen as asked; sums run in a fixed order, in float64.
+
+    The main part's level is the one unknown. What is seen depends on it linearly, but where the window of a CT cuts
+    the tissue: a few rounds then come as near as the window lets them.
+    """
+    tissue = np.zeros(deep.shape, np.float32)  # first without the main part's level
+    share = np.zeros(deep.shape, np.float32)  # of the main part
+    total, count = 0.0, 0
+    for k in range(deep.shape[0]):
+        for j in range(deep.shape[1]):
+            for i in range(deep.shape[2]):
+                if edge[k, j, i] >= INSIDE and roi[k, j, i]:
+                    total += structure[k, j, i]
+                    count += 1
+    middle = total / max(count, 1)
+    for k in range(deep.shape[0]):
+        for j in range(deep.shape[1]):
+            for i in range(deep.shape[2]):
+                if edge[k, j, i] == 0:
+                    continue
+                inner = min(part[k, j, i], deep[k, j, i] - rim)
+                second = _step(inner / border + 0.5)
+                around_it = 0.0
+                if ring_level != 0.0 and -ring < inner < 0.0:
+                    around_it = _step(1.0 - abs(2.0 * inner / ring + 1.0))
+                share[k, j, i] = 1.0 - second
+                tissue[k, j, i] = (
+                    around + kept * (structure[k, j, i] - middle) + (own[k, j, i] - smooth[k, j, i])
+                    + second * part_level + (1.0 - second) * around_it * ring_level
+                )  # fmt: skip
+    level = contrast / alpha
+    for _ in range(rounds):
+        seen, gain, count = 0.0, 0.0, 0
+        for k in range(deep.shape[0]):
+            for j in range(deep.shape[1]):
+                for i in range(deep.shape[2]):
+                    if edge[k, j, i] >= INSIDE and roi[k, j, i] and share[k, j, i] > 0.5:
+                        weight = alpha * ((edge[k, j, i] - INSIDE) / FULL)
+                        filled = min(max(tissue[k, j, i] + level * share[k, j, i], low), high)
+                        seen += own[k, j, i] + weight * (filled - own[k, j, i])
+                        gain += weight * share[k, j, i]
+                        count += 1
+        if count == 0 or gain < 1e-3 * count:
+            break
+        level += (count * (around + contrast) - seen) / gain
+        level = min(max(level, -1e4), 1e4)
+    for k in range(deep.shape[0]):
+        for j in range(deep.shape[1]):
+            for i in range(deep.shape[2]):
+                if edge[k, j, i] != 0:
+                    tissue[k, j, i] = min(max(tissue[k, j, i] + level * share[k, j, i], low), high)
+    return tissue
