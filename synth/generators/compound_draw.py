@@ -41,12 +41,14 @@ def draw_recipe(draw: Draw, normal: Source, settings: Compound) -> CompoundRecip
     part_seed = stream.word()
 
     stream = draw.stream(_EDGE)
-    edge_mm, diffuse, diffuse_mm = stream.uniform(*edge.width_mm), stream.unit() < edge.diffuse, 0.0
+    edge_mm, diffuse = stream.uniform(*edge.width_mm), stream.unit() < edge.diffuse
     diffuse_mm, diffuse_seed = stream.uniform(*edge.diffuse_mm), stream.word()
+    spared = stream.unit() < edge.spared
 
     stream = draw.stream(_TISSUE)
     own, heterogeneity = stream.unit() < settings.tissue.own, stream.uniform(*settings.tissue.heterogeneity)
     sigma_mm, elastic_seed = stream.uniform(*settings.tissue.sigma_mm), stream.word()
+    fade = stream.uniform(*settings.tissue.fade)
 
     stream = draw.stream(_FOCI)
     several, further = stream.unit() < settings.foci.several, stream.unit()
@@ -64,8 +66,8 @@ def draw_recipe(draw: Draw, normal: Source, settings: Compound) -> CompoundRecip
         draw.index, draw.normal, draw.donor, 0, 0, 0, volume, volume, axis_ratio, *rotation, octaves, *_words(noise),
         0, 0.0, 0 if empty else foci, *_words(foci_seed), contrast, int(darker), part, part_volume,
         levels[max(part, CORE) - CORE], rim_mm, ring_mm, ring_gain, *_words(part_seed), edge_mm, int(diffuse),
-        diffuse_mm, *_words(diffuse_seed), int(own), heterogeneity, sigma_mm, *_words(elastic_seed), spots, caps,
-        *_words(distractor_seed), alpha,
+        diffuse_mm, *_words(diffuse_seed), int(spared), int(own), heterogeneity, fade, sigma_mm, *_words(elastic_seed),
+        spots, caps, *_words(distractor_seed), alpha,
     )  # fmt: skip
     return _put(recipe, draw.stream(_PLACE), normal, settings)
 

@@ -24,6 +24,8 @@ Three = tuple[float, float, float]
 SHELL_MM = 6.0  # thickness of what counts as the tissue around a tumour
 _PART_AXIS = 0.8  # q of a part's form: never the tumour's own shape, only smaller
 _OFF_CENTRE = 0.35  # of a part, at the most, in half extents of the tumour
+_SPARE_MM = 4.0  # of depth, for each network unit that the tissue is brighter than fluid
+_GRAIN = 4.0  # of its mean size: what differs more from the blurred normal is an edge of its anatomy
 _LIMIT = 3e4  # what float16 holds, with room to spare
 
 
@@ -148,34 +150,43 @@ def make_focus(
     """
     spacing, size = normal.spacing_mm, normal.roi.shape[0]
     box, deep = placed(depth_of(focus, recipe, settings, spacing), focus.centre, size)
-    unit = contrast_unit(normal, settings)
-    around = _around(deep, normal.roi[box], widen(normal.normal.voxels[box]), SHELL_MM)
-    offset = np.array([(p.start - c) * s for p, c, s in zip(box, focus.centre, spacing, strict=True)])
-    direction = np.array(_direction(recipe.seed("diffuse")))
-    wide_mm = recipe.diffuse_mm if recipe.diffuse else recipe.edge_mm
-    edge = _soften(deep, np.array(spacing), offset, direction, recipe.edge_mm, wide_mm)
+    unit, fluid = contrast_unit(normal, settings), -_LIMIT if settings.fluid is None else settings.fluid
+    around = _around(deep, normal.roi[box], widen(normal.normal.voxels[box]), SHELL_MM, fluid)
+    edge = _edge(deep, box, focus, recipe, spacing)
 
     tight = tight_box(edge)
     z, y, x = (slice(o.start + t.start, o.start + t.stop) for o, t in zip(box, tight, strict=True))
-    box = (z, y, x)
+    box, deep, edge = (z, y, x), np.ascontiguousarray(deep[tight]), np.ascontiguousarray(edge[tight])
     roi, own = normal.roi[box], widen(normal.normal.voxels[box])
     smooth = _blurred(normal, box, settings.tissue.grain_mm, spacing)
+    if recipe.spared and settings.fluid is not None:
+        ended = np.minimum(deep, (smooth - np.float32(fluid)) * np.float32(_SPARE_MM))
+        edge = _edge(ended, box, focus, recipe, spacing)
     structure = smooth if recipe.own else donor_structure(recipe, donor, box, spacing, settings)
     part = np.full(roi.shape, FAR) if recipe.part == NO_PART or not focus.part else (
         _part(focus, recipe, settings, box, spacing)
     )  # fmt: skip
+    radius = focus.form(recipe, settings).table.min() * min(focus.form(recipe, settings).half_extent_mm)
     sign = -1.0 if recipe.darker else 1.0
     statistics = normal.statistics
     low = -_LIMIT if statistics.low is None else (statistics.low - statistics.mean) / statistics.std
     high = _LIMIT if statistics.high is None else (statistics.high - statistics.mean) / statistics.std
     tissue = _fill(
-        deep[tight], part, edge[tight], roi, own, smooth, structure, float(np.float32(recipe.alpha)), around,
+        deep, part, edge, roi, own, smooth, structure, float(np.float32(recipe.alpha)), around,
         sign * recipe.contrast * unit, recipe.part_contrast * unit / recipe.alpha,
         sign * recipe.contrast * recipe.ring_gain * unit / recipe.alpha if recipe.part == RING else 0.0,
-        recipe.rim_mm, recipe.ring_mm, max(settings.parts.border_mm, 1e-3), recipe.heterogeneity, low, high,
+        recipe.rim_mm, recipe.ring_mm, max(settings.parts.border_mm, 1e-3), recipe.heterogeneity, recipe.fade, radius, low, high,
         1 if low == -_LIMIT and high == _LIMIT else 5,
     )  # fmt: skip
-    return Patch(box, np.ascontiguousarray(edge[tight]), tissue)
+    return Patch(box, edge, tissue)
+
+
+def _edge(deep: np.ndarray, box: Box, focus: Focus, recipe: CompoundRecipe, spacing_mm: Three) -> np.ndarray:
+    """Return the edge of a tumour over a box, see `_soften`."""
+    offset = np.array([(p.start - c) * s for p, c, s in zip(box, focus.centre, spacing_mm, strict=True)])
+    direction = np.array(_direction(recipe.seed("diffuse")))
+    wide_mm = recipe.diffuse_mm if recipe.diffuse else recipe.edge_mm
+    return _soften(deep, np.array(spacing_mm), offset, direction, recipe.edge_mm, wide_mm)
 
 
 def donor_structure(
@@ -231,24 +242,21 @@ def _step(at: float) -> float:
 
 
 @njit(cache=True)
-def _around(deep: np.ndarray, roi: np.ndarray, own: np.ndarray, shell: float) -> float:
-    """Return the mean of the normal in a shell around a tumour; of what lies under it, if there is no shell."""
-    total, count, under, below = 0.0, 0, 0.0, 0
+def _around(deep: np.ndarray, roi: np.ndarray, own: np.ndarray, shell: float, fluid: float) -> float:
+    """Return the mean of the normal's tissue in a shell around a tumour; of what lies there, if there is no tissue."""
+    sums, counts = np.zeros(3), np.zeros(3)  # tissue in the shell, fluid in the shell, under the tumour
     for k in range(deep.shape[0]):
         for j in range(deep.shape[1]):
             for i in range(deep.shape[2]):
                 at = deep[k, j, i]
-                if at < -shell or not roi[k, j, i]:
-                    continue
-                if at < 0.0:
-                    total += own[k, j, i]
-                    count += 1
-                else:
-                    under += own[k, j, i]
-                    below += 1
-    if count:
-        return total / count
-    return under / max(below, 1)
+                if at >= -shell and roi[k, j, i]:
+                    which = 2 if at >= 0.0 else 1 if own[k, j, i] < fluid else 0
+                    sums[which] += own[k, j, i]
+                    counts[which] += 1
+    for which in range(3):
+        if counts[which] > 0:
+            return sums[which] / counts[which]
+    return 0.0
 
 
 @njit(cache=True)
@@ -294,7 +302,8 @@ def _fill(
     deep: np.ndarray, part: np.ndarray, edge: np.ndarray, roi: np.ndarray,
     own: np.ndarray, smooth: np.ndarray, structure: np.ndarray,
     alpha: float, around: float, contrast: float, part_level: float, ring_level: float,
-    rim: float, ring: float, border: float, kept: float, low: float, high: float, rounds: int,
+    rim: float, ring: float, border: float, kept: float, fade: float, radius: float,
+    low: float, high: float, rounds: int,
 ) -> np.ndarray:  # fmt: skip
     """Fill a tumour with tissue whose contrast is seen as asked; sums run in a fixed order, in float64.
 
@@ -303,14 +312,16 @@ def _fill(
     """
     tissue = np.zeros(deep.shape, np.float32)  # first without the main part's level
     share = np.zeros(deep.shape, np.float32)  # of the main part
-    total, count = 0.0, 0
+    lift = np.zeros(deep.shape, np.float32)  # what its level is multiplied by
+    total, grain, count = 0.0, 0.0, 0
     for k in range(deep.shape[0]):
         for j in range(deep.shape[1]):
             for i in range(deep.shape[2]):
                 if edge[k, j, i] >= INSIDE and roi[k, j, i]:
                     total += structure[k, j, i]
+                    grain += abs(own[k, j, i] - smooth[k, j, i])
                     count += 1
-    middle = total / max(count, 1)
+    middle, most = total / max(count, 1), _GRAIN * grain / max(count, 1)
     for k in range(deep.shape[0]):
         for j in range(deep.shape[1]):
             for i in range(deep.shape[2]):
@@ -322,8 +333,10 @@ def _fill(
                 if ring_level != 0.0 and -ring < inner < 0.0:
                     around_it = _step(1.0 - abs(2.0 * inner / ring + 1.0))
                 share[k, j, i] = 1.0 - second
+                lift[k, j, i] = (1.0 - second) * (1.0 + fade * (2.0 * _step(deep[k, j, i] / radius) - 1.0))
                 tissue[k, j, i] = (
-                    around + kept * (structure[k, j, i] - middle) + (own[k, j, i] - smooth[k, j, i])
+                    around + kept * (structure[k, j, i] - middle) 
+                    + min(max(own[k, j, i] - smooth[k, j, i], -most), most)
                     + second * part_level + (1.0 - second) * around_it * ring_level
                 )  # fmt: skip
     level = contrast / alpha
@@ -334,9 +347,9 @@ def _fill(
                 for i in range(deep.shape[2]):
                     if edge[k, j, i] >= INSIDE and roi[k, j, i] and share[k, j, i] > 0.5:
                         weight = alpha * ((edge[k, j, i] - INSIDE) / FULL)
-                        filled = min(max(tissue[k, j, i] + level * share[k, j, i], low), high)
+                        filled = min(max(tissue[k, j, i] + level * lift[k, j, i], low), high)
                         seen += own[k, j, i] + weight * (filled - own[k, j, i])
-                        gain += weight * share[k, j, i]
+                        gain += weight * lift[k, j, i]
                         count += 1
         if count == 0 or gain < 1e-3 * count:
             break
@@ -346,5 +359,5 @@ def _fill(
         for j in range(deep.shape[1]):
             for i in range(deep.shape[2]):
                 if edge[k, j, i] != 0:
-                    tissue[k, j, i] = min(max(tissue[k, j, i] + level * share[k, j, i], low), high)
+                    tissue[k, j, i] = min(max(tissue[k, j, i] + level * lift[k, j, i], low), high)
     return tissue

@@ -78,10 +78,14 @@ class CompoundRecipe(Numbers):
         Width of the edge there.
     diffuse_high, diffuse_low : int
         Upper and lower 32 bits of the seed of its direction.
+    spared : int
+        1 if the tumour ends at fluid, 0 if it lies over it.
     own : int
         1 if the tissue's structure is the normal's own, 0 if it is the donor's.
     heterogeneity : float
         Share of that structure which is kept.
+    fade : float
+        Contrast in the middle over the mean, less 1; at the surface as much below it.
     sigma_mm : float
         Of the blur of a donor's structure.
     elastic_high, elastic_low : int
@@ -177,10 +181,17 @@ class CompoundRecipe(Numbers):
     ))  # fmt: skip
     diffuse_high: int = field(metadata=_WORD)
     diffuse_low: int = field(metadata=_WORD)
+    spared: int = field(metadata=_is(
+        _FLAG, words="1 if the tumour ends at fluid, 0 if it lies over it", used=lambda settings: settings.edge.spared > 0,
+    ))  # fmt: skip
     own: int = field(metadata=_is(_FLAG, words="1 if the texture is the normal's own tissue, 0 if the donor's"))
     heterogeneity: float = field(metadata=_is(
         lambda settings: (settings.tissue.heterogeneity,), words="share of the tissue's structure that is kept",
         name="heterogeneity", short="heterogeneity {:.2f}", section="Contrast", drawn=True,
+    ))  # fmt: skip
+    fade: float = field(metadata=_is(
+        lambda settings: (settings.tissue.fade,), words="contrast in the middle over the mean, less 1",
+        name="fade to the surface", short="fade {:.2f}", section="Contrast", drawn=True,
     ))  # fmt: skip
     sigma_mm: float = field(metadata=_is(
         lambda settings: (settings.tissue.sigma_mm,), name="blur σ", unit="mm", short="blur {:.1f} mm",

@@ -36,10 +36,11 @@ class Shape(Strict):
 class Contrast(Strict):
     """What is seen of a tumour: the mean of the composite inside it less the normal's around it.
 
-    The law is that of the tumour's main part, so that a cavity does not undo its floor.
+    The law is that of the tumour's main part, so that a cavity does not undo its floor. Around is what lies within 6 mm
+    of its surface and is no fluid.
     """
 
-    strength: Interval = (0.5, 4.0)  # ours: from what a radiologist finds by comparing hemispheres to glaring
+    strength: Interval = (0.5, 3.5)  # measured: 1.1 to 2.7; ours: from what is seen only beside the other hemisphere
     law: Literal["uniform", "log-uniform"] = "log-uniform"  # ours: faint ones are the hard ones
     unit: Literal["sd", "raw"] = "sd"  # of the normal's tissue; or the scan's own unit, HU of a CT
     darker: Share = 0.0  # clinical: gliomas are bright in FLAIR
@@ -59,11 +60,11 @@ class Parts(Strict):
     volume: Interval = (0.05, 0.5)  # of the tumour's; clinical: cavities fill up to half
     rim_mm: Interval = (2.0, 6.0)  # ours: what is left of the main part all around
     core_contrast: Interval = (-0.3, 0.3)  # SynthTumour 2025: nearly none
-    cavity_contrast: Interval = (-2.5, -0.7)  # clinical: between white matter and the fluid of the ventricles
+    cavity_contrast: Interval = (-3.0, -0.7)  # measured: to that of ventricles, 3 below the tissue around
     necrosis_contrast: Interval = (-1.0, 0.5)  # clinical: fluid rich in protein is not as dark
     ring_mm: Interval = (2.0, 5.0)  # clinical
     ring_gain: Interval = (0.2, 0.8)  # ours: brighter than the main part by this share of its contrast
-    border_mm: Millimetres = 1.5  # ours: over which one part passes into the next
+    border_mm: Millimetres = 2.0  # ours: over which one part passes into the next
 
     @model_validator(mode="after")
     def _one_of_them(self) -> "Parts":
@@ -72,18 +73,25 @@ class Parts(Strict):
         _spans(self.volume, "parts.volume", 0.001, 0.9)
         _spans(self.rim_mm, "parts.rim_mm", 0.0, 50.0)
         _spans(self.ring_mm, "parts.ring_mm", 0.1, 50.0)
-        _spans(self.ring_gain, "parts.ring_gain", 0.0, 10.0)
+        _spans(self.ring_gain, "parts.ring_gain", -2.0, 10.0)
         for name in ("core_contrast", "cavity_contrast", "necrosis_contrast"):
             _spans(getattr(self, name), f"parts.{name}", -1e4, 1e4)
         return self
 
 
 class Edge(Strict):
-    """The blend's edge: half of its strength at the tumour's surface, so that the mask stays the drawn form."""
+    """The blend's edge: half of its strength at the tumour's surface, so that the mask stays the drawn form.
 
-    width_mm: Interval = (1.0, 3.0)  # SynthTumour 2025 blurs by 1 to 2 voxels; a scanner's point spread
+    A tumour that spares fluid ends where the smoothed normal falls below ``fluid``, and its mask with it.
+    """
+
+    width_mm: Interval = (
+        1.5,
+        5.0,
+    )  # SynthTumour 2025 blurs by 1 to 2 voxels: twice the deviation of a blur is its width
     diffuse: Share = 0.35  # clinical: gliomas infiltrate, most of them to one side
     diffuse_mm: Interval = (5.0, 20.0)  # ours: width of the edge on that side
+    spared: Share = 0.6  # clinical: gliomas end at ventricles and sulci; the others push them aside
 
     @model_validator(mode="after")
     def _some(self) -> "Edge":
@@ -100,7 +108,8 @@ class Tissue(Strict):
     """
 
     own: Share = 0.5  # SynthTumour 2025: the tissue's own, blurred, keeps the anatomy under an infiltration
-    heterogeneity: Interval = (0.1, 0.8)  # ours: how much of the structure is kept; 1 all of it
+    heterogeneity: Interval = (0.2, 1.0)  # ours: how much of the structure is kept; 1 all of it
+    fade: Interval = (-0.2, 0.8)  # measured: most real gliomas are brightest within; 0 as bright to the surface
     sigma_mm: Interval = (1.5, 4.0)  # ours: blur of a donor's structure, coarser than the grain
     grain_mm: float = Field(1.5, gt=0, le=20)  # ours: blur that tells structure from grain
     max_displacement_mm: Millimetres = 7.5  # method: elastic deformation of the donor, 7 control points an axis
@@ -109,6 +118,7 @@ class Tissue(Strict):
     def _within_reason(self) -> "Tissue":
         _spans(self.sigma_mm, "tissue.sigma_mm", 0.0, 50.0)
         _spans(self.heterogeneity, "tissue.heterogeneity", 0.0, 10.0)
+        _spans(self.fade, "tissue.fade", -0.9, 0.9)
         return self
 
 
@@ -141,7 +151,6 @@ class Distractors(Strict):
     most_caps: int = Field(3, ge=1, le=16)
     cap_mm: Interval = (3.0, 6.0)
     cap_contrast: Interval = (0.5, 2.0)
-    fluid: float = -1.0  # ours: network units below which tissue deep in the organ is a ventricle's fluid
 
     @model_validator(mode="after")
     def _positive(self) -> "Distractors":
@@ -166,7 +175,10 @@ class Compound(Strict):
     foci: Foci = Foci()
     distractors: Distractors = Distractors()
     empty: Share = 0.05  # ours: scans without a tumour
-    alpha: Interval = (0.5, 1.0)  # SynthTumour 2025 is opaque, the method blends; contrast does not depend on it
+    fluid: (
+        float | None
+    ) = -1.2  # ours: network units below which tissue is fluid, of ventricles and sulci; null: none is
+    alpha: Interval = (0.6, 1.0)  # SynthTumour 2025 is opaque, the method blends; contrast does not depend on it
     least_kept: float = Field(0.5, gt=0, le=1)  # method, settled 7: share of the form that the ROI leaves
     centre_tries: int = Field(20, ge=1, le=10_000)  # method, settled 7: then a smaller volume
 

@@ -8,7 +8,7 @@ import numpy as np
 from scans.image.box import clip
 from synth.generators.compound_focus import Patch, Three, contrast_unit
 from synth.generators.compound_recipe import CompoundRecipe
-from synth.generators.compound_settings import Compound, Distractors
+from synth.generators.compound_settings import Compound
 from synth.tumour.blend import FULL, widen
 from synth.tumour.philox import Stream
 from synth.tumour.source import Source
@@ -35,12 +35,13 @@ def distractors(recipe: CompoundRecipe, normal: Source, settings: Compound) -> l
         centre = normal.centres[stream.below(len(normal.centres))]
         radii, contrast = _radii(stream, asked.spot_mm), stream.uniform(*asked.spot_contrast)
         patches.append(_blob(normal, centre, radii, contrast * unit))
-    horns = _horns(normal, asked.fluid) if recipe.caps else np.empty((0, 3), int)
+    fluid = settings.fluid
+    horns = np.empty((0, 3), int) if fluid is None or not recipe.caps else _horns(normal, fluid)
     for number in range(recipe.caps if len(horns) else 0):
         stream = Stream(seed, number, _CAP)
         z, y, x = horns[stream.below(len(horns))].tolist()
         radii, contrast = _radii(stream, asked.cap_mm), stream.uniform(*asked.cap_contrast)
-        patches.append(_blob(normal, (z, y, x), radii, contrast * unit, asked))
+        patches.append(_blob(normal, (z, y, x), radii, contrast * unit, fluid))
     return [patch for patch in patches if patch.edge.any()]
 
 
@@ -52,9 +53,9 @@ def _radii(stream: Stream, interval: tuple[float, float]) -> Three:
 
 
 def _blob(
-    normal: Source, centre: tuple[int, int, int], radii_mm: Three, level: float, gate: Distractors | None = None
+    normal: Source, centre: tuple[int, int, int], radii_mm: Three, level: float, fluid: float | None = None
 ) -> Patch:
-    """Brighten the normal around a voxel, most in the middle; with a gate, where there is tissue and not fluid."""
+    """Brighten the normal around a voxel, most in the middle; given what fluid is, where there is none."""
     z, y, x = (slice(c, c + 1) for c in centre)
     half = [math.ceil(radius / side) for radius, side in zip(radii_mm, normal.spacing_mm, strict=True)]
     box = clip((z, y, x), half, normal.roi.shape[0])
@@ -66,8 +67,8 @@ def _blob(
     inner = np.maximum(1.0 - (a * a + b * b + c * c), 0.0)
     weight = inner * inner
     own = widen(normal.normal.voxels[box])
-    if gate is not None:
-        tissue = np.clip((own.astype(np.float64) - gate.fluid) / _GATE, 0.0, 1.0)
+    if fluid is not None:
+        tissue = np.clip((own.astype(np.float64) - fluid) / _GATE, 0.0, 1.0)
         weight = weight * tissue
     edge = np.rint(weight * FULL).astype(np.uint8) * normal.roi[box]
     return Patch(box, edge, own + np.float32(level))
