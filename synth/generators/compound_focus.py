@@ -175,7 +175,8 @@ def make_focus(
         deep, part, edge, roi, own, smooth, structure, float(np.float32(recipe.alpha)), around,
         sign * recipe.contrast * unit, recipe.part_contrast * unit / recipe.alpha,
         sign * recipe.contrast * recipe.ring_gain * unit / recipe.alpha if recipe.part == RING else 0.0,
-        recipe.rim_mm, recipe.ring_mm, max(settings.parts.border_mm, 1e-3), recipe.heterogeneity, recipe.fade, radius, low, high,
+        recipe.rim_mm, recipe.ring_mm, max(settings.parts.border_mm, 1e-3), recipe.heterogeneity, recipe.fade, radius,
+        low, high,
         1 if low == -_LIMIT and high == _LIMIT else 5,
     )  # fmt: skip
     return Patch(box, edge, tissue)
@@ -239,6 +240,13 @@ def _step(at: float) -> float:
     """Rise smoothly from 0 at 0 to 1 at 1."""
     at = min(max(at, 0.0), 1.0)
     return at * at * (3.0 - 2.0 * at)
+
+
+@njit(cache=True, inline="always")
+def _windowed(tissue: float, own: float, alpha: float, low: float, high: float) -> float:
+    """Keep tissue to what its composite with the normal, at full weight, may be; and to what float16 holds."""
+    seen = min(max(own + alpha * (tissue - own), low), high)
+    return min(max(own + (seen - own) / alpha, -_LIMIT), _LIMIT)
 
 
 @njit(cache=True)
@@ -347,8 +355,9 @@ def _fill(
                 for i in range(deep.shape[2]):
                     if edge[k, j, i] >= INSIDE and roi[k, j, i] and share[k, j, i] > 0.5:
                         weight = alpha * ((edge[k, j, i] - INSIDE) / FULL)
-                        filled = min(max(tissue[k, j, i] + level * lift[k, j, i], low), high)
-                        seen += own[k, j, i] + weight * (filled - own[k, j, i])
+                        here = own[k, j, i]
+                        filled = _windowed(tissue[k, j, i] + level * lift[k, j, i], here, alpha, low, high)
+                        seen += here + weight * (filled - here)
                         gain += weight * lift[k, j, i]
                         count += 1
         if count == 0 or gain < 1e-3 * count:
@@ -359,5 +368,6 @@ def _fill(
         for j in range(deep.shape[1]):
             for i in range(deep.shape[2]):
                 if edge[k, j, i] != 0:
-                    tissue[k, j, i] = min(max(tissue[k, j, i] + level * lift[k, j, i], low), high)
+                    whole = tissue[k, j, i] + level * lift[k, j, i]
+                    tissue[k, j, i] = _windowed(whole, own[k, j, i], alpha, low, high)
     return tissue
