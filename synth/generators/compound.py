@@ -1,7 +1,6 @@
 """Compound: tumours of several parts and foci, soft edges and a drawn visible contrast, beside what is no tumour.
 
-Ours, after what is known to win on real scans. A cube root and math.dist decide only where a further tumour fits, by
-margins of a voxel.
+Ours, after what is known to win on real scans: contrasts that are seen, parts, edges, and scans without a tumour.
 """
 
 from collections.abc import Sequence

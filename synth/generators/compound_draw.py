@@ -1,23 +1,61 @@
-"""Draw a recipe of `compound`. All choices are drawn whatever is switched off, each ingredient from its own stream."""
+"""Draw a recipe of `compound`, and say where its tumours lie.
 
+All choices are drawn whatever is switched off, each ingredient from its own stream.
+"""
+
+import functools
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from synth.generators.compound_focus import Focus, depth_of, placed, reach_mm
+from scans.image.box import Box, clip, within
 from synth.generators.compound_recipe import CAVITY, CORE, NO_PART, RING, CompoundRecipe
 from synth.generators.compound_settings import Compound
 from synth.generators.generator import Draw
+from synth.tumour.depth import depth, depth_within
 from synth.tumour.philox import Stream
+from synth.tumour.shape import Form, make_form
 from synth.tumour.source import Source
 
+Three = tuple[float, float, float]
+
+SHELL_MM = 6.0  # thickness of what counts as the tissue around a tumour
 # Streams; never renumber, samples would change.
 _SHAPE, _PLACE, _CONTRAST, _PARTS, _EDGE, _TISSUE, _FOCI, _DISTRACTORS, _EMPTY, _BLEND = range(8, 18)
 _SHRINK = 0.7  # of the volume, each time no centre fits
 _MOST_EXTENT = 1.0  # of a form from its centre, in sides of the cube: no centre keeps enough of a larger one
 _FOCUS_TRIES = 60  # places of a further tumour; then the scan has one less
 _INNER = 0.6  # of a further tumour's radius: so far along each axis it lies in the ROI
+
+
+@dataclass(frozen=True)
+class Focus:
+    """One tumour: where it lies, and its form.
+
+    Attributes
+    ----------
+    centre : tuple of int
+        Voxel (z, y, x).
+    volume_mm3, axis_ratio : float
+    rotation : tuple of float
+        Unit quaternion (w, x, y, z).
+    part : bool
+        Whether it may have a second part.
+    """
+
+    centre: tuple[int, int, int]
+    volume_mm3: float
+    axis_ratio: float
+    rotation: tuple[float, float, float, float]
+    part: bool = False
+
+    def form(self, recipe: CompoundRecipe, settings: Compound) -> Form:
+        """Return its form, on the surface that all tumours of a scan share."""
+        return make_form(
+            self.volume_mm3, self.axis_ratio, self.rotation, recipe.octaves, settings.shape.amplitude,
+            recipe.noise_seed,
+        )  # fmt: skip
 
 
 def draw_recipe(draw: Draw, normal: Source, settings: Compound) -> CompoundRecipe:
@@ -107,6 +145,42 @@ def _put(recipe: CompoundRecipe, places: Stream, normal: Source, settings: Compo
         recipe = replace(recipe, volume_mm3=recipe.volume_mm3 * _SHRINK)
 
 
+def reach_mm(recipe: CompoundRecipe) -> float:
+    """Return how far outside a form anything is asked: its edge, and the tissue around it."""
+    return max(SHELL_MM, recipe.edge_mm / 2, recipe.diffuse * recipe.diffuse_mm / 2)
+
+
+def depth_of(focus: Focus, recipe: CompoundRecipe, settings: Compound, spacing_mm: Three) -> np.ndarray:
+    """Return how deep voxels lie inside a tumour, in a box around its centre voxel, see `synth.tumour.depth.depth`.
+
+    Drawing a place asks for the same as making the tumour afterwards, so the last few answers are kept.
+    """
+    return _depth_of(
+        focus.volume_mm3, focus.axis_ratio, focus.rotation, recipe.octaves, settings.shape.amplitude,
+        recipe.noise_seed, spacing_mm, reach_mm(recipe),
+    )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=2)
+def _depth_of(
+    volume_mm3: float, axis_ratio: float, rotation: tuple[float, float, float, float], octaves: int, amplitude: float,
+    noise_seed: int, spacing_mm: Three, reach: float,
+) -> np.ndarray:  # fmt: skip
+    form = make_form(volume_mm3, axis_ratio, rotation, octaves, amplitude, noise_seed)
+    half = depth_within(form, spacing_mm, reach)
+    offset = (-half[0] * spacing_mm[0], -half[1] * spacing_mm[1], -half[2] * spacing_mm[2])
+    found = depth(form, spacing_mm, offset, (2 * half[0] + 1, 2 * half[1] + 1, 2 * half[2] + 1), reach)
+    found.flags.writeable = False  # shared by all who ask
+    return found
+
+
+def placed(deep: np.ndarray, centre: tuple[int, int, int], size: int) -> tuple[Box, np.ndarray]:
+    """Put depths around a centre voxel: the part of the cube that they fill, and what of them lies in it."""
+    z, y, x = (slice(c - n // 2, c - n // 2 + n) for c, n in zip(centre, deep.shape, strict=True))
+    box = clip((z, y, x), [0, 0, 0], size)
+    return box, deep[within(box, (z, y, x))]
+
+
 def first(recipe: CompoundRecipe) -> Focus:
     """Return the first tumour of a scan."""
     return Focus(recipe.centre, recipe.volume_mm3, recipe.axis_ratio, recipe.rotation, part=True)
@@ -131,10 +205,10 @@ def foci_of(recipe: CompoundRecipe, normal: Source, settings: Compound) -> list[
         for _ in range(_FOCUS_TRIES):
             centre = _near(recipe.centre, stream.units(3), settings.foci.spread_mm, normal)
             apart = (
-                math.dist(_mm(centre, normal), _mm(other.centre, normal)) - its
+                _square_mm(centre, other.centre, normal) > (reach + its) ** 2
                 for other, its in zip(found, reaches, strict=True)
             )
-            if _in_roi(centre, _INNER * _radius(focus.volume_mm3), normal) and min(apart) > reach:
+            if _in_roi(centre, _INNER * _radius(focus.volume_mm3), normal) and all(apart):
                 found.append(replace(focus, centre=centre))
                 reaches.append(reach)
                 break
@@ -148,11 +222,14 @@ def _extent(focus: Focus, recipe: CompoundRecipe, settings: Compound) -> float:
 
 
 def _radius(volume_mm3: float) -> float:
-    return (volume_mm3 / 4.18879) ** (1 / 3)
+    """Return the radius in mm of a ball; nine digits hide the cube root's last bit, which differs between machines."""
+    return float(f"{(3.0 * volume_mm3 / (4.0 * math.pi)) ** (1.0 / 3.0):.9g}")
 
 
-def _mm(centre: tuple[int, int, int], normal: Source) -> list[float]:
-    return [c * side for c, side in zip(centre, normal.spacing_mm, strict=True)]
+def _square_mm(one: tuple[int, int, int], other: tuple[int, int, int], normal: Source) -> float:
+    """Return the square of the distance between two voxels, in mm2."""
+    z, y, x = ((a - b) * side for a, b, side in zip(one, other, normal.spacing_mm, strict=True))
+    return z * z + y * y + x * x
 
 
 def _near(middle: tuple[int, int, int], units: np.ndarray, spread_mm: float, normal: Source) -> tuple[int, int, int]:

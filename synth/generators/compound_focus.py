@@ -9,53 +9,24 @@ from numba import njit
 from scans.catalog.synthesis import Elastic
 from scans.image.box import Box, clip, tight_box, within
 from scans.image.normalisation import Statistics, scale
+from synth.generators.compound_draw import SHELL_MM, Focus, depth_of, placed
 from synth.generators.compound_recipe import NO_PART, RING, CompoundRecipe
 from synth.generators.compound_settings import Compound
 from synth.tumour.blend import FULL, INSIDE, widen
-from synth.tumour.depth import FAR, depth, depth_within
+from synth.tumour.depth import FAR, depth, soften, step
 from synth.tumour.philox import Stream
 from synth.tumour.placement import elastic_control
-from synth.tumour.shape import Form, make_form
+from synth.tumour.shape import make_form
 from synth.tumour.source import Source
 from synth.tumour.texture import blur_radius, gaussian_blur, warp
 
 Three = tuple[float, float, float]
 
-SHELL_MM = 6.0  # thickness of what counts as the tissue around a tumour
 _PART_AXIS = 0.8  # q of a part's form: never the tumour's own shape, only smaller
 _OFF_CENTRE = 0.35  # of a part, at the most, in half extents of the tumour
 _SPARE_MM = 4.0  # of depth, for each network unit that the tissue is brighter than fluid
 _GRAIN = 4.0  # of its mean size: what differs more from the blurred normal is an edge of its anatomy
 _LIMIT = 3e4  # what float16 holds, with room to spare
-
-
-@dataclass(frozen=True)
-class Focus:
-    """One tumour: where it lies, and its form.
-
-    Attributes
-    ----------
-    centre : tuple of int
-        Voxel (z, y, x).
-    volume_mm3, axis_ratio : float
-    rotation : tuple of float
-        Unit quaternion (w, x, y, z).
-    part : bool
-        Whether it may have a second part.
-    """
-
-    centre: tuple[int, int, int]
-    volume_mm3: float
-    axis_ratio: float
-    rotation: tuple[float, float, float, float]
-    part: bool = False
-
-    def form(self, recipe: CompoundRecipe, settings: Compound) -> Form:
-        """Return its form, on the surface that all tumours of a scan share."""
-        return make_form(
-            self.volume_mm3, self.axis_ratio, self.rotation, recipe.octaves, settings.shape.amplitude,
-            recipe.noise_seed,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,42 +46,6 @@ class Patch:
     box: Box
     edge: np.ndarray
     tissue: np.ndarray
-
-
-def reach_mm(recipe: CompoundRecipe) -> float:
-    """Return how far outside a form anything is asked: its edge, and the tissue around it."""
-    return max(SHELL_MM, recipe.edge_mm / 2, recipe.diffuse * recipe.diffuse_mm / 2)
-
-
-def depth_of(focus: Focus, recipe: CompoundRecipe, settings: Compound, spacing_mm: Three) -> np.ndarray:
-    """Return how deep voxels lie inside a tumour, in a box around its centre voxel, see `synth.tumour.depth.depth`.
-
-    Drawing a place asks for the same as making the tumour afterwards, so the last few answers are kept.
-    """
-    return _depth_of(
-        focus.volume_mm3, focus.axis_ratio, focus.rotation, recipe.octaves, settings.shape.amplitude,
-        recipe.noise_seed, spacing_mm, reach_mm(recipe),
-    )  # fmt: skip
-
-
-@functools.lru_cache(maxsize=2)
-def _depth_of(
-    volume_mm3: float, axis_ratio: float, rotation: tuple[float, float, float, float], octaves: int, amplitude: float,
-    noise_seed: int, spacing_mm: Three, reach: float,
-) -> np.ndarray:  # fmt: skip
-    form = make_form(volume_mm3, axis_ratio, rotation, octaves, amplitude, noise_seed)
-    half = depth_within(form, spacing_mm, reach)
-    offset = (-half[0] * spacing_mm[0], -half[1] * spacing_mm[1], -half[2] * spacing_mm[2])
-    found = depth(form, spacing_mm, offset, (2 * half[0] + 1, 2 * half[1] + 1, 2 * half[2] + 1), reach)
-    found.flags.writeable = False  # shared by all who ask
-    return found
-
-
-def placed(deep: np.ndarray, centre: tuple[int, int, int], size: int) -> tuple[Box, np.ndarray]:
-    """Put depths around a centre voxel: the part of the cube that they fill, and what of them lies in it."""
-    z, y, x = (slice(c - n // 2, c - n // 2 + n) for c, n in zip(centre, deep.shape, strict=True))
-    box = clip((z, y, x), [0, 0, 0], size)
-    return box, deep[within(box, (z, y, x))]
 
 
 def contrast_unit(normal: Source, settings: Compound) -> float:
@@ -161,10 +96,12 @@ def make_focus(
     smooth = _blurred(normal, box, settings.tissue.grain_mm, spacing)
     if recipe.spared and settings.fluid is not None:
         ended = np.minimum(deep, (smooth - np.float32(fluid)) * np.float32(_SPARE_MM))
-        edge = _edge(ended, box, focus, recipe, spacing)
+        ending = _edge(ended, box, focus, recipe, spacing)
+        if 2 * np.count_nonzero((ending >= INSIDE) & roi) >= np.count_nonzero((edge >= INSIDE) & roi):
+            edge = ending
     structure = smooth if recipe.own else donor_structure(recipe, donor, box, spacing, settings)
     part = np.full(roi.shape, FAR) if recipe.part == NO_PART or not focus.part else (
-        _part(focus, recipe, settings, box, spacing)
+        part_depth(focus, recipe, settings, box, spacing)
     )  # fmt: skip
     radius = focus.form(recipe, settings).table.min() * min(focus.form(recipe, settings).half_extent_mm)
     sign = -1.0 if recipe.darker else 1.0
@@ -183,11 +120,11 @@ def make_focus(
 
 
 def _edge(deep: np.ndarray, box: Box, focus: Focus, recipe: CompoundRecipe, spacing_mm: Three) -> np.ndarray:
-    """Return the edge of a tumour over a box, see `_soften`."""
+    """Return the edge of a tumour over a box, see `synth.tumour.depth.soften`."""
     offset = np.array([(p.start - c) * s for p, c, s in zip(box, focus.centre, spacing_mm, strict=True)])
     direction = np.array(_direction(recipe.seed("diffuse")))
     wide_mm = recipe.diffuse_mm if recipe.diffuse else recipe.edge_mm
-    return _soften(deep, np.array(spacing_mm), offset, direction, recipe.edge_mm, wide_mm)
+    return soften(deep, np.array(spacing_mm), offset, direction, recipe.edge_mm, wide_mm)
 
 
 def donor_structure(
@@ -209,7 +146,7 @@ def _blurred(normal: Source, box: Box, sigma_mm: float, spacing_mm: Three) -> np
     return gaussian_blur(scale(normal.lent[wide], normal.statistics), (z, y, x), within(box, wide))
 
 
-def _part(focus: Focus, recipe: CompoundRecipe, settings: Compound, box: Box, spacing_mm: Three) -> np.ndarray:
+def part_depth(focus: Focus, recipe: CompoundRecipe, settings: Compound, box: Box, spacing_mm: Three) -> np.ndarray:
     """Return how deep voxels of a box lie inside the second part of a tumour."""
     stream = Stream(recipe.seed("part"), 0)
     rotation = stream.rotation()
@@ -236,13 +173,6 @@ def _direction(seed: int) -> Three:
 
 
 @njit(cache=True, inline="always")
-def _step(at: float) -> float:
-    """Rise smoothly from 0 at 0 to 1 at 1."""
-    at = min(max(at, 0.0), 1.0)
-    return at * at * (3.0 - 2.0 * at)
-
-
-@njit(cache=True, inline="always")
 def _windowed(tissue: float, own: float, alpha: float, low: float, high: float) -> float:
     """Keep tissue to what its composite with the normal, at full weight, may be; and to what float16 holds."""
     seen = min(max(own + alpha * (tissue - own), low), high)
@@ -265,44 +195,6 @@ def _around(deep: np.ndarray, roi: np.ndarray, own: np.ndarray, shell: float, fl
         if counts[which] > 0:
             return sums[which] / counts[which]
     return 0.0
-
-
-@njit(cache=True)
-def _soften(
-    deep: np.ndarray, spacing: np.ndarray, offset: np.ndarray, direction: np.ndarray, sharp: float, diffuse: float
-) -> np.ndarray:
-    """Turn depths into an edge, as a layer keeps it: half of the weight on the surface, `diffuse` mm wide on one side.
-
-    Parameters
-    ----------
-    deep : ndarray of float32, shape (z, y, x)
-        In mm.
-    spacing, offset : ndarray of float64, shape (3,)
-        Voxel sides, and the first voxel's place from the centre, in mm.
-    direction : ndarray of float64, shape (3,)
-        Unit vector to the diffuse side.
-    sharp, diffuse : float
-        Widths in mm, over which the weight rises from 0 to 1.
-    """
-    edge = np.zeros(deep.shape, np.uint8)
-    most = -0.5 * max(sharp, diffuse)
-    for k in range(deep.shape[0]):
-        z = offset[0] + k * spacing[0]
-        for j in range(deep.shape[1]):
-            y = offset[1] + j * spacing[1]
-            for i in range(deep.shape[2]):
-                at = deep[k, j, i]
-                if at <= most:
-                    continue
-                width = sharp
-                if diffuse != sharp:
-                    x = offset[2] + i * spacing[2]
-                    length = np.sqrt(z * z + y * y + x * x)
-                    along = z * direction[0] + y * direction[1] + x * direction[2]
-                    width += (diffuse - sharp) * _step(1.25 * along / max(length, 1e-6))
-                weight = _step(at / width + 0.5)
-                edge[k, j, i] = int(weight * FULL + 0.5) + (INSIDE if at >= 0.0 else 0)
-    return edge
 
 
 @njit(cache=True)
@@ -336,14 +228,14 @@ def _fill(
                 if edge[k, j, i] == 0:
                     continue
                 inner = min(part[k, j, i], deep[k, j, i] - rim)
-                second = _step(inner / border + 0.5)
+                second = step(inner / border + 0.5)
                 around_it = 0.0
                 if ring_level != 0.0 and -ring < inner < 0.0:
-                    around_it = _step(1.0 - abs(2.0 * inner / ring + 1.0))
+                    around_it = step(1.0 - abs(2.0 * inner / ring + 1.0))
                 share[k, j, i] = 1.0 - second
-                lift[k, j, i] = (1.0 - second) * (1.0 + fade * (2.0 * _step(deep[k, j, i] / radius) - 1.0))
+                lift[k, j, i] = (1.0 - second) * (1.0 + fade * (2.0 * step(deep[k, j, i] / radius) - 1.0))
                 tissue[k, j, i] = (
-                    around + kept * (structure[k, j, i] - middle) 
+                    around + kept * (structure[k, j, i] - middle)
                     + min(max(own[k, j, i] - smooth[k, j, i], -most), most)
                     + second * part_level + (1.0 - second) * around_it * ring_level
                 )  # fmt: skip

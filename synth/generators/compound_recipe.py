@@ -182,7 +182,8 @@ class CompoundRecipe(Numbers):
     diffuse_high: int = field(metadata=_WORD)
     diffuse_low: int = field(metadata=_WORD)
     spared: int = field(metadata=_is(
-        _FLAG, words="1 if the tumour ends at fluid, 0 if it lies over it", used=lambda settings: settings.edge.spared > 0,
+        _FLAG, words="1 if the tumour ends at fluid, 0 if it lies over it",
+        used=lambda settings: settings.edge.spared > 0 and settings.fluid is not None,
     ))  # fmt: skip
     own: int = field(metadata=_is(_FLAG, words="1 if the texture is the normal's own tissue, 0 if the donor's"))
     heterogeneity: float = field(metadata=_is(

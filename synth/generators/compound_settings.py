@@ -82,7 +82,8 @@ class Parts(Strict):
 class Edge(Strict):
     """The blend's edge: half of its strength at the tumour's surface, so that the mask stays the drawn form.
 
-    A tumour that spares fluid ends where the smoothed normal falls below ``fluid``, and its mask with it.
+    A tumour that spares fluid ends where the smoothed normal falls below ``fluid``, and its mask with it, unless less
+    than half of it would be left.
     """
 
     width_mm: Interval = (

@@ -6,7 +6,8 @@ import math
 import numpy as np
 
 from scans.image.box import clip
-from synth.generators.compound_focus import Patch, Three, contrast_unit
+from synth.generators.compound_draw import Three
+from synth.generators.compound_focus import Patch, contrast_unit
 from synth.generators.compound_recipe import CompoundRecipe
 from synth.generators.compound_settings import Compound
 from synth.tumour.blend import FULL, widen

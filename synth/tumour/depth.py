@@ -5,6 +5,7 @@ import math
 import numpy as np
 from numba import njit
 
+from synth.tumour.blend import FULL, INSIDE
 from synth.tumour.shape import Form, estimate
 
 FAR = np.float32(-1e6)  # of voxels that are further outside than asked
@@ -97,3 +98,48 @@ def _depth(
                 if deep >= -reach:
                     found[k, j, i] = deep
     return found
+
+
+@njit(cache=True, inline="always")
+def step(at: float) -> float:
+    """Rise smoothly from 0 at 0 to 1 at 1."""
+    at = min(max(at, 0.0), 1.0)
+    return at * at * (3.0 - 2.0 * at)
+
+
+@njit(cache=True)
+def soften(
+    deep: np.ndarray, spacing: np.ndarray, offset: np.ndarray, direction: np.ndarray, sharp: float, diffuse: float
+) -> np.ndarray:
+    """Turn depths into an edge, as a layer keeps it: half of the weight on the surface, `diffuse` mm wide on one side.
+
+    Parameters
+    ----------
+    deep : ndarray of float32, shape (z, y, x)
+        In mm.
+    spacing, offset : ndarray of float64, shape (3,)
+        Voxel sides, and the first voxel's place from the centre, in mm.
+    direction : ndarray of float64, shape (3,)
+        Unit vector to the diffuse side.
+    sharp, diffuse : float
+        Widths in mm, over which the weight rises from 0 to 1.
+    """
+    edge = np.zeros(deep.shape, np.uint8)
+    most = -0.5 * max(sharp, diffuse)
+    for k in range(deep.shape[0]):
+        z = offset[0] + k * spacing[0]
+        for j in range(deep.shape[1]):
+            y = offset[1] + j * spacing[1]
+            for i in range(deep.shape[2]):
+                at = deep[k, j, i]
+                if at <= most:
+                    continue
+                width = sharp
+                if diffuse != sharp:
+                    x = offset[2] + i * spacing[2]
+                    length = math.sqrt(z * z + y * y + x * x)
+                    along = z * direction[0] + y * direction[1] + x * direction[2]
+                    width += (diffuse - sharp) * step(1.25 * along / max(length, 1e-6))
+                weight = step(at / width + 0.5)
+                edge[k, j, i] = int(weight * FULL + 0.5) + (INSIDE if at >= 0.0 else 0)
+    return edge
