@@ -70,11 +70,9 @@ def make_form(
     -------
     Form
     """
-    permutation, gradient = permutations(noise_seed)
-    directions, _ = _cube_sphere()
-    rho = _radial_function(directions, octaves, amplitude, permutation, gradient)
+    permutation, gradient, rho, mean_cube = _surface(octaves, amplitude, noise_seed)
     # volume = 4/3 pi r**3 mean(rho**3), since the semi-axes multiply to r**3; nine digits hide the cube root's last bit
-    radius = float(f"{(3.0 * volume_mm3 / (4.0 * math.pi * _mean_cube(rho))) ** (1.0 / 3.0):.9g}")
+    radius = float(f"{(3.0 * volume_mm3 / (4.0 * math.pi * mean_cube)) ** (1.0 / 3.0):.9g}")
     semi_axes = np.array([radius, radius / axis_ratio, radius * axis_ratio])
     turn = _rotation_matrix(rotation)
     inverse = turn.T / semi_axes[:, None]
@@ -138,6 +136,14 @@ def _rotation_matrix(rotation: tuple[float, float, float, float]) -> np.ndarray:
     )
 
 
+@functools.lru_cache(maxsize=4)  # forms of one surface, turned and scaled, are made one after the other
+def _surface(octaves: int, amplitude: float, noise_seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Return the noise's two tables, rho in the directions of `_cube_sphere`, and the mean of its cube."""
+    permutation, gradient = permutations(noise_seed)
+    rho = _radial_function(_cube_sphere()[0], octaves, amplitude, permutation, gradient)
+    return permutation, gradient, rho, _mean_cube(rho)
+
+
 @njit(cache=True)
 def _radial_function(
     directions: np.ndarray, octaves: int, amplitude: float, permutation: np.ndarray, gradient: np.ndarray
@@ -198,7 +204,7 @@ def _doubt(octaves: int, amplitude: float) -> float:
 
 
 @njit(cache=True, inline="always")
-def _estimate(table: np.ndarray, a: float, b: float, c: float) -> float:
+def estimate(table: np.ndarray, a: float, b: float, c: float) -> float:
     """Return rho in the direction of a point other than the centre, interpolated between a cell's corners."""
     x, y, z = abs(a), abs(b), abs(c)
     if x >= y and x >= z:
@@ -283,7 +289,7 @@ def _rasterise(
                 if square <= nearest:
                     mask[k, j, i] = 1
                 elif square <= farthest:
-                    rho = _estimate(table, a, b, c)
+                    rho = estimate(table, a, b, c)
                     if square <= (rho - doubt) ** 2 or (
                         square <= (rho + doubt) ** 2 and _is_inside(a, b, c, octaves, amplitude, permutation, gradient)
                     ):

@@ -12,7 +12,7 @@ from opensimplex.internals import _noise3 as simplex3
 from scans.catalog.synthesis import Elastic, Shape
 from synth.tumour.philox import Stream
 from synth.tumour.placement import Placement, cut
-from synth.tumour.shape import _doubt, _estimate, _radial_function, half_box, make_form, rasterise
+from synth.tumour.shape import _doubt, _radial_function, estimate, half_box, make_form, rasterise
 
 
 def noise_of_opensimplex(directions: np.ndarray, seed: int, octaves: int) -> np.ndarray:
@@ -109,7 +109,7 @@ def test_the_table_strays_from_the_radial_function_no_further_than_rasterising_t
     directions = np.random.default_rng(octaves).normal(size=(100_000, 3))
     directions /= np.linalg.norm(directions, axis=1)[:, None]
     form = make_form(10_000, 1.0, (1.0, 0.0, 0.0, 0.0), octaves, 0.5, Stream(8, octaves).word(63))
-    estimates = np.array([_estimate(form.table, *direction) for direction in directions])
+    estimates = np.array([estimate(form.table, *direction) for direction in directions])
     errors = np.abs(estimates - radial_function(form, directions))
     assert errors.max() < 2 * _doubt(octaves, 0.5)
     assert (errors > _doubt(octaves, 0.5)).mean() < 0.01

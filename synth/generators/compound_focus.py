@@ -1,0 +1,265 @@
+"""One tumour of `compound`: its soft edge, its parts, and tissue that is seen with the contrast that was drawn."""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from scans.catalog.synthesis import Elastic
+from scans.image.box import Box, clip, tight_box, within
+from scans.image.normalisation import Statistics, scale
+from synth.generators.compound_draw import SHELL_MM, Focus, depth_of, placed
+from synth.generators.compound_recipe import NO_PART, RING, CompoundRecipe
+from synth.generators.compound_settings import Compound
+from synth.tumour.blend import FULL, INSIDE, widen
+from synth.tumour.depth import FAR, depth, soften, step
+from synth.tumour.philox import Stream
+from synth.tumour.placement import elastic_control
+from synth.tumour.shape import make_form
+from synth.tumour.source import Source
+from synth.tumour.texture import blur_radius, gaussian_blur, warp
+
+Three = tuple[float, float, float]
+
+_PART_AXIS = 0.8  # q of a part's form: never the tumour's own shape, only smaller
+_OFF_CENTRE = 0.35  # of a part, at the most, in half extents of the tumour
+_SPARE_MM = 4.0  # of depth, for each network unit that the tissue is brighter than fluid
+_GRAIN = 4.0  # of its mean size: what differs more from the blurred normal is an edge of its anatomy
+_LIMIT = 3e4  # what float16 holds, with room to spare
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Part of a layer, on a box of its own.
+
+    Attributes
+    ----------
+    box : tuple of slice
+        Of the cube (z, y, x).
+    edge : ndarray of uint8, shape of `box`
+        As in `synth.tumour.sample.Layer`; 0 where the patch has nothing.
+    tissue : ndarray of float32, shape of `box`
+        In the network's units.
+    """
+
+    box: Box
+    edge: np.ndarray
+    tissue: np.ndarray
+
+
+def contrast_unit(normal: Source, settings: Compound) -> float:
+    """Return one unit of the settings' contrasts in the network's units."""
+    if settings.contrast.unit == "raw":
+        return 1.0 / normal.statistics.std
+    if normal.statistics.low is None and normal.statistics.high is None:
+        return 1.0  # scaled by its own standard deviation
+    return _deviation(normal)
+
+
+@functools.lru_cache(maxsize=1024)
+def _deviation(normal: Source) -> float:
+    """Return the standard deviation of a normal's tissue, in the network's units; of every other voxel an axis."""
+    thin = (slice(None, None, 2),) * 3
+    inside = normal.roi[thin] if normal.roi[thin].any() else normal.roi
+    values = normal.normal.voxels[thin] if inside is not normal.roi else normal.normal.voxels
+    return max(Statistics.of(values[inside]).std, 1e-3)
+
+
+def make_focus(
+    focus: Focus, recipe: CompoundRecipe, normal: Source, donor: Source, settings: Compound
+) -> Patch:  # fmt: skip
+    """Make one tumour.
+
+    Parameters
+    ----------
+    focus : Focus
+    recipe : CompoundRecipe
+    normal, donor : Source
+    settings : Compound
+
+    Returns
+    -------
+    Patch
+        Blended into the normal by ``alpha * weight``, its main part has the drawn contrast to the normal around it.
+    """
+    spacing, size = normal.spacing_mm, normal.roi.shape[0]
+    box, deep = placed(depth_of(focus, recipe, settings, spacing), focus.centre, size)
+    unit, fluid = contrast_unit(normal, settings), -_LIMIT if settings.fluid is None else settings.fluid
+    around = _around(deep, normal.roi[box], widen(normal.normal.voxels[box]), SHELL_MM, fluid)
+    edge = _edge(deep, box, focus, recipe, spacing)
+
+    tight = tight_box(edge)
+    z, y, x = (slice(o.start + t.start, o.start + t.stop) for o, t in zip(box, tight, strict=True))
+    box, deep, edge = (z, y, x), np.ascontiguousarray(deep[tight]), np.ascontiguousarray(edge[tight])
+    roi, own = normal.roi[box], widen(normal.normal.voxels[box])
+    smooth = _blurred(normal, box, settings.tissue.grain_mm, spacing)
+    if recipe.spared and settings.fluid is not None:
+        ended = np.minimum(deep, (smooth - np.float32(fluid)) * np.float32(_SPARE_MM))
+        ending = _edge(ended, box, focus, recipe, spacing)
+        if 2 * np.count_nonzero((ending >= INSIDE) & roi) >= np.count_nonzero((edge >= INSIDE) & roi):
+            edge = ending
+    structure = smooth if recipe.own else donor_structure(recipe, donor, box, spacing, settings)
+    part = np.full(roi.shape, FAR) if recipe.part == NO_PART or not focus.part else (
+        part_depth(focus, recipe, settings, box, spacing)
+    )  # fmt: skip
+    radius = focus.form(recipe, settings).table.min() * min(focus.form(recipe, settings).half_extent_mm)
+    sign = -1.0 if recipe.darker else 1.0
+    statistics = normal.statistics
+    low = -_LIMIT if statistics.low is None else (statistics.low - statistics.mean) / statistics.std
+    high = _LIMIT if statistics.high is None else (statistics.high - statistics.mean) / statistics.std
+    tissue = _fill(
+        deep, part, edge, roi, own, smooth, structure, float(np.float32(recipe.alpha)), around,
+        sign * recipe.contrast * unit, recipe.part_contrast * unit / recipe.alpha,
+        sign * recipe.contrast * recipe.ring_gain * unit / recipe.alpha if recipe.part == RING else 0.0,
+        recipe.rim_mm, recipe.ring_mm, max(settings.parts.border_mm, 1e-3), recipe.heterogeneity, recipe.fade, radius,
+        low, high,
+        1 if low == -_LIMIT and high == _LIMIT else 5,
+    )  # fmt: skip
+    return Patch(box, edge, tissue)
+
+
+def _edge(deep: np.ndarray, box: Box, focus: Focus, recipe: CompoundRecipe, spacing_mm: Three) -> np.ndarray:
+    """Return the edge of a tumour over a box, see `synth.tumour.depth.soften`."""
+    offset = np.array([(p.start - c) * s for p, c, s in zip(box, focus.centre, spacing_mm, strict=True)])
+    direction = np.array(_direction(recipe.seed("diffuse")))
+    wide_mm = recipe.diffuse_mm if recipe.diffuse else recipe.edge_mm
+    return soften(deep, np.array(spacing_mm), offset, direction, recipe.edge_mm, wide_mm)
+
+
+def donor_structure(
+    recipe: CompoundRecipe, donor: Source, box: Box, spacing_mm: Three, settings: Compound
+) -> np.ndarray:  # fmt: skip
+    """Return the donor's tissue over a box, warped and blurred, in the network's units by the donor's statistics."""
+    z, y, x = (recipe.sigma_mm / side for side in spacing_mm)
+    wide = clip(box, [blur_radius(z), blur_radius(y), blur_radius(x)], donor.lent.shape[0])
+    elastic = Elastic(max_displacement_mm=settings.tissue.max_displacement_mm)
+    control_vox = elastic_control(elastic, recipe.seed("elastic")) / np.reshape(spacing_mm, (3, 1, 1, 1))
+    lent = gaussian_blur(warp(donor.lent, wide, (0, 0, 0), control_vox), (z, y, x), within(box, wide))
+    return scale(lent, donor.statistics)
+
+
+def _blurred(normal: Source, box: Box, sigma_mm: float, spacing_mm: Three) -> np.ndarray:
+    """Return a normal's tissue over a box without its grain, in the network's units."""
+    z, y, x = (sigma_mm / side for side in spacing_mm)
+    wide = clip(box, [blur_radius(z), blur_radius(y), blur_radius(x)], normal.lent.shape[0])
+    return gaussian_blur(scale(normal.lent[wide], normal.statistics), (z, y, x), within(box, wide))
+
+
+def part_depth(focus: Focus, recipe: CompoundRecipe, settings: Compound, box: Box, spacing_mm: Three) -> np.ndarray:
+    """Return how deep voxels of a box lie inside the second part of a tumour."""
+    stream = Stream(recipe.seed("part"), 0)
+    rotation = stream.rotation()
+    units = stream.units(3)
+    whole = focus.form(recipe, settings)
+    form = make_form(
+        focus.volume_mm3 * recipe.part_volume, _PART_AXIS, rotation, recipe.octaves, settings.shape.amplitude,
+        recipe.noise_seed,
+    )  # fmt: skip
+    most = _OFF_CENTRE * min(whole.half_extent_mm)
+    z, y, x = (
+        (b.start - c) * s - (2.0 * float(u) - 1.0) * most
+        for b, c, s, u in zip(box, focus.centre, spacing_mm, units, strict=True)
+    )
+    sides = [b.stop - b.start for b in box]
+    reach = recipe.ring_mm + settings.parts.border_mm
+    return depth(form, spacing_mm, (z, y, x), (sides[0], sides[1], sides[2]), reach)
+
+
+def _direction(seed: int) -> Three:
+    """Return a unit vector (z, y, x), uniform over the sphere: where a rotation takes an axis."""
+    w, x, y, z = Stream(seed, 0).rotation()
+    return 1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)
+
+
+@njit(cache=True, inline="always")
+def _windowed(tissue: float, own: float, alpha: float, low: float, high: float) -> float:
+    """Keep tissue to what its composite with the normal, at full weight, may be; and to what float16 holds."""
+    seen = min(max(own + alpha * (tissue - own), low), high)
+    return min(max(own + (seen - own) / alpha, -_LIMIT), _LIMIT)
+
+
+@njit(cache=True)
+def _around(deep: np.ndarray, roi: np.ndarray, own: np.ndarray, shell: float, fluid: float) -> float:
+    """Return the mean of the normal's tissue in a shell around a tumour; of what lies there, if there is no tissue."""
+    sums, counts = np.zeros(3), np.zeros(3)  # tissue in the shell, fluid in the shell, under the tumour
+    for k in range(deep.shape[0]):
+        for j in range(deep.shape[1]):
+            for i in range(deep.shape[2]):
+                at = deep[k, j, i]
+                if at >= -shell and roi[k, j, i]:
+                    which = 2 if at >= 0.0 else 1 if own[k, j, i] < fluid else 0
+                    sums[which] += own[k, j, i]
+                    counts[which] += 1
+    for which in range(3):
+        if counts[which] > 0:
+            return sums[which] / counts[which]
+    return 0.0
+
+
+@njit(cache=True)
+def _fill(
+    deep: np.ndarray, part: np.ndarray, edge: np.ndarray, roi: np.ndarray,
+    own: np.ndarray, smooth: np.ndarray, structure: np.ndarray,
+    alpha: float, around: float, contrast: float, part_level: float, ring_level: float,
+    rim: float, ring: float, border: float, kept: float, fade: float, radius: float,
+    low: float, high: float, rounds: int,
+) -> np.ndarray:  # fmt: skip
+    """Fill a tumour with tissue whose contrast is seen as asked; sums run in a fixed order, in float64.
+
+    The main part's level is the one unknown. What is seen depends on it linearly, but where the window of a CT cuts
+    the tissue: a few rounds then come as near as the window lets them.
+    """
+    tissue = np.zeros(deep.shape, np.float32)  # first without the main part's level
+    share = np.zeros(deep.shape, np.float32)  # of the main part
+    lift = np.zeros(deep.shape, np.float32)  # what its level is multiplied by
+    total, grain, count = 0.0, 0.0, 0
+    for k in range(deep.shape[0]):
+        for j in range(deep.shape[1]):
+            for i in range(deep.shape[2]):
+                if edge[k, j, i] >= INSIDE and roi[k, j, i]:
+                    total += structure[k, j, i]
+                    grain += abs(own[k, j, i] - smooth[k, j, i])
+                    count += 1
+    middle, most = total / max(count, 1), _GRAIN * grain / max(count, 1)
+    for k in range(deep.shape[0]):
+        for j in range(deep.shape[1]):
+            for i in range(deep.shape[2]):
+                if edge[k, j, i] == 0:
+                    continue
+                inner = min(part[k, j, i], deep[k, j, i] - rim)
+                second = step(inner / border + 0.5)
+                around_it = 0.0
+                if ring_level != 0.0 and -ring < inner < 0.0:
+                    around_it = step(1.0 - abs(2.0 * inner / ring + 1.0))
+                share[k, j, i] = 1.0 - second
+                lift[k, j, i] = (1.0 - second) * (1.0 + fade * (2.0 * step(deep[k, j, i] / radius) - 1.0))
+                tissue[k, j, i] = (
+                    around + kept * (structure[k, j, i] - middle)
+                    + min(max(own[k, j, i] - smooth[k, j, i], -most), most)
+                    + second * part_level + (1.0 - second) * around_it * ring_level
+                )  # fmt: skip
+    level = contrast / alpha
+    for _ in range(rounds):
+        seen, gain, count = 0.0, 0.0, 0
+        for k in range(deep.shape[0]):
+            for j in range(deep.shape[1]):
+                for i in range(deep.shape[2]):
+                    if edge[k, j, i] >= INSIDE and roi[k, j, i] and share[k, j, i] > 0.5:
+                        weight = alpha * ((edge[k, j, i] - INSIDE) / FULL)
+                        here = own[k, j, i]
+                        filled = _windowed(tissue[k, j, i] + level * lift[k, j, i], here, alpha, low, high)
+                        seen += here + weight * (filled - here)
+                        gain += weight * lift[k, j, i]
+                        count += 1
+        if count == 0 or gain < 1e-3 * count:
+            break
+        level += (count * (around + contrast) - seen) / gain
+        level = min(max(level, -1e4), 1e4)
+    for k in range(deep.shape[0]):
+        for j in range(deep.shape[1]):
+            for i in range(deep.shape[2]):
+                if edge[k, j, i] != 0:
+                    whole = tissue[k, j, i] + level * lift[k, j, i]
+                    tissue[k, j, i] = _windowed(whole, own[k, j, i], alpha, low, high)
+    return tissue

@@ -1,0 +1,145 @@
+"""Depth: how far each voxel lies below a form's surface, which soft edges, rims and parts are made of."""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from synth.tumour.blend import FULL, INSIDE
+from synth.tumour.shape import Form, estimate
+
+FAR = np.float32(-1e6)  # of voxels that are further outside than asked
+
+
+def depth_within(form: Form, spacing_mm: tuple[float, float, float], reach_mm: float) -> tuple[int, int, int]:
+    """Return half sides (z, y, x), in voxels, of a box around the centre voxel that holds a form and its surroundings.
+
+    Parameters
+    ----------
+    form : Form
+    spacing_mm : tuple of float
+        Voxel sides (z, y, x).
+    reach_mm : float
+        How far outside the form voxels are wanted.
+    """
+    z, y, x = (
+        math.ceil((extent + reach_mm) / side) for extent, side in zip(form.half_extent_mm, spacing_mm, strict=True)
+    )
+    return z, y, x
+
+
+def depth(
+    form: Form,
+    spacing_mm: tuple[float, float, float],
+    offset_mm: tuple[float, float, float],
+    shape: tuple[int, int, int],
+    reach_mm: float,
+) -> np.ndarray:
+    """Measure how deep each voxel of a box lies inside a form, along the ray from its centre.
+
+    Parameters
+    ----------
+    form : Form
+    spacing_mm : tuple of float
+        Voxel sides (z, y, x).
+    offset_mm : tuple of float
+        From the form's centre to the box's first voxel (z, y, x).
+    shape : tuple of int
+        Voxels of the box (z, y, x).
+    reach_mm : float
+        How far outside the form a depth is wanted.
+
+    Returns
+    -------
+    ndarray of float32, shape `shape`
+        In mm: 0 on the surface, positive inside, negative outside, `FAR` beyond the reach.
+
+    Notes
+    -----
+    The surface is that of the form's table, interpolated; no noise is asked. Voxels outside an ellipsoid around form
+    and reach cost nothing, the others a dozen multiplications, two divisions and two roots.
+    """
+    narrowest = float(np.sqrt((form.inverse**2).sum(axis=1)).max())  # one over the shortest semi-axis
+    farthest = float(form.table.max()) + reach_mm * narrowest
+    middle = float(form.table.min()) / narrowest
+    spacing, offset = np.asarray(spacing_mm, np.float64), np.asarray(offset_mm, np.float64)
+    return _depth(form.inverse, spacing, offset, shape, form.table, farthest, reach_mm, middle)
+
+
+@njit(cache=True)
+def _depth(
+    inverse: np.ndarray, spacing: np.ndarray, offset: np.ndarray, shape: tuple[int, int, int],
+    table: np.ndarray, farthest: float, reach: float, middle: float,
+) -> np.ndarray:  # fmt: skip
+    found = np.full(shape, FAR)
+    step = (inverse[0, 2] ** 2 + inverse[1, 2] ** 2 + inverse[2, 2] ** 2) * spacing[2] ** 2
+    for k in range(shape[0]):
+        for j in range(shape[1]):
+            z, y, x = offset[0] + k * spacing[0], offset[1] + j * spacing[1], offset[2]
+            # Where the row enters and leaves the ellipsoid: a quadratic along the row.
+            a = inverse[0, 0] * z + inverse[0, 1] * y + inverse[0, 2] * x
+            b = inverse[1, 0] * z + inverse[1, 1] * y + inverse[1, 2] * x
+            c = inverse[2, 0] * z + inverse[2, 1] * y + inverse[2, 2] * x
+            slope = (a * inverse[0, 2] + b * inverse[1, 2] + c * inverse[2, 2]) * spacing[2]
+            square = slope * slope - step * (a * a + b * b + c * c - farthest * farthest)
+            if square < 0.0:
+                continue
+            root = math.sqrt(square)
+            for i in range(max(0, int((-slope - root) / step) - 1), min(shape[2], int((-slope + root) / step) + 2)):
+                x = offset[2] + i * spacing[2]
+                a = inverse[0, 0] * z + inverse[0, 1] * y + inverse[0, 2] * x
+                b = inverse[1, 0] * z + inverse[1, 1] * y + inverse[1, 2] * x
+                c = inverse[2, 0] * z + inverse[2, 1] * y + inverse[2, 2] * x
+                t = math.sqrt(a * a + b * b + c * c)
+                if t < 1e-6:  # the centre has no direction: its depth is the least it can be
+                    found[k, j, i] = middle
+                    continue
+                deep = math.sqrt(z * z + y * y + x * x) * (estimate(table, a, b, c) / t - 1.0)
+                if deep >= -reach:
+                    found[k, j, i] = deep
+    return found
+
+
+@njit(cache=True, inline="always")
+def step(at: float) -> float:
+    """Rise smoothly from 0 at 0 to 1 at 1."""
+    at = min(max(at, 0.0), 1.0)
+    return at * at * (3.0 - 2.0 * at)
+
+
+@njit(cache=True)
+def soften(
+    deep: np.ndarray, spacing: np.ndarray, offset: np.ndarray, direction: np.ndarray, sharp: float, diffuse: float
+) -> np.ndarray:
+    """Turn depths into an edge, as a layer keeps it: half of the weight on the surface, `diffuse` mm wide on one side.
+
+    Parameters
+    ----------
+    deep : ndarray of float32, shape (z, y, x)
+        In mm.
+    spacing, offset : ndarray of float64, shape (3,)
+        Voxel sides, and the first voxel's place from the centre, in mm.
+    direction : ndarray of float64, shape (3,)
+        Unit vector to the diffuse side.
+    sharp, diffuse : float
+        Widths in mm, over which the weight rises from 0 to 1.
+    """
+    edge = np.zeros(deep.shape, np.uint8)
+    most = -0.5 * max(sharp, diffuse)
+    for k in range(deep.shape[0]):
+        z = offset[0] + k * spacing[0]
+        for j in range(deep.shape[1]):
+            y = offset[1] + j * spacing[1]
+            for i in range(deep.shape[2]):
+                at = deep[k, j, i]
+                if at <= most:
+                    continue
+                width = sharp
+                if diffuse != sharp:
+                    x = offset[2] + i * spacing[2]
+                    length = math.sqrt(z * z + y * y + x * x)
+                    along = z * direction[0] + y * direction[1] + x * direction[2]
+                    width += (diffuse - sharp) * step(1.25 * along / max(length, 1e-6))
+                weight = step(at / width + 0.5)
+                edge[k, j, i] = int(weight * FULL + 0.5) + (INSIDE if at >= 0.0 else 0)
+    return edge
