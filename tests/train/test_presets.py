@@ -23,7 +23,12 @@ def test_paper_has_the_numbers_of_zhang_et_al():
     assert (settings.network.norm, settings.network.width, settings.network.mask_bias) == ("batch", 32, 0)
     schedule = settings.schedule
     assert (schedule.batch, schedule.learning_rate, schedule.betas, schedule.epsilon) == (2, 1e-3, (0.9, 0.999), 1e-8)
-    assert (schedule.rate_rule, schedule.warmup_steps, schedule.averaging, schedule.chosen) == ("plateau", 0, 0, "score")
+    assert (schedule.rate_rule, schedule.warmup_steps, schedule.averaging, schedule.chosen) == (
+        "plateau",
+        0,
+        0,
+        "score",
+    )
     assert (settings.variation, settings.standardise, settings.recombine) == ("none", False, False)
 
 

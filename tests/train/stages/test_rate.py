@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def test_a_cosine_rises_in_a_line_and_falls_to_a_hundredth_at_the_last_step():
     assert found[:10] == pytest.approx([0.05 * step for step in range(1, 11)])
     assert found[-1] == pytest.approx(0.5 * LEAST)
     assert found[54] == pytest.approx(0.5 * (LEAST + 1) / 2)
-    assert all(a > b for a, b in zip(found[9:], found[10:], strict=False))
+    assert all(a > b for a, b in pairwise(found[9:]))
 
 
 def test_without_warm_up_a_cosine_of_one_step_has_a_rate():
