@@ -14,6 +14,7 @@ WORKERS    ?=
 DRY_RUN    ?=
 LAYOUT     ?= layered
 RECOMBINE  ?=
+PRESET     ?=
 SET        ?=
 SOURCES    ?= out/sources.zarr
 CORPUS     ?= out/corpus.zarr
@@ -42,7 +43,7 @@ help: ## List the targets and the variables
 	@echo "  CATALOG=$(CATALOG) DATASET=$(DATASET) REGION=$(REGION) SIZE=$(SIZE) N=$(N) SEED=$(SEED) CLUSTER=$(CLUSTER)"
 	@echo "  SOURCES=$(SOURCES) CORPUS=$(CORPUS) RUN=$(RUN) STEPS=$(STEPS) GPUS=$(GPUS) CHECKPOINT=$(CHECKPOINT)"
 	@echo "  TABLE=$(TABLE) SCALE=$(SCALE) TASK=$(TASK) FOLD=$(FOLD) FRACTION=$(FRACTION) OUT=$(OUT) SET=$(SET) WORKERS=$(WORKERS) DRY_RUN=$(DRY_RUN)"
-	@echo "  LAYOUT=$(LAYOUT) RECOMBINE=$(RECOMBINE) SCAN=$(SCAN) OPTIONS=$(OPTIONS) EVALUATION=$(EVALUATION) ONNX=$(ONNX)"
+	@echo "  LAYOUT=$(LAYOUT) RECOMBINE=$(RECOMBINE) PRESET=$(PRESET) SCAN=$(SCAN) OPTIONS=$(OPTIONS) EVALUATION=$(EVALUATION) ONNX=$(ONNX)"
 
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Layered Tumors needs Python 3.11 to 3.13; set PYTHON=python3.12, say") if not (3, 11) <= sys.version_info[:2] < (3, 14) else None'
@@ -76,8 +77,8 @@ endif
 
 TRAIN = $(if $(filter-out 0 1,$(GPUS)),$(BIN)/torchrun --standalone --nproc-per-node $(GPUS) -m train.cli,$(BIN)/train)
 
-pretrain: setup ## Train the network to undo the blend: CORPUS (folder or URL), RUN, STEPS, SEED, GPUS; RECOMBINE=1 never repeats a sample
-	$(TRAIN) pretrain --corpus $(CORPUS) --out $(RUN) --seed $(SEED) $(if $(STEPS),--steps $(STEPS)) $(if $(filter-out 0,$(RECOMBINE)),--recombine)
+pretrain: setup ## Train the network to undo the blend: CORPUS (folder or URL), RUN, PRESET=robust or paper, STEPS, SEED, GPUS; RECOMBINE=1 never repeats a sample
+	$(TRAIN) pretrain --corpus $(CORPUS) --out $(RUN) --seed $(SEED) $(if $(PRESET),--preset $(PRESET)) $(if $(STEPS),--steps $(STEPS)) $(if $(filter-out 0,$(RECOMBINE)),--recombine)
 
 adapt: setup ## Let real, unlabelled scans join: CHECKPOINT, CORPUS, DATASET, OUT
 	$(BIN)/train adapt --checkpoint $(CHECKPOINT) --corpus $(CORPUS) --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) --out $(or $(OUT),runs/adapted) $(if $(STEPS),--steps $(STEPS))

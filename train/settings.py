@@ -5,9 +5,9 @@
 ``docs/defaults.md``.
 """
 
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from scans.catalog.settings import Strict, one_line
 from scans.errors import CheckpointError, UserError
@@ -50,8 +50,11 @@ class Schedule(Strict):
     betas: tuple[float, float] = (0.9, 0.999)  # Zhang, Sec. IV-C
     epsilon: float = Field(1e-8, gt=0)  # Zhang, Sec. IV-C
     warmup_steps: int = Field(0, ge=0)  # steps over which the learning rate rises from 0
+    rate_rule: Literal["plateau", "cosine"] = "plateau"  # Zhang, Sec. IV-C; cosine: see train.network.averaging
     plateau_factor: float = Field(0.5, gt=0, lt=1)  # Genesis; Zhang names ReduceLROnPlateau, not its numbers
     plateau_patience: int = Field(10, ge=0)  # validations without a better loss, torch's default
+    averaging: float = Field(0.0, ge=0, lt=1)  # decay a step of the moving average of the weights; 0: none
+    chosen: Literal["score", "last"] = "score"  # best.safetensors: of the best validation, or of the last one
     checkpoint_every: int = Field(500, ge=1)  # steps between validations; each one saves
     log_every: int = Field(10, ge=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -96,7 +99,23 @@ ProxyName = Literal["layers", "genesis", "patch_location", "jigsaw", "rotation",
 FINDS_MASK = (LAYERS, "implicit_field", "asc_net")  # the others learn an encoder alone
 
 
-class Pretrain(Strict):
+PresetName = Literal["robust", "paper", "none"]
+VariationName = Literal["none", "light", "full"]
+
+
+class Stage(Strict):
+    """What pretraining and adaptation have in common."""
+
+    preset: PresetName = "none"  # what these settings began as, for people; see train.presets
+    variation: VariationName = "none"  # of each synthetic sample; see train.data.variation
+
+    @model_validator(mode="before")
+    @classmethod
+    def _modern(cls, values: Any) -> Any:
+        return modern(values) if isinstance(values, dict) else values
+
+
+class Pretrain(Stage):
     """``train pretrain``."""
 
     proxy: ProxyName = "layers"
@@ -109,13 +128,10 @@ class Pretrain(Strict):
     validation_sources: tuple[str, ...] = ()  # empty: a tenth of the sources, at least one, drawn by the seed
     validation_samples: int = Field(32, ge=1)
     standardise: bool = False  # each composite by its own mean and deviation, as a real scan is
-    vary: bool = (
-        False  # each sample mirrored, its contrast and brightness changed, noise added; see train.data.variation
-    )
     recombine: bool = False  # endless new samples of the corpus's tumours and sources, instead of its own again
 
 
-class Adapt(Strict):
+class Adapt(Stage):
     """``train adapt``: layer decomposition of real scans without annotations (last row of Table VI)."""
 
     loss: Loss = Loss()  # of the synthetic part
@@ -127,7 +143,6 @@ class Adapt(Strict):
     validation_sources: tuple[str, ...] = ()
     validation_samples: int = Field(32, ge=1)
     standardise: bool = False
-    vary: bool = False
     recombine: bool = False
 
 
@@ -140,6 +155,17 @@ class Finetune(Strict):
     fold: int = Field(0, ge=0)
     fraction: float = Field(1.0, gt=0, le=1)  # of the training folds, Zhang, Table III
     augment: Literal["nnunet", "mirror", "none"] = "nnunet"  # method: nnU-Net's; see train.cases.augment
+
+
+def modern(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of pretraining or adaptation as today's release names them.
+
+    ``vary``, yes or no, was there before there were several kinds of variation.
+    """
+    if "vary" not in values:
+        return values
+    rest = {name: value for name, value in values.items() if name != "vary"}
+    return {"variation": "light" if values["vary"] else "none", **rest}
 
 
 def validated(model: type[S], values: object, where: str) -> S:
@@ -156,15 +182,20 @@ def validated(model: type[S], values: object, where: str) -> S:
         raise SettingsError(f"{where}: {one_line(error)}") from error
 
 
-def parse_weights(text: str | None, base: Loss) -> Loss:
-    """Read ``--loss-weights``, e.g. ``l3=0,cross_entropy=1``; what is not named keeps its default."""
-    values: dict[str, object] = base.model_dump()
+def parse_weights(text: str | None) -> dict[str, Any]:
+    """Read ``--loss-weights``, e.g. ``l3=0,cross_entropy=1``: the weights that it names.
+
+    Raises
+    ------
+    SettingsError
+    """
+    names, values = Loss().model_dump(), dict[str, object]()
     for item in filter(None, (text or "").split(",")):
         name, equals, value = (part.strip() for part in item.partition("="))
-        if not equals or name not in values:
-            raise SettingsError(f"--loss-weights {item!r}: write name=number with a name of {', '.join(values)}")
+        if not equals or name not in names:
+            raise SettingsError(f"--loss-weights {item!r}: write name=number with a name of {', '.join(names)}")
         values[name] = value
-    return validated(Loss, values, "--loss-weights")
+    return validated(Loss, values, "--loss-weights").model_dump(include=set(values))
 
 
 def with_modalities(network: Network, count: int, classes: int = 1) -> Network:

@@ -40,6 +40,7 @@ ROOMS = {  # a room: the rooms of its half that it may import
     },
     "train": {
         "settings": "",
+        "presets": "settings",
         "data": "settings",
         "network": "settings data",
         "run": "settings data network",
@@ -49,8 +50,8 @@ ROOMS = {  # a room: the rooms of its half that it may import
         "evaluation": f"{TRAINED} segmentation",
         "stages": f"{TRAINED} segmentation evaluation",
         "share": f"{TRAINED} segmentation evaluation",
-        "tables": f"{TRAINED} segmentation evaluation stages share",
-        "cli": f"{TRAINED} segmentation evaluation stages share tables",
+        "tables": f"{TRAINED} presets segmentation evaluation stages share",
+        "cli": f"{TRAINED} presets segmentation evaluation stages share tables",
     },
 }
 ELSEWHERE = {"scans": (), "synth": ("scans",), "train": ("scans", "synth.corpus")}  # halves, and rooms by their face

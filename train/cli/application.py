@@ -28,7 +28,24 @@ CacheOption = Annotated[Path | None, typer.Option(help="Folder that keeps what i
 RecombineOption = Annotated[
     bool, typer.Option(help="Never the same sample twice: tumours and sources of the corpus in new pairs and places.")
 ]
-VaryOption = Annotated[bool, typer.Option(help="Mirror each sample, change its contrast and brightness, add noise.")]
+VaryOption = Annotated[bool, typer.Option(help="The same as --variation light.")]
+VariationOption = Annotated[
+    str | None,
+    typer.Option(
+        help="none, light (mirrored, contrast, brightness, noise) or full (also turned, scaled, warped, bias field, "
+        "gamma, resolution)."
+    ),
+]
+PresetOption = Annotated[
+    str | None,
+    typer.Option(help="robust (default), paper (Zhang et al. 2021) or none. Other options win over it."),
+]
+RuleOption = Annotated[
+    str | None, typer.Option(help="How the learning rate falls: cosine (robust) or plateau (paper).")
+]
+AveragingOption = Annotated[
+    float | None, typer.Option(help="Decay of the moving average of the weights (robust 0.99; 0: none).")
+]
 DatasetOption = Annotated[str, typer.Option("--dataset", help="A dataset of the catalog.")]
 RunOption = Annotated[Path, typer.Option("--out", help="Run folder, e.g. runs/first.")]
 StepsOption = Annotated[int | None, typer.Option(help="Steps in all (pretrain 100000, adapt 2000, finetune 5000).")]
@@ -45,7 +62,7 @@ WeightsOption = Annotated[
 PrecisionOption = Annotated[str | None, typer.Option(help="auto (default), fp32 or bf16.")]
 DeviceOption = Annotated[str | None, typer.Option(help="auto (default), cpu or cuda.")]
 WidthOption = Annotated[int | None, typer.Option(help="Channels after the first convolution (32).")]
-NormOption = Annotated[str | None, typer.Option(help="batch (default) or instance.")]
+NormOption = Annotated[str | None, typer.Option(help="batch or instance.")]
 SourcesOption = Annotated[list[str] | None, typer.Option(help="Sources kept for validation; repeat for several.")]
 
 
@@ -60,6 +77,28 @@ def named(task: str | None, dataset: str | None) -> str:
     if (task is None) == (dataset is None):
         raise SettingsError("give either --task or --dataset")
     return task or dataset or ""
+
+
+def variation_of(variation: str | None, vary: bool) -> str | None:
+    """Return the variation that is asked for, in either way; None if none is.
+
+    Raises
+    ------
+    SettingsError
+        If they disagree.
+    """
+    if vary and variation not in (None, "light"):
+        raise SettingsError(f"--vary is --variation light; give either it or --variation {variation}")
+    return "light" if vary else variation
+
+
+def preset_for(preset: str | None, folder: Path, resume: bool) -> str:
+    """Return the preset to use: that which is asked for, or of the training that goes on, else ``robust``."""
+    if preset is None and resume:
+        from train.stages.resume import preset_of
+
+        preset = preset_of(folder)
+    return preset or "robust"
 
 
 def say(line: str) -> None:

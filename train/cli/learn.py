@@ -1,13 +1,14 @@
 """Commands that train a network: ``pretrain``, ``adapt``, ``finetune``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from scans.terminal import err, out
 from train.cli.application import (
     DEFAULT_CATALOG,
+    AveragingOption,
     BatchOption,
     CacheOption,
     CatalogOption,
@@ -18,31 +19,35 @@ from train.cli.application import (
     EveryOption,
     NormOption,
     PrecisionOption,
+    PresetOption,
     RateOption,
     RecombineOption,
     ResumeOption,
+    RuleOption,
     RunOption,
     SeedOption,
     SourcesOption,
     StepsOption,
+    VariationOption,
     VaryOption,
     WeightsOption,
     WidthOption,
     app,
     given,
     named,
+    preset_for,
     say,
+    variation_of,
 )
+from train.presets import settings_of
 from train.run.progress import Steps
 from train.settings import (
     FINDS_MASK,
     LAYERS,
     Adapt,
     Finetune,
-    Loss,
     Pretrain,
     ProxyName,
-    Schedule,
     SettingsError,
     parse_weights,
     validated,
@@ -63,11 +68,14 @@ def pretrain(
             f"{', '.join(name for name in get_args(ProxyName) if name != LAYERS)}."
         ),
     ] = None,
+    preset: PresetOption = None,
     steps: StepsOption = None,
     width: WidthOption = None,
     batch: BatchOption = None,
     seed: SeedOption = None,
     learning_rate: RateOption = None,
+    rate_rule: RuleOption = None,
+    averaging: AveragingOption = None,
     warmup_steps: Annotated[int | None, typer.Option(help="Steps over which the rate rises.")] = None,
     plateau_patience: Annotated[
         int | None, typer.Option(help="Validations without a better loss before the rate is halved (10).")
@@ -84,6 +92,7 @@ def pretrain(
     norm: NormOption = None,
     mask_bias: Annotated[float | None, typer.Option(help="Initial bias of the mask's logit.")] = None,
     standardise: Annotated[bool, typer.Option(help="Normalise each composite by itself, as a real scan is.")] = False,
+    variation: VariationOption = None,
     vary: VaryOption = False,
     recombine: RecombineOption = False,
     cache: CacheOption = None,
@@ -103,28 +112,33 @@ def pretrain(
     """
     from train.stages.pretrain import pretrain as run
 
-    loss = parse_weights(loss_weights, Loss())
     values = given(
         proxy=proxy,
         network=given(width=width, norm=norm, mask_bias=mask_bias),
-        loss={**loss.model_dump(), **given(form=loss_form)},
-        schedule={
-            **_schedule(Schedule(), steps, batch, seed, learning_rate, checkpoint_every, precision, device),
-            **given(
-                warmup_steps=warmup_steps,
-                plateau_patience=plateau_patience,
-                log_every=log_every,
-                loader_threads=loader_threads,
-                compile=compile_network,
-            ),
-        },
+        loss={**parse_weights(loss_weights), **given(form=loss_form)},
+        schedule=given(
+            steps=steps,
+            batch=batch,
+            seed=seed,
+            learning_rate=learning_rate,
+            rate_rule=rate_rule,
+            averaging=averaging,
+            warmup_steps=warmup_steps,
+            plateau_patience=plateau_patience,
+            checkpoint_every=checkpoint_every,
+            log_every=log_every,
+            loader_threads=loader_threads,
+            precision=precision,
+            device=device,
+            compile=compile_network,
+        ),
         validation_sources=validation_sources,
         validation_samples=validation_samples,
-        standardise=standardise,
-        vary=vary,
-        recombine=recombine,
+        standardise=standardise or None,
+        variation=variation_of(variation, vary),
+        recombine=recombine or None,
     )
-    settings = validated(Pretrain, values, "train pretrain")
+    settings = settings_of(Pretrain, preset_for(preset, out_folder, resume), values, "train pretrain")
     with Steps(settings.schedule.steps, settings.schedule.batch) as shown:
         outcome = run(
             corpus,
@@ -149,6 +163,7 @@ def adapt(
     dataset: DatasetOption,
     out_folder: RunOption,
     catalog: CatalogOption = DEFAULT_CATALOG,
+    preset: PresetOption = None,
     steps: StepsOption = None,
     batch: BatchOption = None,
     real_share: Annotated[float | None, typer.Option(help="Share of real scans in a batch (0.5).")] = None,
@@ -158,11 +173,14 @@ def adapt(
     confidence: Annotated[float | None, typer.Option(help="Least probability of what counts as sure (0.9).")] = None,
     seed: SeedOption = None,
     learning_rate: RateOption = None,
+    rate_rule: RuleOption = None,
+    averaging: AveragingOption = None,
     checkpoint_every: EveryOption = None,
     resume: ResumeOption = False,
     loss_weights: WeightsOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
+    variation: VariationOption = None,
     vary: VaryOption = False,
     recombine: RecombineOption = False,
     cache: CacheOption = None,
@@ -176,16 +194,26 @@ def adapt(
     from train.stages.adapt import adapt as run
 
     values = given(
-        loss=parse_weights(loss_weights, Loss()).model_dump(),
-        schedule=_schedule(Adapt().schedule, steps, batch, seed, learning_rate, checkpoint_every, precision, device),
+        loss=parse_weights(loss_weights),
+        schedule=given(
+            steps=steps,
+            batch=batch,
+            seed=seed,
+            learning_rate=learning_rate,
+            rate_rule=rate_rule,
+            averaging=averaging,
+            checkpoint_every=checkpoint_every,
+            precision=precision,
+            device=device,
+        ),
         real_share=real_share,
         self_training=self_training,
         confidence=confidence,
-        vary=vary,
-        recombine=recombine,
+        variation=variation_of(variation, vary),
+        recombine=recombine or None,
         validation_sources=validation_sources,
     )
-    settings = validated(Adapt, values, "train adapt")
+    settings = settings_of(Adapt, preset_for(preset, out_folder, resume), values, "train adapt")
     with Steps(settings.schedule.steps, settings.schedule.batch) as shown:
         outcome = run(
             checkpoint,
@@ -248,7 +276,18 @@ def finetune(
         raise SettingsError(f"--folds {folds}: a task says its own number of folds; give a file, or leave it out")
     values = given(
         network=given(width=width, norm=norm),
-        schedule=_schedule(Finetune().schedule, steps, batch, seed, learning_rate, checkpoint_every, precision, device),
+        schedule={
+            **Finetune().schedule.model_dump(),
+            **given(
+                steps=steps,
+                batch=batch,
+                seed=seed,
+                learning_rate=learning_rate,
+                checkpoint_every=checkpoint_every,
+                precision=precision,
+                device=device,
+            ),
+        },
         folds=number,
         fold=fold,
         fraction=fraction,
@@ -274,28 +313,6 @@ def finetune(
     _finish(outcome, out_folder, f"train evaluate --checkpoint {{best}} {scored} --out out")
 
 
-def _schedule(
-    base: Schedule,
-    steps: int | None,
-    batch: int | None,
-    seed: int | None,
-    learning_rate: float | None,
-    checkpoint_every: int | None,
-    precision: str | None,
-    device: str | None,
-) -> dict[str, Any]:
-    changed = given(
-        steps=steps,
-        batch=batch,
-        seed=seed,
-        learning_rate=learning_rate,
-        checkpoint_every=checkpoint_every,
-        precision=precision,
-        device=device,
-    )
-    return {**base.model_dump(), **changed}
-
-
 def _finish(outcome: "Outcome", folder: Path, following: str) -> None:
     """Say how a training ended and what to type next; exit with what that means."""
     if outcome.signal:
@@ -304,7 +321,7 @@ def _finish(outcome: "Outcome", folder: Path, following: str) -> None:
     best = folder / "best.safetensors"
     dice = outcome.best.get("dice")
     scored = "" if dice is None else f", validation Dice {dice:.3f}"
-    out.print(f"{outcome.step} steps done; best at step {outcome.best.get('step')}{scored}: {best}")
+    out.print(f"{outcome.step} steps done; the network of step {outcome.best.get('step')}{scored}: {best}")
     out.print(f"next: {following.format(best=best)}", markup=False)
     if outcome.left_out:
         err.print(f"{outcome.left_out} cases could not be used; see above", style="red")

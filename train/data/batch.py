@@ -86,6 +86,11 @@ def empty_batch(count: int, channels: int, size: int, dtype: torch.dtype, pinned
     )
 
 
+def placed(values: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Return a few drawn numbers on a device, float32, without waiting for what a GPU is still at."""
+    return torch.from_numpy(values.astype(np.float32)).to(device, non_blocking=True)
+
+
 def places(batch: Batch) -> list[Sample]:
     """Return the memory of a CPU batch as samples to be written over: (z, y, x) for one modality, else (C, z, y, x)."""
     single = batch.composite.shape[1] == 1

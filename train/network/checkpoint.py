@@ -25,14 +25,27 @@ from train.network.record import Record, parse_record
 _RECORD_KEY = "record"
 _NETWORK_PREFIX = "network."
 _OPTIMISER_PREFIX = "optimiser."
+_AVERAGE_PREFIX = "average."
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A record with its tensors, on the CPU; ``optimiser`` is empty in ``best.safetensors``."""
+    """A record with its tensors, on the CPU.
+
+    Attributes
+    ----------
+    record : Record
+    network : dict of Tensor
+        The network to use: the moving average of weights where the training kept one.
+    trained : dict of Tensor
+        The weights that a training goes on from; those of `network` where there is no average.
+    optimiser : dict of Tensor
+        Empty in ``best.safetensors``.
+    """
 
     record: Record
     network: dict[str, torch.Tensor]
+    trained: dict[str, torch.Tensor]
     optimiser: dict[str, torch.Tensor]
 
 
@@ -49,15 +62,32 @@ def network_sha256(record: Record, network: nn.Module) -> str:
 
 
 def save_checkpoint(
-    path: Path, record: Record, network: nn.Module, optimiser: torch.optim.Optimizer | None = None
+    path: Path,
+    record: Record,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer | None = None,
+    average: nn.Module | None = None,
 ) -> None:
-    """Write a checkpoint so that `path` holds either the old or the new one, whatever happens meanwhile."""
+    """Write a checkpoint so that `path` holds either the old or the new one, whatever happens meanwhile.
+
+    Parameters
+    ----------
+    path : Path
+    record : Record
+    network : Module
+    optimiser : Optimizer, optional
+        Of `network`, for a training that is to go on.
+    average : Module, optional
+        The network that readers are to take in place of `network`.
+    """
     tensors = {_NETWORK_PREFIX + name: tensor for name, tensor in network.state_dict().items()}
     if optimiser is not None:
         names: dict[object, str] = {parameter: name for name, parameter in network.named_parameters()}
         for parameter, state in optimiser.state.items():
             for key, value in state.items():
                 tensors[f"{_OPTIMISER_PREFIX}{key}.{names[parameter]}"] = value
+    if average is not None:
+        tensors |= {_AVERAGE_PREFIX + name: tensor for name, tensor in average.state_dict().items()}
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     text = json.dumps(asdict(record), allow_nan=False)
     write_atomically(path, to_bytes(plain, metadata={_RECORD_KEY: text}))
@@ -91,8 +121,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     with _opened(path) as file:
         text = (file.metadata() or {}).get(_RECORD_KEY)
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    network = _named(tensors, _NETWORK_PREFIX)
-    return Checkpoint(parse_record(path, text), network, _named(tensors, _OPTIMISER_PREFIX))
+    trained = _named(tensors, _NETWORK_PREFIX)
+    network = _named(tensors, _AVERAGE_PREFIX) or trained
+    return Checkpoint(parse_record(path, text), network, trained, _named(tensors, _OPTIMISER_PREFIX))
 
 
 @contextlib.contextmanager

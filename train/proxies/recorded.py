@@ -90,7 +90,8 @@ def load_checkpoint(path: Path, *, finite: bool = True) -> Checkpoint:
     """
     checkpoint = read_checkpoint(path)
     record, build = checkpoint.record, _builder(checkpoint.record, path)
-    check_network(record.network, len(record.channels), checkpoint.network, path, finite=finite, build=build)
+    for tensors in (checkpoint.trained, checkpoint.network):
+        check_network(record.network, len(record.channels), tensors, path, finite=finite, build=build)
     return checkpoint
 
 

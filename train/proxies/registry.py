@@ -43,7 +43,7 @@ def proxy_of(settings: Pretrain, size: int) -> Proxy | None:
     for given, name in (
         (settings.recombine, "--recombine"),
         (settings.standardise, "--standardise"),
-        (settings.vary, "--vary"),
+        (settings.variation != "none", "--variation"),
         (settings.loss != Loss(), "--loss-weights"),
     ):
         if given:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from scans.catalog.settings import flat
-from train.settings import Adapt, Finetune, Pretrain
+from scans.catalog.settings import Strict, flat
+from train.settings import Adapt, Finetune, Pretrain, modern
 
-MODELS = {"pretrain": Pretrain, "adapt": Adapt, "finetune": Finetune}
+MODELS: dict[str, type[Strict]] = {"pretrain": Pretrain, "adapt": Adapt, "finetune": Finetune}
 
 
 def tabulated(settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -25,7 +25,7 @@ def tabulated(settings: dict[str, Any]) -> list[dict[str, Any]]:
     stage = settings.get("stage")
     model = MODELS.get(stage) if isinstance(stage, str) else None
     defaults = {} if model is None else flat(model().model_dump(mode="json"))
-    given = flat({name: value for name, value in settings.items() if name not in ("stage", "hardware")})
+    given = flat(modern({name: value for name, value in settings.items() if name not in ("stage", "hardware")}))
     rows = [
         {
             "name": name,

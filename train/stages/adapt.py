@@ -103,7 +103,7 @@ class Adaptation:
             loss=settings.loss,
             schedule=inner,
             standardise=settings.standardise,
-            vary=settings.vary,
+            variation=settings.variation,
             recombine=settings.recombine,
         )
         self.synthetic = Decomposition(corpus, split, part, machine, ranks)

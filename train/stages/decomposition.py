@@ -87,7 +87,7 @@ class Decomposition:
         """Yield the batch of each step; its memory is written over when the next one is asked for."""
         for step, batch in zip(steps, self.feed.batches(map(self.numbers, steps)), strict=True):
             seen = batch.standardised() if self.settings.standardise else batch
-            yield varied(seen, self.settings.schedule.seed, self.positions(step)) if self.settings.vary else seen
+            yield varied(seen, self.settings.variation, self.settings.schedule.seed, self.positions(step))
 
     def recipe(self, step: int) -> list[dict[str, Any]]:
         """Return every random choice behind each sample of a step."""

@@ -1,26 +1,27 @@
 """The training loop, read from top to bottom; pretraining, adaptation and fine-tuning differ in their task.
 
-Everything random is a function of (seed, step), and a checkpoint holds weights, moments, the plateau rule's state
-and the step: a training that was killed and resumed ends with the weights of one that was not, bit for bit on a
-CPU with the same number of threads.
+Everything random is a function of (seed, step), and a checkpoint holds weights, their average, moments, the state of
+the learning rate and the step: a training that was killed and resumed ends with the weights of one that was not, bit
+for bit on a CPU with the same number of threads.
 """
 
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from scans.errors import CheckpointError
+from train.network.averaging import Average
 from train.network.batch_norm import BATCHES, has_running_statistics, renew
 from train.network.checkpoint import save_checkpoint
 from train.network.hardware import Hardware
@@ -31,7 +32,8 @@ from train.run.folder import RunFolder
 from train.run.pictures import Views
 from train.settings import Schedule, SettingsError
 from train.stages.finite import FOLDER, FiniteWatch, keep_batch, keep_network
-from train.stages.resume import check_resumable, load_last, plateau_state, restore_plateau, save_last
+from train.stages.rate import Rate
+from train.stages.resume import check_resumable, load_last, save_last
 
 Report = Callable[[int, dict[str, float]], None]  # called every few steps with the step and what to show
 
@@ -52,7 +54,7 @@ class Task(Protocol):
         ...
 
     def validate(self, network: nn.Module, hardware: Hardware) -> dict[str, float]:
-        """Score a network in evaluation mode: ``loss`` steers the plateau rule, ``score`` (high is good) the best."""
+        """Score a network in evaluation mode: ``loss`` steers a plateau rule, ``score`` (high is good) the best."""
         ...
 
     def views(self, network: nn.Module, hardware: Hardware) -> dict[str, list[Views]]:
@@ -69,7 +71,7 @@ class Outcome:
     step : int
         Steps taken in all.
     best : dict
-        Step and scores of the best validation; empty if there was none yet.
+        Step and scores of the validation that ``best.safetensors`` is of; empty if there was none yet.
     signal : int
         0, or the number of the signal that stopped it early.
     left_out : int
@@ -158,8 +160,9 @@ def train(
     optimiser = torch.optim.Adam(
         network.parameters(), lr=schedule.learning_rate, betas=schedule.betas, eps=schedule.epsilon, fused=True
     )
-    plateau = ReduceLROnPlateau(optimiser, factor=schedule.plateau_factor, patience=schedule.plateau_patience)
-    rate, start, best = schedule.learning_rate, 0, {}
+    rate, start, best = Rate(optimiser, schedule), 0, {}
+    average = Average(network, schedule.averaging) if schedule.averaging else None
+    used = network if average is None else average.network  # what is validated, and given to others
     together = schedule.batch * ranks.count
     writes = RunFolder(folder, resume=resume, say=say) if ranks.first else nullcontext()
 
@@ -167,11 +170,13 @@ def train(
         if resume and (found := load_last(folder, say)) is not None:
             path, saved = found
             check_resumable(path, saved, record, together)
-            restore_network(network, saved.network, path)
+            restore_network(network, saved.trained, path)
+            if average is not None:
+                restore_network(average.network, saved.network, path)
             restore_optimiser(optimiser, network, saved.optimiser)
-            start, best, rate = saved.record.step, saved.record.progress["best"], saved.record.progress["rate"]
+            start, best = saved.record.step, saved.record.progress["best"]
             record = replace(record, validation=saved.record.validation)
-            restore_plateau(plateau, saved.record.progress)
+            rate.restore(saved.record.progress)
         if run is not None:
             run.start({"stage": record.stage, **record.settings, "hardware": str(hardware)}, start)
             run.write(start, {"started_on": str(hardware), "split": record.data.get("split")})
@@ -181,7 +186,7 @@ def train(
 
         for step, batch in enumerate(task.batches(range(start, schedule.steps)), start + 1):
             network.train()
-            optimiser.param_groups[0]["lr"] = rate * min(1.0, step / max(1, schedule.warmup_steps))
+            rate.begin(step)
             batch = batch.to(hardware.device)
             with hardware.autocast():
                 output = trained(batch.composite)
@@ -190,6 +195,8 @@ def train(
             terms["total"].backward()
             watch.look(step, terms["total"])
             optimiser.step()
+            if average is not None:
+                average.update(step)
 
             ends = validates = step == schedule.steps
             validates |= step % schedule.checkpoint_every == 0
@@ -203,7 +210,7 @@ def train(
                 raise _diverged(folder, bad)
             if logs or ends:
                 shown = ranks.mean({name: float(term.detach()) for name, term in terms.items()})
-                shown |= {"gradient_norm": float(watch.gradient_norm), "learning_rate": optimiser.param_groups[0]["lr"]}
+                shown |= {"gradient_norm": float(watch.gradient_norm), "learning_rate": rate.now}
                 shown["seconds_per_step"] = (time.monotonic() - clock) / max(1, step - logged)
                 clock, logged = time.monotonic(), step
                 if run is not None:
@@ -211,30 +218,29 @@ def train(
                     report(step, shown)
 
             if validates:
-                if has_running_statistics(network):
-                    renew(network, task.batches(range(step, step + BATCHES)), hardware)
-                network.eval()  # back to training mode at the next step
+                if has_running_statistics(used):
+                    renew(used, task.batches(range(step, step + BATCHES)), hardware)
+                used.eval()  # what is trained is back in training mode at the next step
                 scores = {"loss": 0.0}
                 if run is not None:
                     with torch.no_grad():
-                        scores = task.validate(network, hardware)
-                        views = task.views(network, hardware)
+                        scores = task.validate(used, hardware)
+                        views = task.views(used, hardware)
                     record = replace(record, validation={name: plain(value) for name, value in scores.items()})
                     run.write(step, {f"validation_{name}": value for name, value in record.validation.items()})
                     run.draw(step, views)
                     report(step, {f"validation_{name}": value for name, value in scores.items()})
-                optimiser.param_groups[0]["lr"] = rate
-                plateau.step(*ranks.from_first([scores["loss"]]))
-                rate = optimiser.param_groups[0]["lr"]
-                if run is not None and (not best or _merit(scores) > _merit(best)):
-                    save_best = partial(save_checkpoint, run.best, replace(record, step=step), network)
+                if rate.follows_validations:
+                    rate.validated(*ranks.from_first([scores["loss"]]))
+                chosen = schedule.chosen == "last" or not best or _merit(scores) > _merit(best)
+                if run is not None and chosen:
+                    save_best = partial(save_checkpoint, run.best, replace(record, step=step), used)
                     best = {"step": step, **record.validation} if _saved(save_best, ends, say) else best
                 clock, logged = time.monotonic(), step
             if run is not None and (validates or ends):
-                _check_network(network, step)
-                state = {"best": best, "rate": rate, "samples_per_step": together, **plateau_state(plateau)}
-                now = replace(record, step=step, progress=state)
-                _saved(partial(save_last, folder, now, network, optimiser), ends, say)
+                _check_networks((network, used), step)
+                now = replace(record, step=step, progress={"best": best, "samples_per_step": together, **rate.state()})
+                _saved(partial(save_last, folder, now, network, optimiser, average), ends, say)
                 if ends:
                     run.end(step, stopped if step < schedule.steps else 0)
                 run.report(now=ends)
@@ -255,9 +261,9 @@ def _saved(save: Callable[[], None], must: bool, say: Callable[[str], None]) -> 
     return True
 
 
-def _check_network(network: nn.Module, step: int) -> None:
+def _check_networks(networks: Iterable[nn.Module], step: int) -> None:
     """Stop where a running statistic has overflowed, which neither loss nor gradient shows."""
-    for name, value in network.state_dict().items():
+    for name, value in chain.from_iterable(network.state_dict().items() for network in networks):
         if not bool(value.isfinite().all()):
             raise SettingsError(
                 f"{name} of the network is not finite at step {step}; the last checkpoint is from before; start again "

@@ -3,25 +3,33 @@
 There are two, the last and the one before it, so that a file which a machine damaged costs minutes, not the training.
 """
 
-import math
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from scans.catalog.settings import flat
 from scans.durable import sync
 from scans.errors import CheckpointError
-from train.network.checkpoint import Checkpoint, save_checkpoint
-from train.network.record import Record, plain
+from train.network.averaging import Average
+from train.network.checkpoint import Checkpoint, load_record, save_checkpoint
+from train.network.record import Record
 from train.proxies.recorded import load_checkpoint
 from train.run.folder import LAST, PREVIOUS
+from train.run.settings_table import MODELS
+from train.settings import PresetName, Stage, recorded
 
 
-def save_last(folder: Path, record: Record, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+def save_last(
+    folder: Path,
+    record: Record,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: Average | None = None,
+) -> None:
     """Write ``last.safetensors`` of a run; the one before becomes ``previous.safetensors``.
 
     Raises
@@ -30,7 +38,7 @@ def save_last(folder: Path, record: Record, network: nn.Module, optimiser: torch
         If it cannot be written; what was there is still there.
     """
     incoming, last = folder / "incoming.safetensors", folder / LAST
-    save_checkpoint(incoming, record, network, optimiser)
+    save_checkpoint(incoming, record, network, optimiser, None if average is None else average.network)
     for old, new in ((last, folder / PREVIOUS), (incoming, last)):
         for suffix in (".safetensors", ".json"):
             if old.with_suffix(suffix).exists():
@@ -82,43 +90,36 @@ def check_resumable(path: Path, saved: Checkpoint, record: Record, together: int
         raise CheckpointError(f"{path}: is of train {saved.record.stage}, not of train {record.stage}")
     if saved.record.data != record.data:
         raise CheckpointError(f"{path}: was trained on other data; choose another --out")
-    before, now = _compared(saved.record.settings), _compared(record.settings)
+    before, now = (_compared(of.stage, of.settings, path) for of in (saved.record, record))
     # Two processes with 2 samples each see what one with 4 would.
     before["schedule.batch"] = saved.record.progress.get("samples_per_step", before["schedule.batch"])
     now["schedule.batch"] = together
     for name in sorted(set(before) | set(now)):
         if before.get(name) != now.get(name):
             raise CheckpointError(
-                f"{path}: was trained with {name} = {before.get(name)}, not {now.get(name)}; "
-                "give the same settings, or choose another --out"
+                f"{path}: was trained with {name} = {before.get(name)}, not {now.get(name)}"
+                f"{_WHY.get(name, '')}; give the same settings, or choose another --out"
             )
 
 
-def _compared(settings: dict[str, Any]) -> dict[str, Any]:
-    """Flatten settings, without those that may change between two parts of one training."""
-    names = ("steps", "device", "precision", "compile", "loader_threads", "log_every")
-    free = {f"schedule.{name}" for name in names}
-    kept = {name: value for name, value in flat(settings).items() if name not in free}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
+_FREE = ("device", "precision", "compile", "loader_threads", "log_every")
+_WHY = {"schedule.steps": ", and a cosine rate falls towards its last step"}
 
 
-def plateau_state(plateau: ReduceLROnPlateau) -> dict[str, Any]:
-    """Return a plateau rule's state as JSON values."""
-    state = plateau.state_dict()
-    return {
-        "plateau_best": plain(state["best"]),
-        "plateau_waited": int(state["num_bad_epochs"]),
-        "plateau_seen": int(state["last_epoch"]),
-    }
+def _compared(stage: str, settings: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Flatten settings, those that an older release did not record included, without those that may change."""
+    kept = flat(recorded(MODELS[stage], settings, str(path)).model_dump(mode="json"))
+    free = {f"schedule.{name}" for name in _FREE} | {"preset"}  # a preset is a name for what the others say
+    if kept["schedule.rate_rule"] == "plateau":
+        free.add("schedule.steps")
+    return {name: value for name, value in kept.items() if name not in free}
 
 
-def restore_plateau(plateau: ReduceLROnPlateau, progress: dict[str, Any]) -> None:
-    """Put back what `plateau_state` returned."""
-    best = progress["plateau_best"]
-    plateau.load_state_dict(
-        {
-            "best": math.inf if best is None else best,
-            "num_bad_epochs": progress["plateau_waited"],
-            "last_epoch": progress["plateau_seen"],
-        }
-    )
+def preset_of(folder: Path) -> PresetName | None:
+    """Return the preset of the training in a run folder; None where there is none to go on with."""
+    for path in (folder / LAST, folder / PREVIOUS):
+        if path.exists():
+            with contextlib.suppress(CheckpointError):
+                record = load_record(path)
+                return recorded(Stage, {"preset": record.settings.get("preset", "none")}, str(path)).preset
+    return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
+from train.settings import PresetName
 from train.tables import paper
 
 Metric = Literal["dice", "hd95_mm", "sensitivity", "specificity"]
@@ -68,6 +69,8 @@ class Row:
         Given to ``synth generate`` as ``--set``.
     proxy : str or None
         Of ``train pretrain``; None: not pretrained.
+    preset : str
+        Of ``train pretrain`` and ``train adapt``; the scale's width, steps and start of the mask win over it.
     losses : tuple of str
         Terms of Eq. 10 that are on.
     mask_from : str
@@ -88,6 +91,7 @@ class Row:
     paper: str = ""
     synthesis: tuple[str, ...] = ()
     proxy: str | None = "layers"
+    preset: PresetName = "paper"
     losses: tuple[str, ...] = ("l0", "l1", "l2", "l3")
     mask_from: Literal["mask", "normal", "tumour"] = "mask"
     real: bool = False

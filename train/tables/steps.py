@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from train.presets import settings_of
 from train.settings import Adapt, Finetune, Pretrain, validated
 from train.tables.plan import Column, Row, Scale, TableTask
 from train.tables.targets import Target
@@ -117,7 +118,7 @@ def _corpus(row: Row, task: TableTask, target: Target, scale: Scale, fold: int) 
 def _pretrained(row: Row, task: TableTask, scale: Scale, seed: int, corpus: Piece) -> Piece:
     values: dict[str, Any] = {
         "network": {"width": scale.width, "mask_bias": scale.mask_bias},
-        "schedule": _schedule(Pretrain(), scale.pretrain_steps, scale, seed),
+        "schedule": _schedule(scale.pretrain_steps, scale, seed),
         "validation_samples": scale.validation_samples,
     }
     if row.proxy == "layers":
@@ -126,7 +127,7 @@ def _pretrained(row: Row, task: TableTask, scale: Scale, seed: int, corpus: Piec
         name: str = "".join(row.losses) + corpus.name.removeprefix(f"{task.region}-{scale.size}")
     else:
         values["proxy"] = name = row.proxy or ""
-    settings = validated(Pretrain, values, f"{row.name}: train pretrain").model_dump(mode="json")
+    settings = settings_of(Pretrain, row.preset, values, f"{row.name}: train pretrain").model_dump(mode="json")
     return Piece("pretrain", f"{task.region}-{name}-seed{seed}", settings, (corpus,))
 
 
@@ -135,10 +136,10 @@ def _adapted(
 ) -> Piece:
     values = {
         "loss": network.settings["loss"],
-        "schedule": _schedule(Adapt(), scale.adapt_steps, scale, seed),
+        "schedule": _schedule(scale.adapt_steps, scale, seed),
         "validation_samples": scale.validation_samples,
     }
-    settings = validated(Adapt, values, f"{row.name}: train adapt").model_dump(mode="json")
+    settings = settings_of(Adapt, row.preset, values, f"{row.name}: train adapt").model_dump(mode="json")
     where = {"dataset": target.dataset, "cases": target.cases}
     return Piece("adapt", f"{network.name}-adapted", {**where, "settings": settings}, (network, corpus))
 
@@ -148,7 +149,8 @@ def _finetuned(
 ) -> Piece:
     values: dict[str, Any] = {
         "schedule": {
-            **_schedule(Finetune(), scale.finetune_steps, scale, seed),
+            **Finetune().schedule.model_dump(),
+            **_schedule(scale.finetune_steps, scale, seed),
             "learning_rate": scale.finetune_rate,
         },
         "fold": fold,
@@ -171,6 +173,5 @@ def _folds(target: Target) -> Piece:
     return Piece("folds", target.finetuned_as, {"cases": target.cases, "task": target.finetuned_as})
 
 
-def _schedule(base: Pretrain | Adapt | Finetune, steps: int, scale: Scale, seed: int) -> dict[str, Any]:
-    changed = {"steps": steps, "checkpoint_every": min(scale.checkpoint_every, steps), "seed": seed}
-    return {**base.schedule.model_dump(), **changed}
+def _schedule(steps: int, scale: Scale, seed: int) -> dict[str, Any]:
+    return {"steps": steps, "checkpoint_every": min(scale.checkpoint_every, steps), "seed": seed}

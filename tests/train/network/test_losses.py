@@ -104,12 +104,12 @@ def test_weight_zero_leaves_a_term_out():
 
 
 def test_loss_weights_are_read_by_name():
-    weights = parse_weights("l3=0, cross_entropy=0.5", Loss())
+    weights = Loss(**parse_weights("l3=0, cross_entropy=0.5"))
     assert (weights.l3, weights.cross_entropy, weights.l0) == (0, 0.5, 1)
 
 
 @pytest.mark.parametrize("text", ["l9=1", "l0", "l0=-1", "l0=much"])
 def test_bad_loss_weights_are_refused_in_one_line(text):
     with pytest.raises(SettingsError) as caught:
-        parse_weights(text, Loss())
+        parse_weights(text)
     assert "\n" not in str(caught.value)

@@ -12,8 +12,9 @@ import torch
 
 from scans.errors import CheckpointError
 from tests.made.trainings import without_pictures
+from train.presets import settings_of
 from train.proxies.recorded import load_checkpoint
-from train.settings import Pretrain, Schedule
+from train.settings import Pretrain
 from train.stages.pretrain import pretrain
 
 SMALL = ["--width", "2", "--validation-samples", "2", "--device", "cpu", "--precision", "fp32", "--norm", "instance"]
@@ -28,10 +29,11 @@ def start_two(corpus_path, out, *more):
     )  # fmt: skip
 
 
-def alone(corpus_path, out, steps, *, batch=2, resume=False):
+def alone(corpus_path, out, steps, *, preset, batch=2, resume=False):
     """Train in this process, with the settings of `SMALL`."""
-    schedule = Schedule(steps=steps, checkpoint_every=2, batch=batch, device="cpu", precision="fp32")
-    settings = Pretrain(network={"width": 2, "norm": "instance"}, schedule=schedule, validation_samples=2)
+    schedule = {"steps": steps, "checkpoint_every": 2, "batch": batch, "device": "cpu", "precision": "fp32"}
+    values = {"network": {"width": 2, "norm": "instance"}, "schedule": schedule, "validation_samples": 2}
+    settings = settings_of(Pretrain, preset, values, "a test")
     with without_pictures():
         return pretrain(corpus_path, out, settings, resume=resume)
 
@@ -43,20 +45,22 @@ def losses(out):
 
 def test_two_processes_have_the_losses_of_one_with_the_double_batch(corpus_path, tmp_path):
     process = start_two(corpus_path, tmp_path / "two", "--steps", "6")
-    alone(corpus_path, tmp_path / "one", 6)
+    alone(corpus_path, tmp_path / "one", 6, preset="robust")
     _, problems = process.communicate(timeout=240)
     assert process.returncode == 0, problems[-3000:]
     (two, validated), (one, validated_by_one) = losses(tmp_path / "two"), losses(tmp_path / "one")
     assert two.keys() == one.keys() == {2, 4, 6}
     assert all(two[step] == pytest.approx(one[step], rel=1e-4) for step in one)
     assert len(validated) == len(validated_by_one) == 3  # one process validates
-    weights = [load_checkpoint(tmp_path / name / "last.safetensors").network for name in ("two", "one")]
-    assert all(torch.allclose(weights[0][n], weights[1][n], atol=1e-2) for n in weights[0])
+    saved = [load_checkpoint(tmp_path / name / "last.safetensors") for name in ("two", "one")]
+    for kind in ("trained", "network"):
+        ours, theirs = (getattr(checkpoint, kind) for checkpoint in saved)
+        assert all(torch.allclose(ours[n], theirs[n], atol=1e-2) for n in ours)
 
 
 def test_a_training_of_two_is_continued_by_one_and_stops_cleanly_when_told(corpus_path, tmp_path):
     out = tmp_path / "run"
-    process = start_two(corpus_path, out, "--steps", "100000")
+    process = start_two(corpus_path, out, "--steps", "100000", "--preset", "none")
     deadline = time.monotonic() + 120
     while not (out / "previous.safetensors").exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
@@ -64,7 +68,7 @@ def test_a_training_of_two_is_continued_by_one_and_stops_cleanly_when_told(corpu
     _, problems = process.communicate(timeout=120)
     step = load_checkpoint(out / "last.safetensors").record.step
     assert f"stopped at step {step} and saved" in problems
-    assert alone(corpus_path, out, step + 2, resume=True).step == step + 2
+    assert alone(corpus_path, out, step + 2, preset="none", resume=True).step == step + 2
     assert load_checkpoint(out / "last.safetensors").record.step == step + 2
     with pytest.raises(CheckpointError, match=r"schedule\.batch = 2, not 1"):
-        alone(corpus_path, out, step + 4, batch=1, resume=True)
+        alone(corpus_path, out, step + 4, preset="none", batch=1, resume=True)

@@ -62,6 +62,8 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(corpus_path, tmp_pa
     whole, resumed = (load_checkpoint(run / "last.safetensors") for run in (uninterrupted[0], out))
     assert resumed.record.step == 8
     assert same(whole.network, resumed.network)
+    assert same(whole.trained, resumed.trained)
+    assert not same(whole.network, whole.trained)
     assert same(whole.optimiser, resumed.optimiser)
     assert whole.record.progress == resumed.record.progress
     steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
