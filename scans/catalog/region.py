@@ -5,13 +5,14 @@ Every default of the synthesis stands here once, with its source. ``method`` is 
 A catalog overrides them per region, ``--set shape.axis_ratio=[0.7,1]`` per corpus.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from scans.catalog.settings import Interval, Strict
 from scans.catalog.synthesis import Synthesis
 
+LATER = ("symmetric", "synthesis")  # fields of a region that say what is done with its scans once they are prepared
 REFERENCE_SIZE = 128  # the size that FieldOfView.spacing_mm is stated for
 
 
@@ -68,4 +69,21 @@ class Region(Strict):
     field_of_view: FieldOfView = FieldOfView()
     normalisation: Normalisation = Normalisation()
     roi: RoiRule = RoiRule()
+    symmetric: bool = False  # left and right are alike: a network may compare them; see train.network.symmetry
     synthesis: Synthesis = Synthesis()
+
+    @property
+    def mirror_axis(self) -> Literal["x", "y", "z"]:
+        """The axis of a prepared scan that goes from one side of the body to the other."""
+        axes: tuple[Literal["x", "y", "z"], ...] = ("x", "y", "z")
+        return next(axis for axis, letter in zip(axes, self.orientation, strict=True) if letter in "LR")
+
+    @model_validator(mode="after")
+    def _two_sides(self) -> "Region":
+        if self.symmetric and not set(self.orientation) & set("LR"):
+            raise ValueError(f"a symmetric region needs L or R in its orientation, not {self.orientation} alone")
+        return self
+
+    def preparation(self) -> dict[str, Any]:
+        """Return what decides how its scans are prepared, as JSON values."""
+        return self.model_dump(mode="json", exclude=set(LATER))
