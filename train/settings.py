@@ -26,6 +26,7 @@ class Network(Strict):
     norm: Literal["batch", "instance"] = "batch"  # Zhang, Sec. IV-C; method, settled 8
     in_channels: int = Field(1, ge=1, le=64)  # modalities; a record of more is damaged or means harm
     classes: int = Field(1, ge=1, le=64)  # masks; more than one in fine-tuning alone
+    mirror: Literal["x", "y", "z"] | None = None  # axis of the mirror image that each modality is seen beside
     mask_bias: float = -2.0  # initial logit of the mask, measured: starts it sooner; 0: as torch would
 
 

@@ -12,6 +12,8 @@ from pydantic import Field, model_validator
 from scans.catalog.settings import Interval, Strict
 from scans.catalog.synthesis import Synthesis
 
+# Fields of a region that say what is done with its scans once they are prepared.
+LATER = ("symmetric", "synthesis", "generator", "generators")
 REFERENCE_SIZE = 128  # the size that FieldOfView.spacing_mm is stated for
 
 
@@ -68,8 +70,23 @@ class Region(Strict):
     field_of_view: FieldOfView = FieldOfView()
     normalisation: Normalisation = Normalisation()
     roi: RoiRule = RoiRule()
+    symmetric: bool = False  # left and right are alike: a network may compare them; see train.network.symmetry
     synthesis: Synthesis = Synthesis()  # of the generator `layers`
     generator: str = "layers"  # that `synth generate` takes if none is named; see synth.generators
-    generators: dict[str, dict[str, Any]] = Field(
-        default_factory=dict
-    )  # settings of the others, where not their defaults
+    generators: dict[str, dict[str, Any]] = Field(default_factory=dict)  # settings of the others, by name
+
+    @property
+    def mirror_axis(self) -> Literal["x", "y", "z"]:
+        """The axis of a prepared scan that goes from one side of the body to the other."""
+        axes: tuple[Literal["x", "y", "z"], ...] = ("x", "y", "z")
+        return next(axis for axis, letter in zip(axes, self.orientation, strict=True) if letter in "LR")
+
+    @model_validator(mode="after")
+    def _two_sides(self) -> "Region":
+        if self.symmetric and not set(self.orientation) & set("LR"):
+            raise ValueError(f"a symmetric region needs L or R in its orientation, not {self.orientation} alone")
+        return self
+
+    def preparation(self) -> dict[str, Any]:
+        """Return what decides how its scans are prepared, as JSON values."""
+        return self.model_dump(mode="json", exclude=set(LATER))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from scans.catalog.region import LATER
 from scans.errors import StoreError
 from synth.convert.locate import Whereabouts
 from synth.corpus import Corpus
@@ -16,7 +17,6 @@ from synth.corpus.manifest import Block, Generation, Manifest
 from synth.corpus.receipt import source_sums
 from synth.generate.plan import arranged
 
-SYNTHESIS = {"synthesis", "generator", "generators"}  # of a region: how tumours are made, not how scans are prepared
 _UNITED = ("licence", "terms", "citation")  # texts that all bind
 _BETWEEN = " / "
 
@@ -94,7 +94,7 @@ def _check_alike(one: Corpus, other: Corpus) -> None:
             f"{other.store} has samples of {other.size} voxels a side, {one.store} of {one.size}; "
             "merge corpora of one size"
         )
-    keys = sorted({*one.region, *other.region} - SYNTHESIS)
+    keys = sorted({*one.region, *other.region} - set(LATER))
     differing = [key for key in keys if one.region.get(key) != other.region.get(key)]
     if differing:
         raise StoreError(

@@ -50,6 +50,9 @@ class Draw:
 class Generator(Protocol):
     """A way of making tumours.
 
+    One that also has a method ``fits(recipe, normal, donor, settings) -> bool`` is asked by it whether a stranger's recipe,
+    whose numbers are checked, can be made of these sources; of others the volume must not be more than the cube's.
+
     Attributes
     ----------
     name : str
@@ -102,8 +105,4 @@ class Generator(Protocol):
 
     def check(self, recipe: Any, settings: Any, size: int) -> Sequence[str]:
         """Name what the intervals of its numbers do not tell is wrong with a recipe; nothing if all is right."""
-        ...
-
-    def fits(self, recipe: Any, normal: "Source", donor: "Source", settings: Any) -> bool:
-        """Say whether `make` can be asked for a recipe from a stranger, whose numbers all keep to their intervals."""
         ...

@@ -28,7 +28,7 @@ GROUP = "layered_tumors.generators"
 _OWN = {  # of this package: module and object; loaded when asked for
     "layers": ("synth.generators.layers", "LAYERS"),
     "compound": ("synth.generators.compound", "COMPOUND"),
-    "smooth": ("synth.generators.smooth", "SMOOTH"),
+    "smooth": ("synth.generators.smooth", "smooth"),
 }
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
@@ -67,7 +67,7 @@ def _checked(name: str, generator: Any, where: str) -> Generator:
     """Refuse an object that is no generator."""
     lacking = [
         part
-        for part in ("name", "version", "settings", "recipe", "facts", "draw", "make", "check", "fits")
+        for part in ("name", "version", "settings", "recipe", "facts", "draw", "make", "check")
         if not hasattr(generator, part)
     ]
     if lacking:

@@ -1,6 +1,7 @@
 """Way: a generator with its settings, and how it draws and makes the samples of a generation."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -105,7 +106,10 @@ class Way:
 
     def fits(self, recipe: Any, normal: "Source", donor: "Source") -> bool:
         """Say whether a stranger's recipe, once checked, can be made of these sources."""
-        return self.generator.fits(recipe, normal, donor, self.settings)
+        fits = getattr(self.generator, "fits", None)
+        if fits is not None:
+            return bool(fits(recipe, normal, donor, self.settings))
+        return bool(recipe.volume_mm3 <= math.prod(normal.spacing_mm) * normal.roi.size)
 
     def recipe(self, row: np.ndarray) -> Any:
         """Make a recipe of its row; ValueError if it holds what is no number."""

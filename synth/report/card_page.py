@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from scans.catalog.region import LATER
 from scans.catalog.settings import flat
 from scans.catalog.terms import Terms, terms_of
 from scans.markdown import bullets, clean, plain, table
@@ -46,7 +47,7 @@ def readme(corpus: "Corpus", generations: Sequence[tuple[int, Way]], shown: Sequ
     terms, region = terms_of(corpus.sources), corpus.region
     ways = [way for _, way in generations]
     summaries = [(each.label, *each.summary) for each in shown if not each.ordinal]
-    preparation = {key: value for key, value in region.items() if key not in ("synthesis", "generator", "generators")}
+    preparation = {key: value for key, value in region.items() if key not in LATER}
     page = render(
         "synth",
         "card.md",

@@ -44,7 +44,7 @@ def open_to_write(path: Path, region: Region, size: int) -> Iterator[None]:
         there = store_attributes(path)
         differing = [
             key
-            for key, value in _preparation(region).items()
+            for key, value in region.preparation().items()
             if there["region"].get(key) != value
         ] + (["size"] if there["size"] != size else [])  # fmt: skip
         if differing:
@@ -192,11 +192,7 @@ def content_sha256(arrays: dict[str, np.ndarray], provenance: dict[str, Any]) ->
 
 def settings_sha256(region: Region, size: int) -> str:
     """Return the SHA-256 over the settings that a prepared scan depends on."""
-    return hashlib.sha256(json.dumps([VERSION, size, _preparation(region)], sort_keys=True).encode()).hexdigest()
-
-
-def _preparation(region: Region) -> dict[str, Any]:
-    return region.model_dump(mode="json", exclude={"synthesis", "generator", "generators"})
+    return hashlib.sha256(json.dumps([VERSION, size, region.preparation()], sort_keys=True).encode()).hexdigest()
 
 
 def _write_group(folder: Path, attributes: dict[str, Any]) -> None:

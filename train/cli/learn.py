@@ -1,7 +1,7 @@
 """Commands that train a network: ``pretrain``, ``adapt``, ``finetune``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
@@ -91,6 +91,13 @@ def pretrain(
     loss_form: Annotated[str | None, typer.Option(help="emphasised (default) or plain.")] = None,
     norm: NormOption = None,
     mask_bias: Annotated[float | None, typer.Option(help="Initial bias of the mask's logit.")] = None,
+    symmetry: Annotated[
+        str,
+        typer.Option(
+            help="Whether the network sees each scan's mirror image beside it: auto (where the region is symmetric), "
+            "on or off."
+        ),
+    ] = "auto",
     standardise: Annotated[bool, typer.Option(help="Normalise each composite by itself, as a real scan is.")] = False,
     variation: VariationOption = None,
     vary: VaryOption = False,
@@ -110,8 +117,11 @@ def pretrain(
     Example: `train pretrain --corpus corpus.zarr --out runs/first --steps 2000 --width 16`.
     Interrupt it with Ctrl-C and continue it with `--resume`.
     """
+    from train.stages.pretrain import Symmetry
     from train.stages.pretrain import pretrain as run
 
+    if symmetry not in get_args(Symmetry):
+        raise SettingsError(f"--symmetry {symmetry}: give one of {', '.join(get_args(Symmetry))}")
     values = given(
         proxy=proxy,
         network=given(width=width, norm=norm, mask_bias=mask_bias),
@@ -147,6 +157,7 @@ def pretrain(
             cache=cache,
             catalog=catalog if catalog.exists() or catalog != DEFAULT_CATALOG else None,
             real_cases=real_cases,
+            symmetry=cast(Symmetry, symmetry),
             resume=resume,
             report=shown,
             say=say,

@@ -84,7 +84,8 @@ def _described(network: nn.Module) -> str:
     if isinstance(network, Residual):
         return network.restorer.said
     assert isinstance(network, UNet)
-    return f"3D UNet, width {network.settings.width}; {NORMS[network.settings.norm]}"
+    mirror = "" if network.settings.mirror is None else "; sees each scan's mirror image too"
+    return f"3D UNet, width {network.settings.width}; {NORMS[network.settings.norm]}{mirror}"
 
 
 def _mean(summary: Summary) -> str:

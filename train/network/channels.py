@@ -58,6 +58,8 @@ def carry_encoder(
 ) -> dict[str, torch.Tensor]:
     """Return an encoder's tensors for other modalities; its first convolution alone depends on them.
 
+    Modalities and, where the encoder sees them, their mirror images are treated alike, each among themselves.
+
     The same modalities in another order take their weights along. Otherwise the weights are summed over the old
     modalities, repeated for each of the C new ones and divided by C: shown C copies of what every old channel was
     shown, the encoder finds what it found before, in the same scale.
@@ -76,8 +78,9 @@ def carry_encoder(
     weight = encoder.get(FIRST_CONVOLUTION)
     if weight is None or list(before) == list(now):
         return encoder
+    apart = weight.unflatten(1, (-1, len(before)))  # scans, and their mirror images
     if sorted(before) == sorted(now):
-        carried = weight[:, [before.index(name) for name in now]]
+        carried = apart[:, :, [before.index(name) for name in now]]
     else:
-        carried = weight.sum(1, keepdim=True).repeat(1, len(now), 1, 1, 1) / len(now)
-    return {**encoder, FIRST_CONVOLUTION: carried}
+        carried = apart.sum(2, keepdim=True).repeat(1, 1, len(now), 1, 1, 1) / len(now)
+    return {**encoder, FIRST_CONVOLUTION: carried.flatten(1, 2)}

@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import nn
 
+from train.network.symmetry import Sight
 from train.settings import Schedule, SettingsError
 
 
@@ -46,7 +47,13 @@ class Hardware:
 
         That one stays as it is for evaluation, where batches of other sizes would each be compiled anew.
         """
-        return cast(nn.Module, torch.compile(network)) if self.compiled else network
+        if not self.compiled:
+            return network
+        for module in network.modules():
+            if isinstance(module, Sight) and module.axis is not None:
+                # To choose a plane takes many small steps: minutes to compile, and nothing gained.
+                module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
+        return cast(nn.Module, torch.compile(network))
 
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"

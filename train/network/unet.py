@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from train.network.symmetry import Sight
 from train.settings import Network
 
 POOLINGS = 3  # sides must be divisible by 2**3
@@ -42,7 +43,9 @@ class UNet(nn.Module):
         self.settings = settings
         first = [settings.width * 2**level for level in range(POOLINGS + 1)]
         second = [2 * channels for channels in first]
-        self.encoder = Encoder(settings.in_channels, first, second, settings.norm)
+        inputs = settings.in_channels * (1 if settings.mirror is None else 2)
+        self.sight = Sight(settings.in_channels, settings.mirror)
+        self.encoder = Encoder(inputs, first, second, settings.norm)
         self.decoder = Decoder(second, settings.norm)
         self.head = nn.Conv3d(second[0], 2 * settings.in_channels + settings.classes, kernel_size=1)
         assert self.head.bias is not None
@@ -50,8 +53,8 @@ class UNet(nn.Module):
             self.head.bias[-settings.classes :] = settings.mask_bias
 
     def forward(self, scan: torch.Tensor) -> Layers:
-        """Take scans of shape (N, C, z, y, x) apart."""
-        output = self.head(self.decoder(self.encoder(scan))).float()  # losses are computed in it
+        """Take scans of shape (N, C, z, y, x) apart; parts of scans come as ``train.network.symmetry.seen`` says."""
+        output = self.head(self.decoder(self.encoder(self.sight(scan)))).float()  # losses are computed in it
         modalities = self.settings.in_channels
         return Layers(*output.split([modalities, modalities, self.settings.classes], dim=1))
 

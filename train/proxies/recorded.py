@@ -126,4 +126,6 @@ def _builder(record: Record, path: Path) -> Callable[[Network], nn.Module]:
     sources = record.data.get("sources")
     if not isinstance(sources, list) or not sources:
         raise CheckpointError(f"{path}: its record is damaged (no sources)")
+    if record.network.get("mirror") is not None:
+        raise CheckpointError(f"{path}: its record is damaged (a proxy task that sees mirror images)")
     return partial(proxy.network, sources=len(sources))

@@ -44,6 +44,7 @@ def proxy_of(settings: Pretrain, size: int) -> Proxy | None:
         (settings.recombine, "--recombine"),
         (settings.standardise, "--standardise"),
         (settings.variation != "none", "--variation"),
+        (settings.network.mirror is not None, "--symmetry on"),
         (settings.loss != Loss(), "--loss-weights"),
     ):
         if given:

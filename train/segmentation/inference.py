@@ -20,6 +20,7 @@ from train.network import hardware
 from train.network.channels import Channel, recorded_channels
 from train.network.checkpoint import network_sha256
 from train.network.record import Record
+from train.network.symmetry import seen
 from train.proxies.recorded import check_finds_layers, for_scans, load_network
 
 _MIRRORINGS = tuple(axes for count in range(4) for axes in combinations((2, 3, 4), count))  # of z, y, x; 8 of them
@@ -58,6 +59,10 @@ class Model:
     def modalities(self) -> tuple[str, ...]:
         """Names of the modalities, in the network's order."""
         return tuple(region.modality for region in self.regions)
+
+    def seen(self, scan: torch.Tensor) -> torch.Tensor:
+        """Return what the network sees of whole scans, (N, C, z, y, x); see `train.network.symmetry.seen`."""
+        return seen(scan, len(self.channels), self.record.network.get("mirror"))
 
     def sha256(self) -> str:
         """Return the SHA-256 of all that decides what the network finds, as hexadecimal digits."""
@@ -168,7 +173,7 @@ def find_layers(model: Model, batch: torch.Tensor, flips: bool = False) -> torch
     ----------
     model : Model
     batch : Tensor, shape (N, C, z, y, x)
-        In network units, on the model's device; sides divisible by 8.
+        In network units, on the model's device; sides divisible by 8. Parts of scans: what `Model.seen` gave of them.
     flips : bool
         Average what is found over the eight mirrorings of the input, each turned back.
 
@@ -178,10 +183,11 @@ def find_layers(model: Model, batch: torch.Tensor, flips: bool = False) -> torch
         Normal and texture of each modality, then the probability of each class.
     """
     mirrorings = _MIRRORINGS if flips else _MIRRORINGS[:1]
+    inputs = model.seen(batch)  # once: a mirrored scan has the mirrored plane
     total: torch.Tensor | None = None
     for axes in mirrorings:
         with torch.inference_mode(), model.machine.autocast():
-            layers = model.network(batch.flip(axes))
+            layers = model.network(inputs.flip(axes))
         found = torch.cat([layers.normal, layers.texture, layers.logits.sigmoid()], dim=1).flip(axes)
         total = found if total is None else total + found
     assert total is not None

@@ -68,13 +68,13 @@ def slide(model: Model, prepared: Sequence[Prepared], flips: bool = False) -> De
     layers = 2 * len(scan) + len(model.classes)
 
     def found(patch: torch.Tensor) -> torch.Tensor:
-        if not patch.any():  # nothing of the ROI
+        if not patch[:, : len(scan)].any():  # nothing of the ROI
             return patch.new_zeros((len(patch), layers, *patch.shape[2:]))
         return find_layers(model, patch, flips)
 
     with torch.inference_mode():
         output = sliding_window_inference(
-            torch.from_numpy(scan)[None],
+            model.seen(torch.from_numpy(scan)[None]),  # of the whole scan: a patch does not have both sides
             roi_size=(model.record.size,) * 3,
             sw_batch_size=1,
             predictor=found,

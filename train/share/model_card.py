@@ -24,6 +24,8 @@ from train.share import card_tables as tables
 from train.share.onnx_check import TOLERANCE
 from train.share.onnx_graph import channels_of
 
+_SIDES = "It compares the two sides of a scan: what is alike on both, or lies across the middle, is harder to find."
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -83,6 +85,7 @@ def model_card(
         stage=record.stage,
         size=record.size,
         channels=len(channels),
+        mirror=record.network.get("mirror"),
         classes=tables.classes(classes),
         masks=len(classes),
         orientation=first.orientation,
@@ -189,6 +192,7 @@ def _limits(record: Record, evaluations: Sequence[RecordedEvaluation]) -> list[s
         if norm == "batch"
         else "InstanceNorm: each scan is normalised by itself inside the network, so a part of a scan gives other "
         "values than the whole.",
+        *([_SIDES] if record.network.get("mirror") else []),
         "It learned at one scale, that of the cube above: finer voxels or parts of the cube are another task.",
         *([] if evaluations else ["How well it does on real scans was not measured, or is not told here."]),
         "Healthy scans may have held what nobody marked; the network may take its like for normal.",

@@ -8,6 +8,7 @@ import torch
 from scans.errors import CheckpointError
 from scans.image.normalisation import Statistics, normalise
 from train.network.channels import Channel
+from train.network.symmetry import seen
 from train.network.unet import UNet
 from train.share.onnx_graph import OUTPUTS, Named
 
@@ -66,6 +67,7 @@ def compare(content: bytes, network: UNet, channels: Sequence[Channel], size: in
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     worst = 0.0
     for scan, roi in (noise(len(channels)), organ(len(channels), size)):
+        scan = seen(torch.from_numpy(scan), network.settings.in_channels, network.settings.mirror).numpy()
         inputs = {"scan": scan}
         if raw:
             inputs = {"intensity": _raw(scan, channels), "roi": roi}

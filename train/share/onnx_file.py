@@ -3,6 +3,9 @@
 Two forms. In one the graph takes what ``scans.image.normalisation`` gives, the network's own units. In the other,
 ``raw``, it takes intensities and the region of interest and normalises them itself, so that of the preparation only the
 geometry is left to do. Either takes any number of scans at once, with sides of any multiple of 8 voxels from 16.
+
+To find the plane of a mirror image is beyond the operators that runtimes know: a network that sees mirror images takes
+them, in the first form, as further channels beside the scan.
 """
 
 import importlib.util
@@ -17,8 +20,9 @@ from torch import nn
 
 from train.cases.classes import recorded_classes
 from train.network.record import Record
+from train.network.symmetry import seen
 from train.network.unet import POOLINGS, UNet
-from train.settings import SettingsError
+from train.settings import Network, SettingsError
 from train.share.onnx_check import compare, noise
 from train.share.onnx_graph import OUTPUTS, Named, Normalising, channels_of, summed_by_axis
 
@@ -82,8 +86,13 @@ def to_onnx(network: UNet, record: Record, *, raw: bool = False) -> OnnxFile:
     import onnx
 
     channels, network = channels_of(record), network.eval()
+    if raw and network.settings.mirror is not None:
+        raise SettingsError(
+            "the network sees each scan's mirror image, which a graph that takes raw intensities cannot make; "
+            "export with --onnx alone"
+        )
     within = summed_by_axis(network)
-    model = _export(Normalising(within, channels) if raw else Named(within), len(channels), raw)
+    model = _export(Normalising(within, channels) if raw else Named(within), network.settings, raw)
     onnx.helper.set_model_props(model, metadata(record, raw))
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString(deterministic=True)
@@ -104,16 +113,18 @@ def metadata(record: Record, raw: bool) -> dict[str, str]:
         "statistics": json.dumps([channel["statistics"] for channel in record.channels]),
         "normalises": json.dumps(raw),
         "mask_threshold": "0.5",
+        **({"mirror": record.network["mirror"]} if record.network.get("mirror") else {}),
         **({"classes": json.dumps(classes)} if len(classes) > 1 else {}),
     }
 
 
-def _export(module: nn.Module, modalities: int, raw: bool) -> "ModelProto":
+def _export(module: nn.Module, settings: Network, raw: bool) -> "ModelProto":
     """Trace a module, with sides that may be any multiple of what three poolings divide."""
     batch = torch.export.Dim("batch", min=1)
     sides = [2**POOLINGS * torch.export.Dim(f"{axis}_eighth", min=2) for axis in "zyx"]
     names = ("intensity", "roi") if raw else ("scan",)
-    inputs = tuple(torch.from_numpy(array) for array in noise(modalities))[: len(names)]
+    scan, roi = (torch.from_numpy(array) for array in noise(settings.in_channels))
+    inputs = (scan, roi) if raw else (seen(scan, settings.in_channels, settings.mirror),)
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)  # it tells of packages that are not needed here

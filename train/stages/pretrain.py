@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,17 +14,19 @@ from train.data.corpora import Corpora, open_corpus
 from train.data.split import Split, split_by_source
 from train.evaluation.threshold_row import Threshold, choose_threshold
 from train.network import hardware
+from train.network.channels import recorded_channel
 from train.network.ranks import joined
 from train.network.record import Record
 from train.network.unet import POOLINGS, UNet
 from train.proxies.registry import check_same_proxy, proxy_of, proxy_task, told
 from train.run.folder import check_run_folder
-from train.settings import Pretrain, with_modalities
+from train.settings import LAYERS, Pretrain, with_modalities
 from train.stages import loop
 from train.stages.decomposition import Decomposition
 from train.stages.real_validation import find_real_cases
 from train.stages.resume import load_last
 
+Symmetry = Literal["auto", "on", "off"]
 BASELINE_SAMPLES = 24  # training composites the threshold row is chosen on
 
 
@@ -36,6 +38,7 @@ def pretrain(
     cache: Path | None = None,
     catalog: Path | None = None,
     real_cases: int = 4,
+    symmetry: Symmetry | None = None,
     resume: bool = False,
     report: loop.Report = lambda step, shown: None,
     say: Callable[[str], None] = lambda line: None,
@@ -55,6 +58,9 @@ def pretrain(
         Its annotated real cases of the corpus's region are scored at each validation; they steer nothing.
     real_cases : int
         How many at the most.
+    symmetry : str, optional
+        Whether the network sees each scan's mirror image: ``on``, ``off``, or ``auto``, where the first modality's
+        region is symmetric and layers are learnt. None: as ``settings.network.mirror`` says.
     resume : bool
         Continue from the last checkpoint in `out`, if there is one.
     report : callable
@@ -69,7 +75,12 @@ def pretrain(
     check_run_folder(out, resume)
     corpus = open_corpus(corpus_path, cache)
     check_size(corpus.size)
-    settings = settings.model_copy(update={"network": with_modalities(settings.network, len(corpus.channels))})
+    network_settings = with_modalities(settings.network, len(corpus.channels))
+    if symmetry is not None:
+        region = recorded_channel(corpus.channels[0], corpus.where).region
+        mirrors = symmetry == "on" or (symmetry == "auto" and region.symmetric and settings.proxy == LAYERS)
+        network_settings = network_settings.model_copy(update={"mirror": region.mirror_axis if mirrors else None})
+    settings = settings.model_copy(update={"network": network_settings})
     schedule = settings.schedule
     split = split_by_source(corpus, settings.validation_sources, schedule.seed, settings.validation_samples)
     say(f"{len(split.training)} training and {len(split.validation)} validation samples: {split.note}")

@@ -66,7 +66,8 @@ class ErrorMask(UNet):
     def forward(self, scan: torch.Tensor) -> Layers:
         """Take scans of shape (N, C, z, y, x) apart."""
         layers = super().forward(scan)
-        return layers._replace(logits=(error(scan, layers, self.source) - self.level) * _SURE)
+        alone = scan[:, : self.settings.in_channels]  # without its mirror image
+        return layers._replace(logits=(error(alone, layers, self.source) - self.level) * _SURE)
 
 
 def choose_level(errors: list[np.ndarray], truths: list[np.ndarray]) -> tuple[float, float]:

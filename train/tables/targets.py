@@ -111,7 +111,7 @@ def find_target(catalog: Catalog, task: TableTask) -> Target:
         note += f"{instead}; the paper's dataset, {task.dataset}, is not here"
     known = called in catalog.tasks and catalog.tasks[called].dataset == name
     return Target(
-        region=catalog.region(task.region).model_dump(mode="json"),
+        region=catalog.region(task.region).model_dump(mode="json", exclude={"symmetric"}),  # no row of the paper asks
         normals=normals,
         dataset=name,
         cases=annotated[name],
