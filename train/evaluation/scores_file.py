@@ -96,6 +96,7 @@ def scores_json(evaluation: "Evaluation") -> dict[str, Any]:
             "modalities": [region.modality for region in evaluation.model.regions],
             "corpus": record.data.get("corpus"),
         },
+        "reading": {**evaluation.model.reading.model_dump(), "words": evaluation.model.reading.words()},
         "threshold_rule": record.threshold,
         **(classes if evaluation.several else {}),
         "mean": {

@@ -58,11 +58,27 @@ def save_checkpoint(
         for parameter, state in optimiser.state.items():
             for key, value in state.items():
                 tensors[f"{_OPTIMISER_PREFIX}{key}.{names[parameter]}"] = value
-    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    _write(path, record, {name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+
+
+def _write(path: Path, record: Record, plain: dict[str, torch.Tensor]) -> None:
     text = json.dumps(asdict(record), allow_nan=False)
     write_atomically(path, to_bytes(plain, metadata={_RECORD_KEY: text}))
     readable = json.dumps(asdict(record), allow_nan=False, indent=2) + "\n"
     write_atomically(path.with_suffix(".json"), readable.encode())
+
+
+def record_again(path: Path, record: Record) -> None:
+    """Write a checkpoint once more, with another record and the tensors it has.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read or written; the old one is still there then.
+    """
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    _write(path, record, tensors)
 
 
 def load_record(path: Path) -> Record:
