@@ -20,8 +20,8 @@ from train.network import hardware
 from train.network.channels import Channel, recorded_channels
 from train.network.checkpoint import network_sha256
 from train.network.record import Record
-from train.network.unet import UNet
 from train.proxies.recorded import check_finds_layers, for_scans, load_network
+from train.proxies.residual import Residual
 from train.segmentation.clean import clean
 from train.segmentation.reading import PLAIN, Asked, Reading, recorded_readings, wanted_reading
 
@@ -124,7 +124,8 @@ def load_model(path: Path, device: str = "auto", precision: str = "auto", asked:
     check_finds_layers(record, path, as_unet=False)
     classes = recorded_classes(record.network, record.data, str(path))
     readings = recorded_readings(record.reading, str(path))
-    if readings is not None and not (isinstance(network, UNet) and len(classes) == 1 and record.stage != "finetune"):
+    by_layers = not isinstance(network, Residual) and len(classes) == 1 and record.stage != "finetune"
+    if readings is not None and not by_layers:
         raise CheckpointError(f"{path}: its record is damaged (a reading by layers, which its network does not find)")
     channels = tuple(recorded_channels(record, str(path)))
     network = for_scans(network, record.validation, str(path))

@@ -10,12 +10,12 @@ from scipy import ndimage
 from scans.errors import CheckpointError
 from scans.image.volume import write_volume
 from tests.made.real_scans import head, write_case, write_catalog
-from tests.made.tiny_checkpoint import save_bright
+from tests.made.tiny_checkpoint import readings, save_bright
 from train.evaluation.evaluate import evaluate
 from train.network.dice import dice
 from train.segmentation.inference import load_model
 from train.segmentation.outputs import Options
-from train.segmentation.reading import PLAIN, Asked, Reading, Readings, Scored
+from train.segmentation.reading import PLAIN, Asked, Reading, Scored
 from train.segmentation.reading_choice import GAIN, LEVELS, Found, choose_readings
 from train.segmentation.segment import segment
 from train.segmentation.summary import read_summary
@@ -158,16 +158,6 @@ def test_a_residual_outside_the_roi_counts_for_nothing():
 
 
 # Recorded and used.
-
-
-def readings(chosen="both", **changed):
-    ways = {
-        "plain": Scored(dice=0.5),
-        "mask": Scored(level=0.3, clean="largest", dice=0.6),
-        "residual": Scored(by="residual", residual_scale=0.5, dice=0.7),
-        "both": Scored(by="both", level=0.4, residual_scale=0.5, dice=0.8),
-    }
-    return Readings(chosen=chosen, samples=(4, 2), **{**ways, **changed}).model_dump(mode="json")
 
 
 def test_a_checkpoint_without_a_reading_is_read_plainly(tmp_path):
