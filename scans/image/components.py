@@ -48,6 +48,28 @@ class Parts:
         return cls((z, y, x), labels, np.bincount(labels.ravel())[1:])
 
 
+def keep_parts(mask: np.ndarray, *, largest: bool = False, least_ml: float = 0.0, voxel_mm3: float = 1.0) -> None:
+    """Leave out parts of a mask, in place.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (z, y, x)
+    largest : bool
+        Keep the largest part alone, the first in scan order among equals.
+    least_ml : float
+        Keep parts of at least this volume.
+    voxel_mm3 : float
+        Volume of a voxel.
+    """
+    parts = Parts.of(mask)
+    if not parts.sizes.size:
+        return
+    kept = parts.sizes * voxel_mm3 / 1000.0 >= least_ml
+    if largest:
+        kept &= np.arange(parts.sizes.size) == parts.sizes.argmax()
+    mask[parts.box] = np.concatenate([[False], kept])[parts.labels]
+
+
 def large_parts(mask: np.ndarray, least: float) -> np.ndarray:
     """Return a mask without the parts smaller than `least` of its largest.
 

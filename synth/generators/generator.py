@@ -50,8 +50,8 @@ class Draw:
 class Generator(Protocol):
     """A way of making tumours.
 
-    One that also has a method ``fits(recipe, normal, donor, settings) -> bool`` is asked by it whether a stranger's recipe,
-    whose numbers are checked, can be made of these sources; of others the volume must not be more than the cube's.
+    One that also has a method ``fits(recipe, normal, donor, settings) -> bool`` is asked by it whether a stranger's
+    recipe, whose numbers are checked, can be made of these sources; of others the volume must fit the cube.
 
     Attributes
     ----------

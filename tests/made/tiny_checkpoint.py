@@ -5,6 +5,7 @@ import torch
 from train.network.checkpoint import save_checkpoint
 from train.network.record import Record
 from train.network.unet import UNet
+from train.segmentation.reading import Readings, Scored
 from train.settings import Network
 
 LEVEL = 2.0
@@ -45,6 +46,17 @@ def save_bright(path, region=REGION, size=48, levels=(LEVEL,), **changed):
     }
     save_checkpoint(path, Record(**{**values, **changed}), bright_network(levels=levels))
     return path
+
+
+def readings(chosen="both", **changed):
+    """Return what a checkpoint may record of its readings."""
+    ways = {
+        "plain": Scored(dice=0.5),
+        "mask": Scored(level=0.3, clean="largest", dice=0.6),
+        "residual": Scored(by="residual", residual_scale=0.5, dice=0.7),
+        "both": Scored(by="both", level=0.4, residual_scale=0.5, dice=0.8),
+    }
+    return Readings(chosen=chosen, samples=(4, 2), **{**ways, **changed}).model_dump(mode="json")
 
 
 RECORD = Record(

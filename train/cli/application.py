@@ -24,6 +24,14 @@ CorpusOption = Annotated[
     list[str],
     typer.Option("--corpus", help="A corpus made by synth generate: a folder or a URL. Repeat it, one a modality."),
 ]
+ValidationOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--validation-corpus",
+        help="A corpus of another generator: loss and Dice there choose the rate and the best checkpoint. "
+        "Repeat it as --corpus, one a modality.",
+    ),
+]
 CacheOption = Annotated[Path | None, typer.Option(help="Folder that keeps what is read from a URL.")]
 RecombineOption = Annotated[
     bool, typer.Option(help="Never the same sample twice: tumours and sources of the corpus in new pairs and places.")

@@ -28,6 +28,7 @@ from train.cli.application import (
     SeedOption,
     SourcesOption,
     StepsOption,
+    ValidationOption,
     VariationOption,
     VaryOption,
     WeightsOption,
@@ -109,6 +110,7 @@ def pretrain(
     ] = 4,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
+    validation_corpus: ValidationOption = None,
     validation_sources: SourcesOption = None,
     validation_samples: Annotated[int | None, typer.Option(help="Most samples validated on (32).")] = None,
 ) -> None:
@@ -154,6 +156,7 @@ def pretrain(
             corpus,
             out_folder,
             settings,
+            validation_corpus=validation_corpus or (),
             cache=cache,
             catalog=catalog if catalog.exists() or catalog != DEFAULT_CATALOG else None,
             real_cases=real_cases,
@@ -330,8 +333,9 @@ def _finish(outcome: "Outcome", folder: Path, following: str) -> None:
         err.print(f"stopped at step {outcome.step} and saved; add --resume to the same command to continue")
         raise typer.Exit(128 + outcome.signal)
     best = folder / "best.safetensors"
-    dice = outcome.best.get("dice")
+    dice, shifted = outcome.best.get("dice"), outcome.best.get("shifted_dice")
     scored = "" if dice is None else f", validation Dice {dice:.3f}"
+    scored += "" if shifted is None else f", on the validation corpus {shifted:.3f}"
     out.print(f"{outcome.step} steps done; the network of step {outcome.best.get('step')}{scored}: {best}")
     out.print(f"next: {following.format(best=best)}", markup=False)
     if outcome.left_out:

@@ -27,6 +27,22 @@ if TYPE_CHECKING:
     from train.segmentation.segment import Segmented
 
 
+ReadOption = Annotated[
+    str | None,
+    typer.Option(
+        help="How a mask is made of what the network found, in place of what its training chose: mask, residual "
+        "(the distance of the scan from its predicted normal) or both; plain: the mask at 0.5, nothing cleaned up."
+    ),
+]
+LevelOption = Annotated[
+    float | None, typer.Option(help="Least share, between 0 and 1, that counts as tumour; else the recorded one.")
+]
+CleanOption = Annotated[
+    str | None, typer.Option(help="largest: keep the largest connected part alone; none: all; else as recorded.")
+]
+LeastOption = Annotated[float | None, typer.Option(help="Leave out connected parts smaller than this, in ml.")]
+
+
 @app.command()
 def segment(
     scans: Annotated[
@@ -66,11 +82,16 @@ def segment(
     flips: Annotated[
         bool, typer.Option("--flips", help="Average over the eight mirrorings of the scan; takes eight times as long.")
     ] = False,
-    clean: Annotated[str | None, typer.Option(help="largest: keep the largest connected part alone.")] = None,
-    least_ml: Annotated[float, typer.Option(help="Leave out connected parts smaller than this, in ml.")] = 0.0,
+    read: ReadOption = None,
+    level: LevelOption = None,
+    clean: CleanOption = None,
+    least_ml: LeastOption = None,
     probabilities: Annotated[
         bool,
-        typer.Option("--probabilities", help="Also write NAME_probability: 0 to 1, before any cleaning; one a class."),
+        typer.Option(
+            "--probabilities",
+            help="Also write NAME_probability: the share, 0 to 1, that the mask was cut from; one a class.",
+        ),
     ] = False,
     normal: Annotated[
         bool,
@@ -105,7 +126,7 @@ def segment(
     from train.settings import validated
 
     values = {
-        **{"window": window, "flips": flips, "clean": clean, "least_ml": least_ml},
+        **{"window": window, "flips": flips, "read": read, "level": level, "clean": clean, "least_ml": least_ml},
         **{"probabilities": probabilities, "normal": normal, "format": format_},
     }
     bar = Progress(
@@ -166,6 +187,10 @@ def evaluate(
     all_cases: Annotated[
         bool, typer.Option(help="Score also the annotated cases that the network was trained on.")
     ] = False,
+    read: ReadOption = None,
+    level: LevelOption = None,
+    clean: CleanOption = None,
+    least_ml: LeastOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
 ) -> None:
@@ -176,6 +201,10 @@ def evaluate(
     Exits with 1 if a case could not be scored.
     """
     from train.evaluation.evaluate import evaluate as run
+    from train.segmentation.reading import Asked
+    from train.settings import validated
+
+    asked = {"read": read, "level": level, "clean": clean, "least_ml": least_ml}
 
     def told(result: "CaseResult") -> None:
         if result.problem:
@@ -189,8 +218,10 @@ def evaluate(
         all_cases=all_cases,
         device=device or "auto",
         precision=precision or "auto",
+        asked=validated(Asked, asked, "train evaluate"),
         told=told,
     )
+    out.print(f"a mask is: {evaluation.model.reading.words()}", markup=False)
     out.print(_dice_table(evaluation))
     for sentence in (evaluation.verdict(), *evaluation.tumour_free()):
         out.print(sentence, markup=False)

@@ -23,6 +23,7 @@ from train.evaluation.threshold_row import Threshold
 from train.evaluation.upright import upright
 from train.network.data_terms import lent_tumours
 from train.segmentation.inference import Model, decompose, label_map, load_model, prepare_for, share_in_scan, to_scan
+from train.segmentation.reading import Asked
 from train.settings import SettingsError
 
 
@@ -35,6 +36,7 @@ def evaluate(
     all_cases: bool = False,
     device: str = "auto",
     precision: str = "auto",
+    asked: Asked | None = None,
     told: Callable[[CaseResult], None] = lambda result: None,
 ) -> Evaluation:
     """Score a checkpoint and write ``cases.csv``, ``scores.json``, ``report.html`` and masks to `out`.
@@ -49,6 +51,8 @@ def evaluate(
     all_cases : bool
         Score also the annotated cases that the network was trained on.
     device, precision : str
+    asked : Asked, optional
+        What to change of the reading that the checkpoint records.
     told : callable
         Told of each case.
 
@@ -58,7 +62,7 @@ def evaluate(
     """
     from train.evaluation.report import write_report
 
-    model = load_model(checkpoint, device, precision)
+    model = load_model(checkpoint, device, precision, asked)
     loaded = load_catalog(catalog)
     wanted = loaded.task(name)
     dataset, cases = dataset_cases(loaded, wanted.dataset, model.regions)
@@ -132,7 +136,8 @@ def evaluate_case(
     channels = prepare_for(model, scan.volumes, scan.roi, str(case.image))
     first = channels[0]
     found = decompose(model, channels)
-    labels = label_map([share_in_scan(each, first) for each in found.probabilities], model.classes)
+    share = found.share(model.reading, first)
+    labels = label_map([share_in_scan(each, first) for each in share], model.classes, model.reading)
     write_volume(labels, masks / f"{case.name}_mask.nii.gz", like=case.image)
     found_in_scan = dict(zip(model.classes, masks_of(labels.array, model.classes), strict=True))
     rule = None
@@ -140,7 +145,7 @@ def evaluate_case(
         rule = Threshold(**model.record.threshold)
     beyond = None if rule is None else rule(found.scan[0], first.roi, first.frame.spacing_mm)
     reference = None if beyond is None else score(to_scan(beyond, first).array, truths[main], spacing)
-    inside = masks_of(labels_of(found.probabilities >= 0.5, model.classes), {main: model.classes[main]})[0]
+    inside = masks_of(labels_of(share >= model.reading.level, model.classes), {main: model.classes[main]})[0]
     layers = () if model.record.stage == "finetune" else (found.normal[0], np.where(inside, found.texture[0], 0))
     scores = {name: score(found_in_scan[name], truth, spacing) for name, truth in truths.items()}
     pictures = {

@@ -73,6 +73,7 @@ def _content(evaluation: Evaluation, outcomes: dict[str, list[CaseOutcome]]) -> 
         "modalities": modalities,
         "of_modality": f" of the first modality, {modalities[0]}" if len(modalities) > 1 else "",
         "rule": record.threshold,
+        "reading": evaluation.model.reading.words(),
         "network_is": _described(evaluation.model.network),
         "sources": record.data.get("sources", []),
         "lent": len(lent_tumours(record.data)),

@@ -96,6 +96,7 @@ def scores_json(evaluation: "Evaluation") -> dict[str, Any]:
             "modalities": [region.modality for region in evaluation.model.regions],
             "corpus": record.data.get("corpus"),
         },
+        "reading": {**evaluation.model.reading.model_dump(), "words": evaluation.model.reading.words()},
         "threshold_rule": record.threshold,
         **(classes if evaluation.several else {}),
         "mean": {
@@ -169,6 +170,12 @@ class Scored(BaseModel):
     corpus: str | None = None
 
 
+class Read(BaseModel):
+    """How masks were made of what the network found."""
+
+    words: str
+
+
 class RecordedEvaluation(BaseModel):
     """The part of ``scores.json`` that a card shows."""
 
@@ -178,6 +185,7 @@ class RecordedEvaluation(BaseModel):
     cases_scored: str
     verdict: str
     checkpoint: Scored
+    reading: Read | None = None  # scores from before readings were recorded say nothing
     mean: dict[str, Row]  # the network's first; of several classes it has one each
 
 

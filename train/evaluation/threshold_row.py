@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from scans.image.components import largest_component
+from scans.image.smoothing import smooth
 from synth.corpus import Sample
 from train.network.dice import dice
 
@@ -56,18 +57,6 @@ class Threshold:
         ndarray of bool, shape (z, y, x)
         """
         return _segment(smooth(intensity, roi, self.sigma_mm, spacing_mm), roi, self.level, self.side)
-
-
-def smooth(
-    intensity: np.ndarray, roi: np.ndarray, sigma_mm: float, spacing_mm: tuple[float, float, float]
-) -> np.ndarray:
-    """Gaussian mean over ROI voxels alone, float32; 0 outside the ROI."""
-    from scipy import ndimage  # 0.1 s, which a training that is resumed does not need
-
-    sigma = [sigma_mm / s for s in spacing_mm]
-    total = ndimage.gaussian_filter(np.where(roi, intensity, 0).astype(np.float32), sigma)
-    weight = ndimage.gaussian_filter(roi.astype(np.float32), sigma)
-    return np.where(roi, total / np.maximum(weight, 1e-6), 0).astype(np.float32)
 
 
 def choose_threshold(samples: Sequence[Sample], spacings_mm: Sequence[tuple[float, float, float]]) -> Threshold:

@@ -88,11 +88,27 @@ def save_checkpoint(
                 tensors[f"{_OPTIMISER_PREFIX}{key}.{names[parameter]}"] = value
     if average is not None:
         tensors |= {_AVERAGE_PREFIX + name: tensor for name, tensor in average.state_dict().items()}
-    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    _write(path, record, {name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+
+
+def _write(path: Path, record: Record, plain: dict[str, torch.Tensor]) -> None:
     text = json.dumps(asdict(record), allow_nan=False)
     write_atomically(path, to_bytes(plain, metadata={_RECORD_KEY: text}))
     readable = json.dumps(asdict(record), allow_nan=False, indent=2) + "\n"
     write_atomically(path.with_suffix(".json"), readable.encode())
+
+
+def record_again(path: Path, record: Record) -> None:
+    """Write a checkpoint once more, with another record and the tensors it has.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read or written; the old one is still there then.
+    """
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    _write(path, record, tensors)
 
 
 def load_record(path: Path) -> Record:

@@ -78,6 +78,8 @@ class Record:
         Scores of the last validation.
     progress : dict
         State of the plateau rule and the best score, for ``--resume``.
+    reading : dict or None
+        How masks are read out, ``train.segmentation.reading.Readings``; None: plainly, the mask at 0.5.
     """
 
     stage: str
@@ -90,6 +92,7 @@ class Record:
     threshold: dict[str, Any] | None = None
     validation: dict[str, Any] = field(default_factory=dict)
     progress: dict[str, Any] = field(default_factory=dict)
+    reading: dict[str, Any] | None = None
     format: str = FORMAT
     version: int = VERSION
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from train.network.losses import MEANINGS
-from train.run.curves import HELD_OUT, REAL, TRAINING, Curve, chart
+from train.run.curves import HELD_OUT, REAL, SHIFTED, TRAINING, Curve, chart
 from train.run.history import Entry, Run, number
 
 _OTHERS = {
@@ -42,6 +42,7 @@ def _loss(title: str, run: Run, name: str, held_out: str, *, large: bool = False
     curves = [
         _of(run.trained, name, "training", TRAINING, noisy=True),
         _of(run.validated, held_out, "held out", HELD_OUT),
+        _of(run.validated, f"shifted_{held_out}", "another generator", SHIFTED),
     ]
     return title, chart(curves, title, large=large)
 
@@ -50,7 +51,12 @@ def _dice(run: Run) -> list[Curve]:
     validated = run.validated
     steered = "steering cases" if run.settings.get("stage") == "finetune" else "held-out artificial tumours"
     each = [_of(validated, f"real_dice.{case}", "", REAL, faint=True) for case in run.real_cases()]
-    return [*each, _of(validated, "real_dice", "real cases, mean", REAL), _of(validated, "dice", steered, HELD_OUT)]
+    return [
+        *each,
+        _of(validated, "real_dice", "real cases, mean", REAL),
+        _of(validated, "dice", steered, HELD_OUT),
+        _of(validated, "shifted_dice", "tumours of another generator", SHIFTED),
+    ]
 
 
 def _of(

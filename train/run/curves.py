@@ -11,7 +11,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from scans.svg import INK, as_svg, dress
 
-TRAINING, HELD_OUT, REAL = "#5b8fd9", "#e08214", "#1b9e77"  # distinct for colour-blind readers, on white and on black
+# Distinct for colour-blind readers, on white and on black.
+TRAINING, HELD_OUT, REAL, SHIFTED = "#5b8fd9", "#e08214", "#1b9e77", "#c0549e"
 _POINTS = 400  # of a curve: more than a screen shows of a chart this wide
 _SMOOTH = 25  # points of the average drawn over a noisy curve
 _MARKED = 40  # points up to which each has a dot

@@ -93,7 +93,7 @@ class Run:
         if self.best is not None and self.best.validation:
             return {"step": self.best.step, **self.best.validation}
         scored = [entry for entry in self.validated if is_number(entry.get("score"))]
-        return max(scored, key=lambda entry: (entry["score"], -(number(entry.get("loss")) or 0.0)), default=None)
+        return max(scored, key=lambda entry: (entry["score"], -(number(steering_loss(entry)) or 0.0)), default=None)
 
     @property
     def state(self) -> State:
@@ -163,6 +163,11 @@ def read_run(folder: Path) -> Run:
             problems.append(str(error))
             records.append(None)
     return Run(folder, settings, read_log(folder / "log.jsonl"), records[0], records[1], problems, in_use(folder))
+
+
+def steering_loss(scores: Entry) -> Any:
+    """Return the loss of a validation that steers: that on another generator's tumours, where there are such."""
+    return scores.get("shifted_loss", scores.get("loss"))
 
 
 def is_number(value: Any) -> bool:

@@ -65,14 +65,15 @@ class Steps(Bars):
 
     def _validated(self, step: int, shown: Mapping[str, Any]) -> None:
         said = f"step {step} of {self._total}: validation loss {_number(shown['validation_loss'])}"
-        dice = shown.get("validation_dice")
+        dice, shifted = shown.get("validation_dice"), shown.get("validation_shifted_dice")
         if dice is not None:
-            better = self._best is None or dice > self._best[0]
+            steering = dice if shifted is None else shifted
+            better = self._best is None or steering > self._best[0]
             if better:
-                self._best = dice, step
+                self._best = steering, step
             assert self._best is not None
             best = ", the best so far" if better else f" (best {self._best[0]:.3f} at step {self._best[1]})"
-            said += f", Dice {dice:.3f}{best}"
+            said += f", Dice {dice:.3f}" + ("" if shifted is None else f", another generator's {shifted:.3f}") + best
         real = shown.get("validation_real_dice", shown.get("real_dice"))
         if real is not None:
             said += f", real cases {real:.3f}"

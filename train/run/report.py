@@ -96,6 +96,7 @@ def content(run: Run) -> dict[str, Any]:
         "settings": tabulated(run.settings),
         "folder": shlex.quote(str(run.folder)),
         "rule": record.threshold if record else None,
+        "reading": reading(run),
     }
 
 
@@ -132,6 +133,8 @@ def verdict(run: Run) -> str:
         level = rule["dice"]
         word = "above" if overlap > level else "below" if overlap < level else "equal to"
         said += f", {word} the {level:.3f} of the threshold row on training samples, what one would try first"
+    if (shifted := number(best.get("shifted_dice"))) is not None:
+        said += f". On tumours of another generator, which chose it: {shifted:.3f}"
     real = number(best.get("real_dice"))
     if real is None:
         real = next((number(e.get("real_dice")) for e in run.validated if e["step"] == best["step"]), None)
@@ -140,6 +143,15 @@ def verdict(run: Run) -> str:
         cases = f"the {count} real cases" if count > 1 else "the one real case"
         said += f". On {cases} shown beside it, which choose nothing: {real:.3f}"
     return said + "."
+
+
+def reading(run: Run) -> str:
+    """Say how a mask is made of what the best network finds; empty until a training on a corpus has ended."""
+    if run.best is None or run.best.reading is None:
+        return ""
+    chosen = str(run.best.reading.get("chosen"))
+    values = {"by": chosen, **(run.best.reading.get(chosen) or {})}
+    return ", ".join(f"{name} {_shown(value) if name == 'dice' else value}" for name, value in values.items())
 
 
 def _mask_is_trained(run: Run) -> bool:
@@ -156,6 +168,7 @@ def validations(run: Run) -> dict[str, Any]:
             "step": f"{entry['step']:,}",
             "loss": _shown(entry.get("loss")),
             "dice": _shown(entry.get("dice")),
+            "shifted": _shown(entry.get("shifted_dice")),
             "real": _shown(entry.get("real_dice")),
             "rate": f"{rates[entry['step']]:.3g}" if is_number(rates.get(entry["step"])) else "",
             "best": entry["step"] == best,
@@ -165,12 +178,23 @@ def validations(run: Run) -> dict[str, Any]:
     newest, older = rows[:_NEWEST], rows[_NEWEST:]
     if len(older) > _ROWS:
         older = [older[i] for i in np.linspace(0, len(older) - 1, _ROWS).astype(int)]
-    return {"newest": newest, "older": older, "count": len(rows), "real": bool(run.real_cases())}
+    shifted = any("shifted_dice" in entry for entry in run.validated)
+    return {
+        "newest": newest,
+        "older": older,
+        "count": len(rows),
+        "real": bool(run.real_cases()),
+        "shifted": shifted,
+    }
 
 
 def pictures(run: Run) -> list[dict[str, Any]]:
     """Return the newest picture of each kind, then a few of before, ready to embed."""
-    captions = {"validation": "held-out samples", "real": "real cases"}
+    captions = {
+        "validation": "held-out samples",
+        "shifted": "samples of another generator",
+        "real": "real cases",
+    }
     shown, before = [], []
     for kind, drawn in run.pictures().items():
         title = captions.get(kind, kind)
@@ -210,6 +234,7 @@ def data(run: Run) -> dict[str, Any]:
         "corpus": known.get("corpus"),
         "samples": known.get("corpus_samples"),
         "seed": known.get("corpus_seed"),
+        "shifted": known.get("validation_corpus"),
         "split": split,
         "dataset": known.get("dataset"),
         "cases": {name: known[name] for name in ("scans", "training", "validation", "test") if known.get(name)},

@@ -1,8 +1,6 @@
 """Clean a label map, class by class: connected parts, the largest of them, those large enough."""
 
-import numpy as np
-
-from scans.image.components import Parts
+from scans.image.components import keep_parts
 from scans.image.volume import Volume
 from train.cases.classes import TUMOUR, Classes, labels_of, masks_of, outside_in
 
@@ -28,16 +26,5 @@ def clean(labels: Volume, classes: Classes = TUMOUR, *, largest: bool = False, l
     masks = masks_of(labels.array, classes)
     for inner, outer in outside_in(classes).items():
         masks[inner] &= masks[outer].all(axis=0)
-        _keep(masks[inner], largest, least_ml, labels.grid.voxel_mm3)
+        keep_parts(masks[inner], largest=largest, least_ml=least_ml, voxel_mm3=labels.grid.voxel_mm3)
     return labels.with_array(labels_of(masks, classes))
-
-
-def _keep(mask: np.ndarray, largest: bool, least_ml: float, voxel_mm3: float) -> None:
-    """Leave out parts of a mask, bool (z, y, x), in place."""
-    parts = Parts.of(mask)
-    if not parts.sizes.size:
-        return
-    kept = parts.sizes * voxel_mm3 / 1000.0 >= least_ml
-    if largest:
-        kept &= np.arange(parts.sizes.size) == parts.sizes.argmax()
-    mask[parts.box] = np.concatenate([[False], kept])[parts.labels]

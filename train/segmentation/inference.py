@@ -22,6 +22,9 @@ from train.network.checkpoint import network_sha256
 from train.network.record import Record
 from train.network.symmetry import seen
 from train.proxies.recorded import check_finds_layers, for_scans, load_network
+from train.proxies.residual import Residual
+from train.segmentation.clean import clean
+from train.segmentation.reading import PLAIN, Asked, Reading, recorded_readings, wanted_reading
 
 _MIRRORINGS = tuple(axes for count in range(4) for axes in combinations((2, 3, 4), count))  # of z, y, x; 8 of them
 
@@ -36,6 +39,8 @@ class Model:
         One for each modality of the input, in the network's order.
     classes : Classes
         What its masks find, in their order, and the labels that they are written as.
+    reading : Reading
+        How a mask is made of what it finds.
     """
 
     network: nn.Module
@@ -44,6 +49,7 @@ class Model:
     machine: hardware.Hardware
     path: Path
     classes: Classes
+    reading: Reading = PLAIN
 
     @property
     def regions(self) -> tuple[Region, ...]:
@@ -92,24 +98,47 @@ class Decomposed:
         modalities = len(scan)
         return cls(scan, *np.split(found, (modalities, 2 * modalities)))
 
+    def share(self, reading: Reading, prepared: Prepared) -> np.ndarray:
+        """Return the share of tumour by a reading, float32 (K, z, y, x) in [0, 1].
 
-def load_model(path: Path, device: str = "auto", precision: str = "auto") -> Model:
+        Parameters
+        ----------
+        reading : Reading
+        prepared : Prepared
+            The scan's first modality, in the same grid.
+        """
+        return reading.share(self.scan, self.normal, self.probabilities, prepared.roi, prepared.frame.spacing_mm)
+
+
+def load_model(path: Path, device: str = "auto", precision: str = "auto", asked: Asked | None = None) -> Model:
     """Load a checkpoint for use.
+
+    Parameters
+    ----------
+    path : Path
+    device, precision : str
+    asked : Asked, optional
+        What to change of the reading that it records.
 
     Raises
     ------
     CheckpointError
-        If it cannot be read, or its network or region does not fit this release.
+        If it cannot be read, its network or region does not fit this release, or it records no such reading.
     """
     record, network = load_network(path)
     check_finds_layers(record, path, as_unet=False)
     classes = recorded_classes(record.network, record.data, str(path))
+    readings = recorded_readings(record.reading, str(path))
+    by_layers = not isinstance(network, Residual) and len(classes) == 1 and record.stage != "finetune"
+    if readings is not None and not by_layers:
+        raise CheckpointError(f"{path}: its record is damaged (a reading by layers, which its network does not find)")
     channels = tuple(recorded_channels(record, str(path)))
     network = for_scans(network, record.validation, str(path))
     machine = hardware.choose(device, precision)
     machine.place(network)
     network.eval()
-    return Model(network, record, channels, machine, path, classes)
+    reading = wanted_reading(readings, asked or Asked(), str(path))
+    return Model(network, record, channels, machine, path, classes, reading)
 
 
 def prepare_for(model: Model, volumes: Sequence[Volume], roi: Volume | None, where: str) -> list[Prepared]:
@@ -222,7 +251,13 @@ def to_scan(share: np.ndarray, frame_of: Prepared) -> Volume:
     return volume.with_array((volume.array >= 0.5).astype(np.uint8))
 
 
-def label_map(shares: Sequence[Volume], classes: Classes) -> Volume:
-    """Return the label map of probabilities in the scan's own grid, one a class: where each is at least 0.5."""
-    masks = np.stack([share.array >= 0.5 for share in shares])
-    return shares[0].with_array(labels_of(masks, classes))
+def label_map(shares: Sequence[Volume], classes: Classes, reading: Reading = PLAIN) -> Volume:
+    """Return the label map of shares in the scan's own grid, one a class: where each reaches the reading's level.
+
+    Parts are left out as the reading says.
+    """
+    masks = np.stack([share.array >= reading.level for share in shares])
+    labels = shares[0].with_array(labels_of(masks, classes))
+    if reading.clean == "none" and not reading.least_ml:
+        return labels
+    return clean(labels, classes, largest=reading.clean == "largest", least_ml=reading.least_ml)

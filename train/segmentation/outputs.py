@@ -6,29 +6,27 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
-
-from scans.catalog.settings import Strict
 from train.segmentation.inputs import Input
+from train.segmentation.reading import Asked, Reading
 from train.segmentation.summary import STARTED, SummaryRow
 from train.settings import SettingsError
 
 
-class Options(Strict):
+class Options(Asked):
     """How scans are segmented, and what is written of each."""
 
     window: Literal["native", "trained"] | None = None  # None: the network's cube
     flips: bool = False
-    clean: Literal["largest"] | None = None
-    least_ml: float = Field(0.0, ge=0)
     probabilities: bool = False
     normal: bool = False
     format: Literal["nii.gz", "nii", "nrrd", "mha"] = "nii.gz"
 
-    def said(self) -> str:
-        """Return those that were given, but for the format, as the summary records them."""
-        given = self.model_dump(exclude_defaults=True, exclude={"format"})
-        return " ".join(name if value is True else f"{name}={value}" for name, value in given.items())
+    def said(self, reading: Reading) -> str:
+        """Return those that were given, but for the format, and the reading, as the summary records them."""
+        given = self.model_dump(exclude_defaults=True, exclude={"format", *Asked.model_fields})
+        said = {name: name if value is True else f"{name}={value}" for name, value in given.items()}
+        written = [said.pop(name) for name in ("probabilities", "normal") if name in said]
+        return " ".join(filter(None, [*said.values(), reading.said(), *written]))
 
 
 def name_results(

@@ -19,7 +19,6 @@ from scans.image.preparation import Prepared, restore
 from scans.image.volume import Volume, check_same_grid, read_mask, read_volume, write_volume
 from scans.one_scan import one_scan
 from train.cases.classes import Classes, masks_of
-from train.segmentation.clean import clean
 from train.segmentation.inference import Decomposed, Model, decompose, label_map, load_model, prepare_for, share_in_scan
 from train.segmentation.inputs import Input, find_inputs
 from train.segmentation.outputs import Options, check_nothing_in_the_way, check_targets, name_results
@@ -94,7 +93,7 @@ def segment(
         If what is given does not fit together, a mask in the way must not be replaced, or `out` cannot be written.
     """
     options = options or Options()
-    model = load_model(checkpoint, device, precision)
+    model = load_model(checkpoint, device, precision, options)
     if options.normal and model.record.stage == "finetune":
         raise CheckpointError(f"{checkpoint}: a fine-tuned network has no normal layer; leave out --normal")
     say("looking for scans")
@@ -105,7 +104,7 @@ def segment(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"--out {out}: cannot be made ({error.strerror}); choose another folder") from error
-    made_by = SummaryRow("", "", checkpoint=model.sha256(), options=options.said())
+    made_by = SummaryRow("", "", checkpoint=model.sha256(), options=options.said(model.reading))
     with only_writer(out):
         rows = read_summary(out)
         if not overwrite:
@@ -201,10 +200,8 @@ def _write_results(
         raise ScanError(one.problem)
     volumes, roi = read_input(model, one)
     prepared, found = apply(model, volumes, roi, one.name, options)
-    shares = [share_in_scan(probability, prepared[0]) for probability in found.probabilities]
-    mask = label_map(shares, model.classes)
-    if options.clean or options.least_ml:
-        mask = clean(mask, model.classes, largest=options.clean == "largest", least_ml=options.least_ml)
+    shares = [share_in_scan(share, prepared[0]) for share in found.share(model.reading, prepared[0])]
+    mask = label_map(shares, model.classes, model.reading)
     write = partial(_write, like=one.scans[0])
     if "probability" in targets:
         for share, path in zip(shares, targets["probability"], strict=True):

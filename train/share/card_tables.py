@@ -13,6 +13,7 @@ from train.evaluation.metrics import METRICS, ml
 from train.evaluation.scores_file import Mean, RecordedEvaluation
 from train.network.data_terms import lent_tumours, real_datasets, scans_of, sources_of
 from train.network.record import Record
+from train.segmentation.reading import recorded_readings
 from train.share.onnx_graph import Channel
 
 _MOST_SCANS = 500  # rows of a table
@@ -77,6 +78,12 @@ def validation(record: Record) -> Markdown:
     return Markdown(f"Validation at step {record.step:,}, on {what}:\n\n{table(('score', 'value'), rows)}")
 
 
+def reading(record: Record) -> Markdown | None:
+    """Say how `train segment` makes a mask of what the network finds, where it does not do so plainly."""
+    readings = recorded_readings(record.reading, "the checkpoint")
+    return None if readings is None or readings.chosen == "plain" else Markdown(plain(readings.words()))
+
+
 def scores(evaluation: RecordedEvaluation) -> Markdown:
     """Return mean scores on real scans, a row for the network and one for the threshold."""
     heads = ("row", *METRICS.values(), "nothing found", "no tumour: cases", "clean", "false (ml)")
@@ -122,6 +129,9 @@ def data(record: Record) -> Markdown:
             ("held out", _listed(known.get("held_out")) or "no scan"),
             ("how samples were parted", known.get("split", "")),
         ]
+        if isinstance(other := known.get("validation_corpus"), dict):
+            rows += [("steered by another corpus (content hash)", other.get("corpus", ""))]
+            rows += [("of which were used", other.get("note", ""))]
     for each in real_datasets(known):
         annotated = each.get("stage", record.stage) == "finetune"
         use = "annotated, trained on or steered by" if annotated else "without their annotations"

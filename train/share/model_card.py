@@ -92,6 +92,7 @@ def model_card(
         field_of_view=tables.field_of_view(channels[0], record.size),
         roi=tables.roi(channels[0]),
         inputs=tables.inputs(channels),
+        reading=tables.reading(record),
         graphs=graphs,
         tolerance=TOLERANCE,
         validation=tables.validation(record),

@@ -38,6 +38,7 @@ from train.settings import Adapt, Pretrain
 from train.stages import loop
 from train.stages.decomposition import Decomposition
 from train.stages.pretrain import describe
+from train.stages.read_out import record_readings
 
 _REAL = 1  # added to the seed: real scans come in an order of their own
 LEAST_VOXELS = 8  # a scan with fewer sure tumour voxels teaches nothing about tumours: it is left out of self-training
@@ -254,4 +255,5 @@ def adapt(
         outcome = loop.train(
             task, network, record, schedule, machine, out, ranks=ranks, resume=resume, report=report, say=say
         )
+        record_readings(out, outcome, (task.synthetic.validation,), machine, ranks, say)
     return replace(outcome, left_out=len(cases) - len(scans))

@@ -13,7 +13,7 @@ from train.data.corpora import Corpora, Recombined
 from train.data.crops import CropFeed
 from train.data.feed import Feed
 from train.data.order import Endless
-from train.data.split import Split
+from train.data.split import Shifted, Split
 from train.data.variation import varied
 from train.network import hardware
 from train.network.losses import decomposition_loss
@@ -42,6 +42,8 @@ class Decomposition:
         The processes that share each step's samples.
     real : sequence of RealScan
         Annotated scans to be scored along the way.
+    shifted : Shifted, optional
+        Samples of another generator; validation on them then steers.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Decomposition:
         machine: hardware.Hardware = hardware.PLAIN,
         ranks: Ranks = ALONE,
         real: Sequence["RealScan"] = (),
+        shifted: Shifted | None = None,
     ) -> None:
         if settings.standardise and any(channel["statistics"] is not None for channel in corpus.channels):
             raise SettingsError(
@@ -63,6 +66,9 @@ class Decomposition:
         self.feed = self._feed(machine)
         self.real = RealValidation(list(real), settings.schedule.batch) if real else None
         self.validation = SyntheticValidation(corpus, split.validation, settings, machine)
+        self.shifted: SyntheticValidation | None = None
+        if shifted is not None:
+            self.shifted = SyntheticValidation(shifted.corpus, shifted.numbers, settings, machine)
 
     def _feed(self, machine: hardware.Hardware) -> Feed | CropFeed:
         schedule, corpus, threads = self.settings.schedule, self.corpus, self.settings.schedule.loader_threads
@@ -101,13 +107,21 @@ class Decomposition:
         return decomposition_loss(layers, batch, self.settings.loss)
 
     def validate(self, network: nn.Module, machine: hardware.Hardware) -> dict[str, float]:
-        """Score on samples of held-out sources, and on real cases, which steer nothing."""
+        """Score on samples of held-out sources, on those of another generator, and on real cases, which steer nothing.
+
+        With another generator's, ``shifted_loss`` and ``shifted_dice`` are of them, and ``score`` is theirs too.
+        """
         scores = self.validation.scores(network, machine)
+        if self.shifted is not None:
+            other = self.shifted.scores(network, machine)
+            scores |= {"shifted_loss": other["loss"], "shifted_dice": other["dice"], "score": other["score"]}
         return scores if self.real is None else {**scores, **self.real.scores(network, machine)}
 
     def views(self, network: nn.Module, machine: hardware.Hardware) -> dict[str, list[Views]]:
-        """Return samples of held-out sources and real cases, to be drawn."""
+        """Return samples of held-out sources, of another generator, and real cases, to be drawn."""
         views = {"validation": self.validation.views(network, machine)}
+        if self.shifted is not None:
+            views["shifted"] = self.shifted.views(network, machine)
         return views if self.real is None else {**views, "real": self.real.views(network, machine)}
 
 

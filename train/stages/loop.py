@@ -29,6 +29,7 @@ from train.network.ranks import ALONE, Ranks
 from train.network.record import Record, plain
 from train.network.weights import restore_network, restore_optimiser
 from train.run.folder import RunFolder
+from train.run.history import steering_loss
 from train.run.pictures import Views
 from train.settings import Schedule, SettingsError
 from train.stages.finite import FOLDER, FiniteWatch, keep_batch, keep_network
@@ -54,7 +55,7 @@ class Task(Protocol):
         ...
 
     def validate(self, network: nn.Module, hardware: Hardware) -> dict[str, float]:
-        """Score a network in evaluation mode: ``loss`` steers a plateau rule, ``score`` (high is good) the best."""
+        """Score a network in evaluation mode: `steering_loss` a plateau rule, ``score`` (high is good) the best."""
         ...
 
     def views(self, network: nn.Module, hardware: Hardware) -> dict[str, list[Views]]:
@@ -231,7 +232,7 @@ def train(
                     run.draw(step, views)
                     report(step, {f"validation_{name}": value for name, value in scores.items()})
                 if rate.follows_validations:
-                    rate.validated(*ranks.from_first([scores["loss"]]))
+                    rate.validated(*ranks.from_first([float(steering_loss(scores))]))
                 chosen = schedule.chosen == "last" or not best or _merit(scores) > _merit(best)
                 if run is not None and chosen:
                     save_best = partial(save_checkpoint, run.best, replace(record, step=step), used)
@@ -273,7 +274,7 @@ def _check_networks(networks: Iterable[nn.Module], step: int) -> None:
 
 def _merit(scores: dict[str, Any]) -> tuple[float, float]:
     """Order validations: by score, then by loss, so that an empty mask at the start is not the best for ever."""
-    return scores["score"], -scores["loss"]
+    return scores["score"], -steering_loss(scores)
 
 
 def _keep(

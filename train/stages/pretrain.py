@@ -11,7 +11,7 @@ import torch
 from scans.errors import StoreError
 from synth.corpus import Corpus
 from train.data.corpora import Corpora, open_corpus
-from train.data.split import Split, split_by_source
+from train.data.split import Split, shifted_samples, split_by_source
 from train.evaluation.threshold_row import Threshold, choose_threshold
 from train.network import hardware
 from train.network.channels import recorded_channel
@@ -20,9 +20,10 @@ from train.network.record import Record
 from train.network.unet import POOLINGS, UNet
 from train.proxies.registry import check_same_proxy, proxy_of, proxy_task, told
 from train.run.folder import check_run_folder
-from train.settings import LAYERS, Pretrain, with_modalities
+from train.settings import LAYERS, Pretrain, SettingsError, with_modalities
 from train.stages import loop
 from train.stages.decomposition import Decomposition
+from train.stages.read_out import record_readings
 from train.stages.real_validation import find_real_cases
 from train.stages.resume import load_last
 
@@ -35,6 +36,7 @@ def pretrain(
     out: Path,
     settings: Pretrain,
     *,
+    validation_corpus: str | Path | Sequence[str | Path] = (),
     cache: Path | None = None,
     catalog: Path | None = None,
     real_cases: int = 4,
@@ -52,6 +54,8 @@ def pretrain(
     out : Path
         Run folder.
     settings : Pretrain
+    validation_corpus : str, Path, or sequence of them
+        Another generator's, as `corpus_path`: loss and Dice there steer the rate and choose the best. Empty: none.
     cache : Path, optional
         Where to keep what is read from a URL.
     catalog : Path, optional
@@ -84,6 +88,14 @@ def pretrain(
     schedule = settings.schedule
     split = split_by_source(corpus, settings.validation_sources, schedule.seed, settings.validation_samples)
     say(f"{len(split.training)} training and {len(split.validation)} validation samples: {split.note}")
+    shifted = None
+    if validation_corpus:
+        if settings.proxy != LAYERS:
+            raise SettingsError(
+                f"--validation-corpus: --proxy {settings.proxy} has a validation of its own; leave it out"
+            )
+        shifted = shifted_samples(corpus, split, open_corpus(validation_corpus, cache), settings.validation_samples)
+        say(f"another generator's tumours steer: {shifted.note}")
     proxy = proxy_of(settings, corpus.size)
     machine = hardware.of(schedule, corpus.size if proxy is None else proxy.side(corpus.size))
     interrupted = load_last(out) if resume else None
@@ -101,6 +113,8 @@ def pretrain(
     torch.manual_seed(schedule.seed)
     network = UNet(settings.network) if proxy is None else proxy.network(settings.network, len(corpus.sources))
     described = describe(corpus, split)
+    if shifted is not None:
+        described["data"]["validation_corpus"] = shifted.to_json()
     if proxy is not None:
         described["data"]["proxy"] = settings.proxy  # what is fine-tuned from it keeps the data
     record = Record(
@@ -117,12 +131,15 @@ def pretrain(
             real = find_real_cases(catalog, corpus.channels, corpus.size, real_cases, say) if ranks.first else []
             if real:
                 say(f"shown at each validation, steering nothing: {', '.join(scan.name for scan in real)}")
-            task = Decomposition(corpus, split, settings, machine, ranks, real)
+            task = Decomposition(corpus, split, settings, machine, ranks, real, shifted)
         else:
             task = proxy_task(proxy, corpus, split, settings, ranks)
-        return loop.train(
+        outcome = loop.train(
             task, network, record, schedule, machine, out, ranks=ranks, resume=resume, report=report, say=say
         )
+        if isinstance(task, Decomposition):
+            record_readings(out, outcome, (task.validation, task.shifted), machine, ranks, say)
+        return outcome
 
 
 def describe(corpus: Corpus | Corpora, split: Split) -> dict[str, Any]:

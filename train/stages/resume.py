@@ -88,6 +88,12 @@ def check_resumable(path: Path, saved: Checkpoint, record: Record, together: int
     """
     if saved.record.stage != record.stage:
         raise CheckpointError(f"{path}: is of train {saved.record.stage}, not of train {record.stage}")
+    seen, wanted = saved.record.data.get("validation_corpus"), record.data.get("validation_corpus")
+    if seen != wanted:
+        raise CheckpointError(
+            f"{path}: was steered by {_corpus(seen)}, not by {_corpus(wanted)}; give the same --validation-corpus, "
+            "or choose another --out"
+        )
     if saved.record.data != record.data:
         raise CheckpointError(f"{path}: was trained on other data; choose another --out")
     before, now = (_compared(of.stage, of.settings, path) for of in (saved.record, record))
@@ -104,6 +110,13 @@ def check_resumable(path: Path, saved: Checkpoint, record: Record, together: int
 
 _FREE = ("device", "precision", "compile", "loader_threads", "log_every")
 _WHY = {"schedule.steps": ", and a cosine rate falls towards its last step"}
+
+
+def _corpus(described: Any) -> str:
+    """Name the validation corpus that a record describes."""
+    if not isinstance(described, dict):
+        return "held-out samples of its corpus"
+    return f"{described.get('samples')} samples of corpus {str(described.get('corpus'))[:12]}"
 
 
 def _compared(stage: str, settings: dict[str, Any], path: Path) -> dict[str, Any]:

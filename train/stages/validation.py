@@ -10,10 +10,13 @@ from synth.corpus import Corpus
 from train.data.batch import Batch
 from train.data.corpora import Corpora
 from train.data.feed import Feed
+from train.data.split import evenly
 from train.network.dice import dice
 from train.network.hardware import Hardware
 from train.network.losses import decomposition_loss, mask_is_trained
 from train.run.pictures import Views
+from train.segmentation.reading import distance
+from train.segmentation.reading_choice import Found
 from train.settings import Adapt, Pretrain
 
 PICTURED = 4  # samples in a validation picture
@@ -36,6 +39,7 @@ class SyntheticValidation:
         self, corpus: Corpus | Corpora, numbers: np.ndarray, settings: Pretrain | Adapt, machine: Hardware
     ) -> None:
         schedule = settings.schedule
+        self.corpus, self.numbers = corpus, numbers
         self.weights, self.standardise = settings.loss, settings.standardise
         self.batches = [numbers[i : i + schedule.batch].tolist() for i in range(0, len(numbers), schedule.batch)]
         self.pictured = numbers[:PICTURED].tolist()
@@ -65,6 +69,27 @@ class SyntheticValidation:
         loss, overlap = means.pop("total"), float(np.mean(overlaps))
         score = overlap if mask_is_trained(self.weights.model_dump()) else -loss
         return {"loss": loss, "dice": overlap, "score": score, **means}
+
+    def found(self, network: nn.Module, hardware: Hardware, most: int) -> list[Found]:
+        """Return what a network finds in `most` samples at the most, evenly spread; to choose its reading on."""
+        numbers = evenly(self.numbers, most).tolist()
+        found = []
+        for number, batch in zip(numbers, self._seen([n] for n in numbers), strict=True):
+            with torch.no_grad(), hardware.autocast():
+                layers = network(batch.composite)
+            composite, normal, below = (
+                volume[0].cpu().numpy() for volume in (batch.composite, layers.normal.float(), batch.normal)
+            )
+            found.append(
+                Found(
+                    probability=layers.logits.float().sigmoid()[0, 0].cpu().numpy(),
+                    residual=distance(composite, normal),
+                    roi=((composite != 0) | (below != 0)).any(axis=0),
+                    truth=batch.mask[0, 0].cpu().numpy() != 0,
+                    spacing_mm=self.corpus.spacing_mm(number),
+                )
+            )
+        return found
 
     def views(self, network: nn.Module, hardware: Hardware) -> list[Views]:
         """Return the first held-out samples, to be drawn."""

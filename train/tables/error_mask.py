@@ -23,6 +23,7 @@ from train.evaluation.scores_file import write_scores
 from train.network.dice import dice
 from train.network.unet import Layers, UNet
 from train.segmentation.inference import Model, load_model
+from train.segmentation.reading import Asked
 from train.settings import Pretrain, SettingsError, recorded
 from train.stages.pretrain import BASELINE_SAMPLES
 
@@ -106,7 +107,7 @@ def evaluate_by_error(
     """
     from train.evaluation.report import write_report
 
-    model = load_model(checkpoint, device)
+    model = load_model(checkpoint, device, asked=Asked(read="plain"))
     level, there = level_for(model, corpus_path, source)
     assert isinstance(model.network, UNet)
     network = ErrorMask(model.network, source, level).eval()

@@ -245,6 +245,7 @@ def _finetune(runs: Runs, step: Piece, folder: Path) -> None:
 
 def _scores(runs: Runs, step: Piece, folder: Path) -> None:
     from train.evaluation.evaluate import evaluate
+    from train.segmentation.reading import Asked
     from train.tables.error_mask import evaluate_by_error
 
     checkpoint, dataset = runs.checkpoint(step.after[0]), step.settings["dataset"]
@@ -252,7 +253,8 @@ def _scores(runs: Runs, step: Piece, folder: Path) -> None:
         corpus = runs.corpus(step)
         evaluate_by_error(checkpoint, corpus, step.settings["mask_from"], runs.catalog, dataset, folder, runs.device)
     else:
-        evaluate(checkpoint, runs.catalog, dataset, folder, device=runs.device)
+        plainly = Asked(read="plain")  # as the paper's numbers are
+        evaluate(checkpoint, runs.catalog, dataset, folder, device=runs.device, asked=plainly)
 
 
 def _go_on(signal: int) -> None:

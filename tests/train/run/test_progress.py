@@ -49,6 +49,18 @@ def test_a_validation_says_whether_it_is_the_best_and_what_real_cases_say(monkey
     ]
 
 
+def test_the_best_so_far_is_another_generators_where_it_steers(monkeypatch):
+    lines = io.StringIO()
+    monkeypatch.setattr(progress, "out", Console(file=lines, width=160))
+    with Steps(2, 2, Clock()) as shown:
+        for step, (dice, other) in enumerate([(0.5, 0.4), (0.7, 0.3)], 1):
+            shown(step, {"validation_loss": 2.0, "validation_dice": dice, "validation_shifted_dice": other})
+    assert lines.getvalue().splitlines() == [
+        "step 1 of 2: validation loss 2.000, Dice 0.500, another generator's 0.400, the best so far",
+        "step 2 of 2: validation loss 2.000, Dice 0.700, another generator's 0.300 (best 0.400 at step 1)",
+    ]
+
+
 def test_a_terminal_shows_loss_best_dice_speed_and_time_left(monkeypatch):
     _, moving = told(monkeypatch, range(491, 511), 2.0, terminal=True)
     assert "loss 3.142, best Dice 0.650, 2 s/step, 1 samples/s" in moving

@@ -24,7 +24,7 @@ from scans.errors import CheckpointError, UserError
 from scans.image.volume import read_mask
 from tests.made.fresh_process import imported_after
 from tests.made.real_scans import write_case, write_catalog
-from tests.made.tiny_checkpoint import REGION, bright_network, save_bright
+from tests.made.tiny_checkpoint import REGION, bright_network, readings, save_bright
 from train.cli.application import app
 from train.evaluation.evaluate import evaluate
 from train.network.checkpoint import save_checkpoint
@@ -288,6 +288,17 @@ def heads(tmp_path_factory):
     return write_catalog(root / "catalog.yaml", root / "clinic-data")
 
 
+def test_a_card_says_how_masks_are_read_and_that_its_code_reads_plainly(heads, tmp_path):
+    export(save_bright(tmp_path / "plain.safetensors"), tmp_path / "plain")
+    assert "--read plain" not in card_of(tmp_path / "plain")[1]
+    path = save_bright(tmp_path / "best.safetensors", reading=readings("both"))
+    exported = export(path, tmp_path / "shared")
+    body = card_of(tmp_path / "shared")[1]
+    assert "mean of the mask channel's probability and the share by the distance" in body
+    assert "`--read plain`" in body
+    assert load_checkpoint(exported.weights).record.reading == readings("both")
+
+
 def test_scores_stand_beside_the_threshold_row(heads, tmp_path):
     path = save_bright(tmp_path / "best.safetensors")
     evaluation = evaluate(path, heads, "heads", tmp_path / "scored")
@@ -296,6 +307,7 @@ def test_scores_stand_beside_the_threshold_row(heads, tmp_path):
     front, body = card_of(tmp_path / "shared")
     assert "### On heads: all 3 cases" in body
     assert evaluation.verdict() in body
+    assert "A mask was: probability of the mask channel, where it is at least 0.5." in body
     rows = [line for line in body.splitlines() if line.startswith(("| network |", "| threshold |")) and "±" in line]
     means = json.loads((tmp_path / "scored" / "scores.json").read_text(encoding="utf-8"))["mean"]
     for row, name in zip(rows, ("network", "threshold"), strict=True):
