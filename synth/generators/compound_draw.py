@@ -81,7 +81,7 @@ def draw_recipe(draw: Draw, normal: Source, settings: Compound) -> CompoundRecip
     stream = draw.stream(_EDGE)
     edge_mm, diffuse = stream.uniform(*edge.width_mm), stream.unit() < edge.diffuse
     diffuse_mm, diffuse_seed = stream.uniform(*edge.diffuse_mm), stream.word()
-    spared = stream.unit() < edge.spared
+    spared, follow_mm = stream.unit() < edge.spared, stream.uniform(*edge.follow_mm)
 
     stream = draw.stream(_TISSUE)
     own, heterogeneity = stream.unit() < settings.tissue.own, stream.uniform(*settings.tissue.heterogeneity)
@@ -104,8 +104,8 @@ def draw_recipe(draw: Draw, normal: Source, settings: Compound) -> CompoundRecip
         draw.index, draw.normal, draw.donor, 0, 0, 0, volume, volume, axis_ratio, *rotation, octaves, *_words(noise),
         0, 0.0, 0 if empty else foci, *_words(foci_seed), contrast, int(darker), part, part_volume,
         levels[max(part, CORE) - CORE], rim_mm, ring_mm, ring_gain, *_words(part_seed), edge_mm, int(diffuse),
-        diffuse_mm, *_words(diffuse_seed), int(spared), int(own), heterogeneity, fade, sigma_mm, *_words(elastic_seed),
-        spots, caps, *_words(distractor_seed), alpha,
+        diffuse_mm, *_words(diffuse_seed), int(spared), follow_mm, int(own), heterogeneity, fade, sigma_mm,
+        *_words(elastic_seed), spots, caps, *_words(distractor_seed), alpha,
     )  # fmt: skip
     return _put(recipe, draw.stream(_PLACE), normal, settings)
 
@@ -147,7 +147,12 @@ def _put(recipe: CompoundRecipe, places: Stream, normal: Source, settings: Compo
 
 def reach_mm(recipe: CompoundRecipe) -> float:
     """Return how far outside a form anything is asked: its edge, and the tissue around it."""
-    return max(SHELL_MM, recipe.edge_mm / 2, recipe.diffuse * recipe.diffuse_mm / 2)
+    return max(SHELL_MM, edge_reach_mm(recipe) + abs(recipe.follow_mm))
+
+
+def edge_reach_mm(recipe: CompoundRecipe) -> float:
+    """Return how far outside a surface its soft edge reaches."""
+    return max(recipe.edge_mm, recipe.diffuse * recipe.diffuse_mm) / 2
 
 
 def depth_of(focus: Focus, recipe: CompoundRecipe, settings: Compound, spacing_mm: Three) -> np.ndarray:

@@ -9,7 +9,7 @@ from numba import njit
 from scans.catalog.synthesis import Elastic
 from scans.image.box import Box, clip, tight_box, within
 from scans.image.normalisation import Statistics, scale
-from synth.generators.compound_draw import SHELL_MM, Focus, depth_of, placed
+from synth.generators.compound_draw import SHELL_MM, Focus, depth_of, edge_reach_mm, placed
 from synth.generators.compound_recipe import NO_PART, RING, CompoundRecipe
 from synth.generators.compound_settings import Compound
 from synth.tumour.blend import FULL, INSIDE, widen
@@ -24,6 +24,7 @@ Three = tuple[float, float, float]
 
 _PART_AXIS = 0.8  # q of a part's form: never the tumour's own shape, only smaller
 _OFF_CENTRE = 0.35  # of a part, at the most, in half extents of the tumour
+_MOST_FOLLOW = 0.3  # of a tumour's least radius
 _SPARE_MM = 4.0  # of depth, for each network unit that the tissue is brighter than fluid
 _GRAIN = 4.0  # of its mean size: what differs more from the blurred normal is an edge of its anatomy
 _LIMIT = 3e4  # what float16 holds, with room to spare
@@ -87,13 +88,17 @@ def make_focus(
     box, deep = placed(depth_of(focus, recipe, settings, spacing), focus.centre, size)
     unit, fluid = contrast_unit(normal, settings), -_LIMIT if settings.fluid is None else settings.fluid
     around = _around(deep, normal.roi[box], widen(normal.normal.voxels[box]), SHELL_MM, fluid)
-    edge = _edge(deep, box, focus, recipe, spacing)
+    form = focus.form(recipe, settings)
+    radius = float(form.table.min()) * min(form.half_extent_mm)
+    follow_mm = min(max(recipe.follow_mm, -_MOST_FOLLOW * radius), _MOST_FOLLOW * radius)
 
-    tight = tight_box(edge)
+    tight = tight_box(deep > -(edge_reach_mm(recipe) + abs(follow_mm)))
     z, y, x = (slice(o.start + t.start, o.start + t.stop) for o, t in zip(box, tight, strict=True))
-    box, deep, edge = (z, y, x), np.ascontiguousarray(deep[tight]), np.ascontiguousarray(edge[tight])
+    box, deep = (z, y, x), np.ascontiguousarray(deep[tight])
     roi, own = normal.roi[box], widen(normal.normal.voxels[box])
     smooth = _blurred(normal, box, settings.tissue.grain_mm, spacing)
+    deep = _follow(deep, roi, smooth, follow_mm)
+    edge = _edge(deep, box, focus, recipe, spacing)
     if recipe.spared and settings.fluid is not None:
         ended = np.minimum(deep, (smooth - np.float32(fluid)) * np.float32(_SPARE_MM))
         ending = _edge(ended, box, focus, recipe, spacing)
@@ -103,7 +108,6 @@ def make_focus(
     part = np.full(roi.shape, FAR) if recipe.part == NO_PART or not focus.part else (
         part_depth(focus, recipe, settings, box, spacing)
     )  # fmt: skip
-    radius = focus.form(recipe, settings).table.min() * min(focus.form(recipe, settings).half_extent_mm)
     sign = -1.0 if recipe.darker else 1.0
     statistics = normal.statistics
     low = -_LIMIT if statistics.low is None else (statistics.low - statistics.mean) / statistics.std
@@ -195,6 +199,25 @@ def _around(deep: np.ndarray, roi: np.ndarray, own: np.ndarray, shell: float, fl
         if counts[which] > 0:
             return sums[which] / counts[which]
     return 0.0
+
+
+@njit(cache=True)
+def _follow(deep: np.ndarray, roi: np.ndarray, smooth: np.ndarray, follow: float) -> np.ndarray:
+    """Move a surface outward by `follow` mm for each unit that the tissue is darker than the tumour's place, to one."""
+    total, count = 0.0, 0
+    for k in range(deep.shape[0]):
+        for j in range(deep.shape[1]):
+            for i in range(deep.shape[2]):
+                if deep[k, j, i] >= 0.0 and roi[k, j, i]:
+                    total += smooth[k, j, i]
+                    count += 1
+    middle = total / max(count, 1)
+    moved = deep.copy()
+    for k in range(deep.shape[0]):
+        for j in range(deep.shape[1]):
+            for i in range(deep.shape[2]):
+                moved[k, j, i] += follow * min(max(middle - smooth[k, j, i], -1.0), 1.0)
+    return moved
 
 
 @njit(cache=True)

@@ -80,7 +80,7 @@ class Parts(Strict):
 
 
 class Edge(Strict):
-    """The blend's edge: half of its strength at the tumour's surface, so that the mask stays the drawn form.
+    """The blend's edge: half of its strength at the tumour's surface, where the mask ends.
 
     A tumour that spares fluid ends where the smoothed normal falls below ``fluid``, and its mask with it, unless less
     than half of it would be left.
@@ -93,11 +93,16 @@ class Edge(Strict):
     diffuse: Share = 0.35  # clinical: gliomas infiltrate, most of them to one side
     diffuse_mm: Interval = (5.0, 20.0)  # ours: width of the edge on that side
     spared: Share = 0.6  # clinical: gliomas end at ventricles and sulci; the others push them aside
+    follow_mm: Interval = (
+        0.0,
+        5.0,
+    )  # clinical: oedema runs along white matter, darker in FLAIR than the cortex it spares
 
     @model_validator(mode="after")
     def _some(self) -> "Edge":
         _spans(self.width_mm, "edge.width_mm", 0.01, 50.0)
         _spans(self.diffuse_mm, "edge.diffuse_mm", 0.01, 100.0)
+        _spans(self.follow_mm, "edge.follow_mm", -20.0, 20.0)
         return self
 
 
@@ -109,7 +114,7 @@ class Tissue(Strict):
     """
 
     own: Share = 0.5  # SynthTumour 2025: the tissue's own, blurred, keeps the anatomy under an infiltration
-    heterogeneity: Interval = (0.2, 1.0)  # ours: how much of the structure is kept; 1 all of it
+    heterogeneity: Interval = (0.2, 1.3)  # ours: how much of the structure is kept; 1 all of it
     fade: Interval = (-0.2, 0.8)  # measured: most real gliomas are brightest within; 0 as bright to the surface
     sigma_mm: Interval = (1.5, 4.0)  # ours: blur of a donor's structure, coarser than the grain
     grain_mm: float = Field(1.5, gt=0, le=20)  # ours: blur that tells structure from grain

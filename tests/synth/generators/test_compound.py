@@ -16,6 +16,7 @@ from synth.generators.compound_recipe import CompoundRecipe
 from synth.generators.compound_settings import Compound
 from synth.generators.generator import COMMON, Draw
 from synth.tumour.blend import FULL, INSIDE, lay, paste
+from synth.tumour.depth import FAR
 from synth.tumour.number import numbers_of
 from synth.tumour.sample import empty_sample
 
@@ -65,7 +66,7 @@ def seen(recipe, normal, sample, wanted):
     focus = first(recipe)
     box, deep = placed(depth_of(focus, recipe, wanted, normal.spacing_mm), focus.centre, normal.roi.shape[0])
     own, composite = sample.normal[box].astype(np.float64), sample.composite[box].astype(np.float64)
-    inside = (sample.mask[box] > 0) & (deep >= 0)
+    inside = (sample.mask[box] > 0) & (deep > FAR)  # further tumours lie beyond all that is asked of this one
     if recipe.part:
         inner = np.minimum(part_depth(focus, recipe, wanted, box, normal.spacing_mm), deep - recipe.rim_mm)
         inside &= inner < 0
