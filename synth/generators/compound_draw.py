@@ -130,7 +130,7 @@ def _put(recipe: CompoundRecipe, places: Stream, normal: Source, settings: Compo
         focus = first(recipe)
         extent = focus.form(recipe, settings).half_extent_mm
         if all(e <= _MOST_EXTENT * size * side for e, side in zip(extent, normal.spacing_mm, strict=True)):
-            deep = depth_of(focus, recipe, settings, normal.spacing_mm)
+            deep = depth_of(focus, recipe, settings, normal)
             inside = deep >= 0
             whole = int(np.count_nonzero(inside))
             for _ in range(settings.centre_tries if whole else 0):
@@ -155,24 +155,25 @@ def edge_reach_mm(recipe: CompoundRecipe) -> float:
     return max(recipe.edge_mm, recipe.diffuse * recipe.diffuse_mm) / 2
 
 
-def depth_of(focus: Focus, recipe: CompoundRecipe, settings: Compound, spacing_mm: Three) -> np.ndarray:
+def depth_of(focus: Focus, recipe: CompoundRecipe, settings: Compound, normal: Source) -> np.ndarray:
     """Return how deep voxels lie inside a tumour, in a box around its centre voxel, see `synth.tumour.depth.depth`.
 
-    Drawing a place asks for the same as making the tumour afterwards, so the last few answers are kept.
+    No side of the box reaches further than a cube could show. Drawing a place asks for the same as making the tumour
+    afterwards, so the last few answers are kept.
     """
     return _depth_of(
         focus.volume_mm3, focus.axis_ratio, focus.rotation, recipe.octaves, settings.shape.amplitude,
-        recipe.noise_seed, spacing_mm, reach_mm(recipe),
+        recipe.noise_seed, normal.spacing_mm, normal.roi.shape[0], reach_mm(recipe),
     )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=2)
 def _depth_of(
     volume_mm3: float, axis_ratio: float, rotation: tuple[float, float, float, float], octaves: int, amplitude: float,
-    noise_seed: int, spacing_mm: Three, reach: float,
+    noise_seed: int, spacing_mm: Three, size: int, reach: float,
 ) -> np.ndarray:  # fmt: skip
     form = make_form(volume_mm3, axis_ratio, rotation, octaves, amplitude, noise_seed)
-    half = depth_within(form, spacing_mm, reach)
+    half = [min(voxels, size - 1) for voxels in depth_within(form, spacing_mm, reach)]
     offset = (-half[0] * spacing_mm[0], -half[1] * spacing_mm[1], -half[2] * spacing_mm[2])
     found = depth(form, spacing_mm, offset, (2 * half[0] + 1, 2 * half[1] + 1, 2 * half[2] + 1), reach)
     found.flags.writeable = False  # shared by all who ask

@@ -115,7 +115,7 @@ class Place:
     edge : ndarray of uint8, shape of `box`
         As in `synth.tumour.sample.Layer`.
     own, smooth : ndarray of float32, shape of `box`
-        The normal, and the normal without its grain, in the network's units.
+        The normal, and the same without its grain, in the network's units; outside the ROI what it would lend.
     around : float
         Mean of the normal's tissue around the drawn form.
     radius_mm : float
@@ -134,7 +134,7 @@ class Place:
 def place_of(focus: Focus, recipe: CompoundRecipe, normal: Source, settings: Compound) -> Place:
     """Put a form into its normal: its surface runs along the tissue, and ends at fluid if it spares it."""
     spacing = normal.spacing_mm
-    box, deep = placed(depth_of(focus, recipe, settings, spacing), focus.centre, normal.roi.shape[0])
+    box, deep = placed(depth_of(focus, recipe, settings, normal), focus.centre, normal.roi.shape[0])
     fluid = -_LIMIT if settings.fluid is None else settings.fluid
     around = mean_around(deep, normal.roi[box], widen(normal.normal.voxels[box]), SHELL_MM, fluid)
     form = focus.form(recipe, settings)
@@ -144,7 +144,8 @@ def place_of(focus: Focus, recipe: CompoundRecipe, normal: Source, settings: Com
     tight = tight_box(deep > -(edge_reach_mm(recipe) + abs(follow_mm)))
     z, y, x = (slice(o.start + t.start, o.start + t.stop) for o, t in zip(box, tight, strict=True))
     box, deep = (z, y, x), deep[tight]
-    roi, smooth = normal.roi[box], _blurred(normal, box, settings.tissue.grain_mm, spacing)
+    roi = normal.roi[box]
+    lent, smooth = _tissue(normal, box, settings.tissue.grain_mm)
     deep = follow(deep, roi, smooth, follow_mm)
     edge = _edge(deep, box, focus, recipe, spacing)
     if recipe.spared and settings.fluid is not None:
@@ -152,7 +153,8 @@ def place_of(focus: Focus, recipe: CompoundRecipe, normal: Source, settings: Com
         ending = _edge(ended, box, focus, recipe, spacing)
         if 2 * np.count_nonzero((ending >= INSIDE) & roi) >= np.count_nonzero((edge >= INSIDE) & roi):
             edge = ending
-    return Place(box, deep, edge, widen(normal.normal.voxels[box]), smooth, around, radius_mm)
+    own = np.where(roi, widen(normal.normal.voxels[box]), lent)
+    return Place(box, deep, edge, own, smooth, around, radius_mm)
 
 
 def _edge(deep: np.ndarray, box: Box, focus: Focus, recipe: CompoundRecipe, spacing_mm: Three) -> np.ndarray:
@@ -175,11 +177,12 @@ def donor_structure(
     return scale(lent, donor.statistics)
 
 
-def _blurred(normal: Source, box: Box, sigma_mm: float, spacing_mm: Three) -> np.ndarray:
-    """Return a normal's tissue over a box without its grain, in the network's units."""
-    z, y, x = (sigma_mm / side for side in spacing_mm)
+def _tissue(normal: Source, box: Box, sigma_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return a normal's tissue over a box, and the same without its grain, in the network's units."""
+    z, y, x = (sigma_mm / side for side in normal.spacing_mm)
     wide = clip(box, [blur_radius(z), blur_radius(y), blur_radius(x)], normal.lent.shape[0])
-    return gaussian_blur(scale(normal.lent[wide], normal.statistics), (z, y, x), within(box, wide))
+    lent = scale(normal.lent[wide], normal.statistics)
+    return lent[within(box, wide)], gaussian_blur(lent, (z, y, x), within(box, wide))
 
 
 def part_depth(focus: Focus, recipe: CompoundRecipe, settings: Compound, box: Box, spacing_mm: Three) -> np.ndarray:

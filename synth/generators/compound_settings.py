@@ -151,11 +151,11 @@ class Distractors(Strict):
 
     spots: Share = 0.33  # clinical: small white-matter lesions
     most_spots: int = Field(4, ge=1, le=64)
-    spot_mm: Interval = (1.5, 4.0)  # radius
+    spot_mm: Interval = (2.0, 5.0)  # clinical: radius at the foot, half of it is seen
     spot_contrast: Interval = (0.7, 3.0)
     caps: Share = 0.2  # clinical: bright caps at the horns of the ventricles
     most_caps: int = Field(3, ge=1, le=16)
-    cap_mm: Interval = (3.0, 6.0)
+    cap_mm: Interval = (4.0, 8.0)
     cap_contrast: Interval = (0.5, 2.0)
 
     @model_validator(mode="after")
