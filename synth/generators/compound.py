@@ -53,6 +53,10 @@ class CompoundGenerator:
         }
         return [name for name, fits in right.items() if not fits]
 
+    def fits(self, recipe: CompoundRecipe, normal: Source, donor: Source, settings: Compound) -> bool:
+        """Say whether `make` can be asked for a stranger's recipe: always, no form is looked at beyond the cube."""
+        return True
+
 
 def _layer(patches: list[Patch]) -> Layer:
     """Join patches; where two meet, the first one stays."""

@@ -147,22 +147,25 @@ def place_of(focus: Focus, recipe: CompoundRecipe, normal: Source, settings: Com
     roi = normal.roi[box]
     lent, smooth = _tissue(normal, box, settings.tissue.grain_mm)
     deep = follow(deep, roi, smooth, follow_mm)
-    edge = _edge(deep, box, focus, recipe, spacing)
+    edge = _edge(deep, box, focus, recipe, spacing, radius_mm)
     if recipe.spared and settings.fluid is not None:
         ended = np.minimum(deep, (smooth - np.float32(fluid)) * np.float32(_SPARE_MM))
-        ending = _edge(ended, box, focus, recipe, spacing)
+        ending = _edge(ended, box, focus, recipe, spacing, radius_mm)
         if 2 * np.count_nonzero((ending >= INSIDE) & roi) >= np.count_nonzero((edge >= INSIDE) & roi):
             edge = ending
     own = np.where(roi, widen(normal.normal.voxels[box]), lent)
     return Place(box, deep, edge, own, smooth, around, radius_mm)
 
 
-def _edge(deep: np.ndarray, box: Box, focus: Focus, recipe: CompoundRecipe, spacing_mm: Three) -> np.ndarray:
-    """Return the edge of a tumour over a box, see `synth.tumour.depth.soften`."""
+def _edge(
+    deep: np.ndarray, box: Box, focus: Focus, recipe: CompoundRecipe, spacing_mm: Three, radius_mm: float
+) -> np.ndarray:
+    """Return the edge of a tumour over a box, see `synth.tumour.depth.soften`; narrower if the tumour is small."""
     offset = np.array([(p.start - c) * s for p, c, s in zip(box, focus.centre, spacing_mm, strict=True)])
     direction = np.array(_direction(recipe.seed("diffuse")))
-    wide_mm = recipe.diffuse_mm if recipe.diffuse else recipe.edge_mm
-    return soften(deep, np.array(spacing_mm), offset, direction, recipe.edge_mm, wide_mm)
+    sharp_mm = min(recipe.edge_mm, radius_mm)
+    wide_mm = min(recipe.diffuse_mm, 2 * radius_mm) if recipe.diffuse else sharp_mm
+    return soften(deep, np.array(spacing_mm), offset, direction, sharp_mm, wide_mm)
 
 
 def donor_structure(

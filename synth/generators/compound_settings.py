@@ -82,6 +82,8 @@ class Parts(Strict):
 class Edge(Strict):
     """The blend's edge: half of its strength at the tumour's surface, where the mask ends.
 
+    It is no wider than the tumour's least radius, nor its diffuse side than twice that.
+
     A tumour that spares fluid ends where the smoothed normal falls below ``fluid``, and its mask with it, unless less
     than half of it would be left.
     """

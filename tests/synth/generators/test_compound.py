@@ -29,7 +29,7 @@ SMALL = {  # tumours and parts that fit the made scans, which are 40 mm wide
     "foci": {"volume_mm3": [60, 300], "spread_mm": 30},
     "tissue": {"sigma_mm": [1.5, 2.5]},
 }
-DIGEST = "2de5f5e50648550934e3790eab5dc09fa7d0868263f499ee5545cd90224a44be"
+DIGEST = "664a681eabfa35769f23c134ff9c3f50b7c74a9fd6f28d4837fd5325b74ccef5"
 MANY = settings(max_examples=25, deadline=None)
 INDEX = st.integers(0, 2**40)
 
@@ -356,6 +356,17 @@ def test_what_is_wrong_with_a_recipe_is_named(loaded):
     recipe, normal, _ = drawn(loaded, 0, asked())
     wrong = dataclasses.replace(recipe, volume_mm3=recipe.drawn_volume_mm3 * 2, rotation_w=3.0, centre_y=99)
     assert set(COMPOUND.check(wrong, asked(), normal.roi.shape[0])) == {"volume_mm3", "rotation", "centre"}
+
+
+def test_a_strangers_recipe_of_the_largest_form_is_made_within_the_cube(loaded):
+    wanted = asked(shape={"volume_mm3": [500, 1e7]})
+    recipe, normal, donor = drawn(loaded, 1, wanted)
+    recipe = dataclasses.replace(recipe, drawn_volume_mm3=1e7, volume_mm3=1e7, foci=1)
+    assert COMPOUND.check(recipe, wanted, normal.roi.shape[0]) == []
+    assert COMPOUND.fits(recipe, normal, donor, wanted)
+    layer = COMPOUND.make(recipe, normal, donor, wanted)
+    assert all(0 <= part.start < part.stop <= normal.roi.shape[0] for part in layer.box)
+    assert np.isfinite(layer.tissue).all()
 
 
 def test_a_recipe_has_the_columns_that_all_recipes_have():
