@@ -19,6 +19,8 @@ from synth.tumour.recipe import Numbers
 from synth.tumour.sample import Layer
 from synth.tumour.source import Source
 
+_LEAST_VOLUME = 1e-3  # mm3; a form shrinks until a centre fits, at the latest to one voxel
+
 
 class CompoundGenerator:
     """The generator `compound`, see `synth.generators.generator.Generator`."""
@@ -45,11 +47,15 @@ class CompoundGenerator:
     def check(self, recipe: CompoundRecipe, settings: Compound, size: int) -> Sequence[str]:
         """Name what is wrong with a recipe."""
         right = {
-            "volume_mm3": 0 < recipe.volume_mm3 <= recipe.drawn_volume_mm3,
+            "volume_mm3": _LEAST_VOLUME <= recipe.volume_mm3 <= recipe.drawn_volume_mm3,
             "rotation": abs(sum(part * part for part in recipe.rotation) - 1) < 1e-6,
             "centre": all(0 <= c < size for c in recipe.centre),
         }
         return [name for name, fits in right.items() if not fits]
+
+    def fits(self, recipe: CompoundRecipe, normal: Source, donor: Source, settings: Compound) -> bool:
+        """Say whether `make` can be asked for a stranger's recipe: always, no form is looked at beyond the cube."""
+        return True
 
 
 def _layer(patches: list[Patch]) -> Layer:

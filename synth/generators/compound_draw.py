@@ -81,7 +81,7 @@ def draw_recipe(draw: Draw, normal: Source, settings: Compound) -> CompoundRecip
     stream = draw.stream(_EDGE)
     edge_mm, diffuse = stream.uniform(*edge.width_mm), stream.unit() < edge.diffuse
     diffuse_mm, diffuse_seed = stream.uniform(*edge.diffuse_mm), stream.word()
-    spared = stream.unit() < edge.spared
+    spared, follow_mm = stream.unit() < edge.spared, stream.uniform(*edge.follow_mm)
 
     stream = draw.stream(_TISSUE)
     own, heterogeneity = stream.unit() < settings.tissue.own, stream.uniform(*settings.tissue.heterogeneity)
@@ -104,8 +104,8 @@ def draw_recipe(draw: Draw, normal: Source, settings: Compound) -> CompoundRecip
         draw.index, draw.normal, draw.donor, 0, 0, 0, volume, volume, axis_ratio, *rotation, octaves, *_words(noise),
         0, 0.0, 0 if empty else foci, *_words(foci_seed), contrast, int(darker), part, part_volume,
         levels[max(part, CORE) - CORE], rim_mm, ring_mm, ring_gain, *_words(part_seed), edge_mm, int(diffuse),
-        diffuse_mm, *_words(diffuse_seed), int(spared), int(own), heterogeneity, fade, sigma_mm, *_words(elastic_seed),
-        spots, caps, *_words(distractor_seed), alpha,
+        diffuse_mm, *_words(diffuse_seed), int(spared), follow_mm, int(own), heterogeneity, fade, sigma_mm,
+        *_words(elastic_seed), spots, caps, *_words(distractor_seed), alpha,
     )  # fmt: skip
     return _put(recipe, draw.stream(_PLACE), normal, settings)
 
@@ -130,7 +130,7 @@ def _put(recipe: CompoundRecipe, places: Stream, normal: Source, settings: Compo
         focus = first(recipe)
         extent = focus.form(recipe, settings).half_extent_mm
         if all(e <= _MOST_EXTENT * size * side for e, side in zip(extent, normal.spacing_mm, strict=True)):
-            deep = depth_of(focus, recipe, settings, normal.spacing_mm)
+            deep = depth_of(focus, recipe, settings, normal)
             inside = deep >= 0
             whole = int(np.count_nonzero(inside))
             for _ in range(settings.centre_tries if whole else 0):
@@ -147,27 +147,33 @@ def _put(recipe: CompoundRecipe, places: Stream, normal: Source, settings: Compo
 
 def reach_mm(recipe: CompoundRecipe) -> float:
     """Return how far outside a form anything is asked: its edge, and the tissue around it."""
-    return max(SHELL_MM, recipe.edge_mm / 2, recipe.diffuse * recipe.diffuse_mm / 2)
+    return max(SHELL_MM, edge_reach_mm(recipe) + abs(recipe.follow_mm))
 
 
-def depth_of(focus: Focus, recipe: CompoundRecipe, settings: Compound, spacing_mm: Three) -> np.ndarray:
+def edge_reach_mm(recipe: CompoundRecipe) -> float:
+    """Return how far outside a surface its soft edge reaches."""
+    return max(recipe.edge_mm, recipe.diffuse * recipe.diffuse_mm) / 2
+
+
+def depth_of(focus: Focus, recipe: CompoundRecipe, settings: Compound, normal: Source) -> np.ndarray:
     """Return how deep voxels lie inside a tumour, in a box around its centre voxel, see `synth.tumour.depth.depth`.
 
-    Drawing a place asks for the same as making the tumour afterwards, so the last few answers are kept.
+    No side of the box reaches further than a cube could show. Drawing a place asks for the same as making the tumour
+    afterwards, so the last few answers are kept.
     """
     return _depth_of(
         focus.volume_mm3, focus.axis_ratio, focus.rotation, recipe.octaves, settings.shape.amplitude,
-        recipe.noise_seed, spacing_mm, reach_mm(recipe),
+        recipe.noise_seed, normal.spacing_mm, normal.roi.shape[0], reach_mm(recipe),
     )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=2)
 def _depth_of(
     volume_mm3: float, axis_ratio: float, rotation: tuple[float, float, float, float], octaves: int, amplitude: float,
-    noise_seed: int, spacing_mm: Three, reach: float,
+    noise_seed: int, spacing_mm: Three, size: int, reach: float,
 ) -> np.ndarray:  # fmt: skip
     form = make_form(volume_mm3, axis_ratio, rotation, octaves, amplitude, noise_seed)
-    half = depth_within(form, spacing_mm, reach)
+    half = [min(voxels, size - 1) for voxels in depth_within(form, spacing_mm, reach)]
     offset = (-half[0] * spacing_mm[0], -half[1] * spacing_mm[1], -half[2] * spacing_mm[2])
     found = depth(form, spacing_mm, offset, (2 * half[0] + 1, 2 * half[1] + 1, 2 * half[2] + 1), reach)
     found.flags.writeable = False  # shared by all who ask

@@ -9,11 +9,11 @@ from numba import njit
 from scans.catalog.synthesis import Elastic
 from scans.image.box import Box, clip, tight_box, within
 from scans.image.normalisation import Statistics, scale
-from synth.generators.compound_draw import SHELL_MM, Focus, depth_of, placed
+from synth.generators.compound_draw import SHELL_MM, Focus, depth_of, edge_reach_mm, placed
 from synth.generators.compound_recipe import NO_PART, RING, CompoundRecipe
 from synth.generators.compound_settings import Compound
 from synth.tumour.blend import FULL, INSIDE, widen
-from synth.tumour.depth import FAR, depth, soften, step
+from synth.tumour.depth import FAR, depth, follow, mean_around, soften, step
 from synth.tumour.philox import Stream
 from synth.tumour.placement import elastic_control
 from synth.tumour.shape import make_form
@@ -24,8 +24,10 @@ Three = tuple[float, float, float]
 
 _PART_AXIS = 0.8  # q of a part's form: never the tumour's own shape, only smaller
 _OFF_CENTRE = 0.35  # of a part, at the most, in half extents of the tumour
+_MOST_FOLLOW = 0.3  # of a tumour's least radius
 _SPARE_MM = 4.0  # of depth, for each network unit that the tissue is brighter than fluid
 _GRAIN = 4.0  # of its mean size: what differs more from the blurred normal is an edge of its anatomy
+_ROUNDS = 5  # in which a contrast is found that a window cuts
 _LIMIT = 3e4  # what float16 holds, with room to spare
 
 
@@ -66,9 +68,7 @@ def _deviation(normal: Source) -> float:
     return max(Statistics.of(values[inside]).std, 1e-3)
 
 
-def make_focus(
-    focus: Focus, recipe: CompoundRecipe, normal: Source, donor: Source, settings: Compound
-) -> Patch:  # fmt: skip
+def make_focus(focus: Focus, recipe: CompoundRecipe, normal: Source, donor: Source, settings: Compound) -> Patch:
     """Make one tumour.
 
     Parameters
@@ -83,48 +83,89 @@ def make_focus(
     Patch
         Blended into the normal by ``alpha * weight``, its main part has the drawn contrast to the normal around it.
     """
-    spacing, size = normal.spacing_mm, normal.roi.shape[0]
-    box, deep = placed(depth_of(focus, recipe, settings, spacing), focus.centre, size)
-    unit, fluid = contrast_unit(normal, settings), -_LIMIT if settings.fluid is None else settings.fluid
-    around = _around(deep, normal.roi[box], widen(normal.normal.voxels[box]), SHELL_MM, fluid)
-    edge = _edge(deep, box, focus, recipe, spacing)
+    spacing = normal.spacing_mm
+    place = place_of(focus, recipe, normal, settings)
+    structure = place.smooth if recipe.own else donor_structure(recipe, donor, place.box, spacing, settings)
+    part = np.full(place.deep.shape, FAR)
+    if recipe.part != NO_PART and focus.part:
+        part = part_depth(focus, recipe, settings, place.box, spacing)
+    unit = contrast_unit(normal, settings)
+    contrast = (-1.0 if recipe.darker else 1.0) * recipe.contrast * unit
+    ring = contrast * recipe.ring_gain if recipe.part == RING else 0.0
+    low, high = _window(normal.statistics)
+    tissue = _fill(
+        place.deep, part, place.edge, normal.roi[place.box], place.own, place.smooth, structure,
+        float(np.float32(recipe.alpha)), place.around, contrast, recipe.part_contrast * unit / recipe.alpha,
+        ring / recipe.alpha, recipe.rim_mm, recipe.ring_mm, max(settings.parts.border_mm, 1e-3), recipe.heterogeneity,
+        recipe.fade, place.radius_mm, low, high, 1 if (low, high) == (-_LIMIT, _LIMIT) else _ROUNDS,
+    )  # fmt: skip
+    return Patch(place.box, place.edge, tissue)
 
-    tight = tight_box(edge)
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tumour lies in its normal, and what it finds there.
+
+    Attributes
+    ----------
+    box : tuple of slice
+        Of the cube (z, y, x).
+    deep : ndarray of float32, shape of `box`
+        Depth below the surface in mm, after the tissue has moved it.
+    edge : ndarray of uint8, shape of `box`
+        As in `synth.tumour.sample.Layer`.
+    own, smooth : ndarray of float32, shape of `box`
+        The normal, and the same without its grain, in the network's units; outside the ROI what it would lend.
+    around : float
+        Mean of the normal's tissue around the drawn form.
+    radius_mm : float
+        The form's least.
+    """
+
+    box: Box
+    deep: np.ndarray
+    edge: np.ndarray
+    own: np.ndarray
+    smooth: np.ndarray
+    around: float
+    radius_mm: float
+
+
+def place_of(focus: Focus, recipe: CompoundRecipe, normal: Source, settings: Compound) -> Place:
+    """Put a form into its normal: its surface runs along the tissue, and ends at fluid if it spares it."""
+    spacing = normal.spacing_mm
+    box, deep = placed(depth_of(focus, recipe, settings, normal), focus.centre, normal.roi.shape[0])
+    fluid = -_LIMIT if settings.fluid is None else settings.fluid
+    around = mean_around(deep, normal.roi[box], widen(normal.normal.voxels[box]), SHELL_MM, fluid)
+    form = focus.form(recipe, settings)
+    radius_mm = float(form.table.min()) * min(form.half_extent_mm)
+    follow_mm = min(max(recipe.follow_mm, -_MOST_FOLLOW * radius_mm), _MOST_FOLLOW * radius_mm)
+
+    tight = tight_box(deep > -(edge_reach_mm(recipe) + abs(follow_mm)))
     z, y, x = (slice(o.start + t.start, o.start + t.stop) for o, t in zip(box, tight, strict=True))
-    box, deep, edge = (z, y, x), np.ascontiguousarray(deep[tight]), np.ascontiguousarray(edge[tight])
-    roi, own = normal.roi[box], widen(normal.normal.voxels[box])
-    smooth = _blurred(normal, box, settings.tissue.grain_mm, spacing)
+    box, deep = (z, y, x), deep[tight]
+    roi = normal.roi[box]
+    lent, smooth = _tissue(normal, box, settings.tissue.grain_mm)
+    deep = follow(deep, roi, smooth, follow_mm)
+    edge = _edge(deep, box, focus, recipe, spacing, radius_mm)
     if recipe.spared and settings.fluid is not None:
         ended = np.minimum(deep, (smooth - np.float32(fluid)) * np.float32(_SPARE_MM))
-        ending = _edge(ended, box, focus, recipe, spacing)
+        ending = _edge(ended, box, focus, recipe, spacing, radius_mm)
         if 2 * np.count_nonzero((ending >= INSIDE) & roi) >= np.count_nonzero((edge >= INSIDE) & roi):
             edge = ending
-    structure = smooth if recipe.own else donor_structure(recipe, donor, box, spacing, settings)
-    part = np.full(roi.shape, FAR) if recipe.part == NO_PART or not focus.part else (
-        part_depth(focus, recipe, settings, box, spacing)
-    )  # fmt: skip
-    radius = focus.form(recipe, settings).table.min() * min(focus.form(recipe, settings).half_extent_mm)
-    sign = -1.0 if recipe.darker else 1.0
-    statistics = normal.statistics
-    low = -_LIMIT if statistics.low is None else (statistics.low - statistics.mean) / statistics.std
-    high = _LIMIT if statistics.high is None else (statistics.high - statistics.mean) / statistics.std
-    tissue = _fill(
-        deep, part, edge, roi, own, smooth, structure, float(np.float32(recipe.alpha)), around,
-        sign * recipe.contrast * unit, recipe.part_contrast * unit / recipe.alpha,
-        sign * recipe.contrast * recipe.ring_gain * unit / recipe.alpha if recipe.part == RING else 0.0,
-        recipe.rim_mm, recipe.ring_mm, max(settings.parts.border_mm, 1e-3), recipe.heterogeneity, recipe.fade, radius,
-        low, high,
-        1 if low == -_LIMIT and high == _LIMIT else 5,
-    )  # fmt: skip
-    return Patch(box, edge, tissue)
+    own = np.where(roi, widen(normal.normal.voxels[box]), lent)
+    return Place(box, deep, edge, own, smooth, around, radius_mm)
 
 
-def _edge(deep: np.ndarray, box: Box, focus: Focus, recipe: CompoundRecipe, spacing_mm: Three) -> np.ndarray:
-    """Return the edge of a tumour over a box, see `synth.tumour.depth.soften`."""
+def _edge(
+    deep: np.ndarray, box: Box, focus: Focus, recipe: CompoundRecipe, spacing_mm: Three, radius_mm: float
+) -> np.ndarray:
+    """Return the edge of a tumour over a box, see `synth.tumour.depth.soften`; narrower if the tumour is small."""
     offset = np.array([(p.start - c) * s for p, c, s in zip(box, focus.centre, spacing_mm, strict=True)])
     direction = np.array(_direction(recipe.seed("diffuse")))
-    wide_mm = recipe.diffuse_mm if recipe.diffuse else recipe.edge_mm
-    return soften(deep, np.array(spacing_mm), offset, direction, recipe.edge_mm, wide_mm)
+    sharp_mm = min(recipe.edge_mm, radius_mm)
+    wide_mm = min(recipe.diffuse_mm, 2 * radius_mm) if recipe.diffuse else sharp_mm
+    return soften(deep, np.array(spacing_mm), offset, direction, sharp_mm, wide_mm)
 
 
 def donor_structure(
@@ -139,11 +180,12 @@ def donor_structure(
     return scale(lent, donor.statistics)
 
 
-def _blurred(normal: Source, box: Box, sigma_mm: float, spacing_mm: Three) -> np.ndarray:
-    """Return a normal's tissue over a box without its grain, in the network's units."""
-    z, y, x = (sigma_mm / side for side in spacing_mm)
+def _tissue(normal: Source, box: Box, sigma_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return a normal's tissue over a box, and the same without its grain, in the network's units."""
+    z, y, x = (sigma_mm / side for side in normal.spacing_mm)
     wide = clip(box, [blur_radius(z), blur_radius(y), blur_radius(x)], normal.lent.shape[0])
-    return gaussian_blur(scale(normal.lent[wide], normal.statistics), (z, y, x), within(box, wide))
+    lent = scale(normal.lent[wide], normal.statistics)
+    return lent[within(box, wide)], gaussian_blur(lent, (z, y, x), within(box, wide))
 
 
 def part_depth(focus: Focus, recipe: CompoundRecipe, settings: Compound, box: Box, spacing_mm: Three) -> np.ndarray:
@@ -172,29 +214,20 @@ def _direction(seed: int) -> Three:
     return 1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)
 
 
+def _window(statistics: Statistics) -> tuple[float, float]:
+    """Return what statistics leave of intensities, in the network's units."""
+    low, high = (
+        limit if end is None else (end - statistics.mean) / statistics.std
+        for end, limit in ((statistics.low, -_LIMIT), (statistics.high, _LIMIT))
+    )
+    return low, high
+
+
 @njit(cache=True, inline="always")
 def _windowed(tissue: float, own: float, alpha: float, low: float, high: float) -> float:
     """Keep tissue to what its composite with the normal, at full weight, may be; and to what float16 holds."""
     seen = min(max(own + alpha * (tissue - own), low), high)
     return min(max(own + (seen - own) / alpha, -_LIMIT), _LIMIT)
-
-
-@njit(cache=True)
-def _around(deep: np.ndarray, roi: np.ndarray, own: np.ndarray, shell: float, fluid: float) -> float:
-    """Return the mean of the normal's tissue in a shell around a tumour; of what lies there, if there is no tissue."""
-    sums, counts = np.zeros(3), np.zeros(3)  # tissue in the shell, fluid in the shell, under the tumour
-    for k in range(deep.shape[0]):
-        for j in range(deep.shape[1]):
-            for i in range(deep.shape[2]):
-                at = deep[k, j, i]
-                if at >= -shell and roi[k, j, i]:
-                    which = 2 if at >= 0.0 else 1 if own[k, j, i] < fluid else 0
-                    sums[which] += own[k, j, i]
-                    counts[which] += 1
-    for which in range(3):
-        if counts[which] > 0:
-            return sums[which] / counts[which]
-    return 0.0
 
 
 @njit(cache=True)

@@ -80,6 +80,8 @@ class CompoundRecipe(Numbers):
         Upper and lower 32 bits of the seed of its direction.
     spared : int
         1 if the tumour ends at fluid, 0 if it lies over it.
+    follow_mm : float
+        How far the surface moves outward where the tissue is darker by one unit of the network.
     own : int
         1 if the tissue's structure is the normal's own, 0 if it is the donor's.
     heterogeneity : float
@@ -184,6 +186,10 @@ class CompoundRecipe(Numbers):
     spared: int = field(metadata=_is(
         _FLAG, words="1 if the tumour ends at fluid, 0 if it lies over it",
         used=lambda settings: settings.edge.spared > 0 and settings.fluid is not None,
+    ))  # fmt: skip
+    follow_mm: float = field(metadata=_is(
+        lambda settings: (settings.edge.follow_mm,), words="how far the surface moves into darker tissue, in mm",
+        name="surface into darker tissue", unit="mm", section="Shape", drawn=True,
     ))  # fmt: skip
     own: int = field(metadata=_is(_FLAG, words="1 if the texture is the normal's own tissue, 0 if the donor's"))
     heterogeneity: float = field(metadata=_is(

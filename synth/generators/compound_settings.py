@@ -20,7 +20,7 @@ class Shape(Strict):
 
     volume_mm3: Interval = (2_000.0, 200_000.0)  # method: to 200 ml; ours: from 2 ml on, early gliomas are small
     volume_law: Literal["uniform", "log-uniform"] = "log-uniform"  # ours: small tumours are as hard as large ones
-    octaves: tuple[int, int] = (4, 7)  # method
+    octaves: tuple[int, int] = (3, 5)  # ours: the method's 6 and 7 displace by less than a hundredth of the radius
     amplitude: float = Field(0.5, ge=0, lt=1)  # method
     axis_ratio: Interval = (0.7, 1.0)  # method has 0.8; ours: tracts and the skull flatten large gliomas further
 
@@ -80,7 +80,9 @@ class Parts(Strict):
 
 
 class Edge(Strict):
-    """The blend's edge: half of its strength at the tumour's surface, so that the mask stays the drawn form.
+    """The blend's edge: half of its strength at the tumour's surface, where the mask ends.
+
+    It is no wider than the tumour's least radius, nor its diffuse side than twice that.
 
     A tumour that spares fluid ends where the smoothed normal falls below ``fluid``, and its mask with it, unless less
     than half of it would be left.
@@ -93,11 +95,16 @@ class Edge(Strict):
     diffuse: Share = 0.35  # clinical: gliomas infiltrate, most of them to one side
     diffuse_mm: Interval = (5.0, 20.0)  # ours: width of the edge on that side
     spared: Share = 0.6  # clinical: gliomas end at ventricles and sulci; the others push them aside
+    follow_mm: Interval = (
+        0.0,
+        5.0,
+    )  # clinical: oedema runs along white matter, darker in FLAIR than the cortex it spares
 
     @model_validator(mode="after")
     def _some(self) -> "Edge":
         _spans(self.width_mm, "edge.width_mm", 0.01, 50.0)
         _spans(self.diffuse_mm, "edge.diffuse_mm", 0.01, 100.0)
+        _spans(self.follow_mm, "edge.follow_mm", -20.0, 20.0)
         return self
 
 
@@ -109,7 +116,7 @@ class Tissue(Strict):
     """
 
     own: Share = 0.5  # SynthTumour 2025: the tissue's own, blurred, keeps the anatomy under an infiltration
-    heterogeneity: Interval = (0.2, 1.0)  # ours: how much of the structure is kept; 1 all of it
+    heterogeneity: Interval = (0.2, 1.3)  # ours: how much of the structure is kept; 1 all of it
     fade: Interval = (-0.2, 0.8)  # measured: most real gliomas are brightest within; 0 as bright to the surface
     sigma_mm: Interval = (1.5, 4.0)  # ours: blur of a donor's structure, coarser than the grain
     grain_mm: float = Field(1.5, gt=0, le=20)  # ours: blur that tells structure from grain
@@ -146,11 +153,11 @@ class Distractors(Strict):
 
     spots: Share = 0.33  # clinical: small white-matter lesions
     most_spots: int = Field(4, ge=1, le=64)
-    spot_mm: Interval = (1.5, 4.0)  # radius
+    spot_mm: Interval = (2.0, 5.0)  # clinical: radius at the foot, half of it is seen
     spot_contrast: Interval = (0.7, 3.0)
     caps: Share = 0.2  # clinical: bright caps at the horns of the ventricles
     most_caps: int = Field(3, ge=1, le=16)
-    cap_mm: Interval = (3.0, 6.0)
+    cap_mm: Interval = (4.0, 8.0)
     cap_contrast: Interval = (0.5, 2.0)
 
     @model_validator(mode="after")

@@ -143,3 +143,56 @@ def soften(
                 weight = step(at / width + 0.5)
                 edge[k, j, i] = int(weight * FULL + 0.5) + (INSIDE if at >= 0.0 else 0)
     return edge
+
+
+@njit(cache=True)
+def mean_around(deep: np.ndarray, roi: np.ndarray, own: np.ndarray, shell: float, fluid: float) -> float:
+    """Return the mean of the normal's tissue in a shell around a tumour; of what lies there, if there is no tissue.
+
+    Parameters
+    ----------
+    deep : ndarray of float32, shape (z, y, x)
+        In mm.
+    roi : ndarray of bool, same shape
+    own : ndarray of float32, same shape
+        The normal.
+    shell : float
+        Thickness in mm.
+    fluid : float
+        What is darker is no tissue.
+    """
+    sums, counts = np.zeros(3), np.zeros(3)  # tissue in the shell, fluid in the shell, under the tumour
+    for k in range(deep.shape[0]):
+        for j in range(deep.shape[1]):
+            for i in range(deep.shape[2]):
+                at = deep[k, j, i]
+                if at >= -shell and roi[k, j, i]:
+                    which = 2 if at >= 0.0 else 1 if own[k, j, i] < fluid else 0
+                    sums[which] += own[k, j, i]
+                    counts[which] += 1
+    for which in range(3):
+        if counts[which] > 0:
+            return sums[which] / counts[which]
+    return 0.0
+
+
+@njit(cache=True)
+def follow(deep: np.ndarray, roi: np.ndarray, smooth: np.ndarray, by_mm: float) -> np.ndarray:
+    """Move a surface outward by so many mm for each unit that `smooth` is darker there than its mean inside.
+
+    By no more than one unit's worth. Sums run in a fixed order, in float64.
+    """
+    total, count = 0.0, 0
+    for k in range(deep.shape[0]):
+        for j in range(deep.shape[1]):
+            for i in range(deep.shape[2]):
+                if deep[k, j, i] >= 0.0 and roi[k, j, i]:
+                    total += smooth[k, j, i]
+                    count += 1
+    middle = total / max(count, 1)
+    moved = deep.copy()
+    for k in range(deep.shape[0]):
+        for j in range(deep.shape[1]):
+            for i in range(deep.shape[2]):
+                moved[k, j, i] += by_mm * min(max(middle - smooth[k, j, i], -1.0), 1.0)
+    return moved
