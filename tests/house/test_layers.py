@@ -33,9 +33,10 @@ ROOMS = {  # a room: the rooms of its half that it may import
         "sources": "cluster store tasks tumour",
         "generate": "cluster corpus sources store tasks tumour",
         "report": "cluster corpus sources store tasks tumour",
+        "compare": "cluster corpus report sources store tasks tumour",
         "convert": "cluster corpus generate report sources store tasks tumour",
         "share": "cluster corpus generate report sources store tasks tumour",
-        "cli": "cluster convert corpus generate report share sources store tasks tumour",
+        "cli": "cluster compare convert corpus generate report share sources store tasks tumour",
     },
     "train": {
         "settings": "",
