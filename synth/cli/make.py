@@ -71,7 +71,9 @@ def prepare(
     say(f"looking for the scans of {catalog}")
     from scans.catalog.catalog import load_catalog
     from scans.image.cases import find_cases
+    from synth.sources.format import finished_sources
     from synth.sources.prepare import prepare_datasets
+    from synth.tumour.source import lends_tumour
 
     loaded = load_catalog(catalog)
     if region:
@@ -98,7 +100,10 @@ def prepare(
         err.print(f"left out {case}: {sentence}", style="yellow", markup=False)
     out.print(f"{store}: {len(report.done)} prepared, {len(report.kept)} kept, {len(report.failed)} left out")
     if report.done or report.kept:
-        out.print(f"next: synth generate --sources {store} --out corpus.zarr -n 500", markup=False)
+        if all(lends_tumour(source) for source in finished_sources(store).values()):
+            out.print(f"next: synth stats --compare corpus.zarr --real {store}", markup=False)
+        else:
+            out.print(f"next: synth generate --sources {store} --out corpus.zarr -n 500", markup=False)
     if report.failed:
         raise typer.Exit(1)
 
@@ -274,7 +279,8 @@ def _compare(corpora: list[str], real: Path | None, target: Path, most: int, pic
     if not target.parent.is_dir():
         raise UserError(f"--out {no_folder_for(target)}")
     opened = [Corpus(corpus) for corpus in corpora]
-    store = SourceStore(real) if real is not None else None
+    # In the units of the first corpus: a store of annotated scans alone has none that its sources share.
+    store = SourceStore(real, opened[0].statistics) if real is not None else None
     regions = [(corpus.where, str(corpus.region["name"])) for corpus in opened]
     check_comparable([*regions, *([] if store is None else [(str(store.path), store.region.name)])])
     if store is not None:

@@ -108,7 +108,7 @@ def column_of_annotated(store: "SourceStore", progress: Callable[[int, int], Non
         If it holds none.
     """
     names = annotated(store)
-    note = f"{len(names):,} annotated scans of {store.path.name}"
+    note = f"{len(names):,} annotated scan{'s' * (len(names) > 1)} of {store.path.name}"
     scans = annotated_scans(store, names)
     return _column("real tumours", note, store.size, scans, len(names), progress)
 

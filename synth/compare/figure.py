@@ -84,6 +84,7 @@ def comparison_png(columns: Sequence[Column], pictures: int) -> bytes:
             else:
                 marks = ((float(np.median(values)), ""),)
                 draw_histogram(axes, values, None, label_of(name), measure.log, marks, _COLOURS, scale)
+                axes.tick_params(axis="x", pad=6)  # clear of the vertical axis's zero
             axes.set_title(summary(values), loc="left", fontsize=8, color=_SOFT, pad=3)
     low, high = grey_window(columns)
     for place, column in enumerate(columns):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from scans.catalog.region import Normalisation
 from scans.errors import StoreError
 from synth.cli.application import app
 from synth.compare.column import column_of_annotated, column_of_corpus
@@ -16,7 +17,7 @@ from synth.compare.page import write_comparison
 from synth.corpus import Corpus
 from synth.sources.format import finalise, open_to_write, write_source
 from synth.sources.reader import SourceStore
-from tests.made.corpora import make_corpus
+from tests.made.corpora import make_corpus, pick_store
 from tests.made.sources import REGION, make_scan
 
 
@@ -161,6 +162,24 @@ def test_the_command_writes_a_page_or_a_picture(corpus_path, faint, lent, tmp_pa
     again = tmp_path / "again.png"
     assert stats("--compare", corpus_path, faint, "--real", lent, "-n", 4, "--out", again)[0] == 0
     assert again.read_bytes() == picture.read_bytes()
+
+
+def test_real_tumours_are_shown_in_the_units_of_the_corpus_where_normals_share_theirs(tmp_path):
+    region = REGION.model_copy(update={"normalisation": Normalisation(kind="window")})
+    normals = pick_store(tmp_path / "normals.zarr", (0, 1), region)
+    corpus = make_corpus(tmp_path / "corpus.zarr", normals, samples=2)
+    lent = write_annotated(tmp_path / "lent.zarr", [3], region)  # no normal, so no units of its own
+    assert stats("--compare", corpus, "--real", lent, "--out", tmp_path / "c.html")[0] == 0
+    assert "1 annotated scan of lent.zarr" in (tmp_path / "c.html").read_text(encoding="utf-8")
+
+
+def test_who_prepares_annotated_scans_alone_is_told_what_they_are_for(catalog, tmp_path):
+    result = CliRunner().invoke(
+        app,
+        ["prepare", "--catalog", str(catalog), "--tumours", "gliomas", "--size", "16", "--workers", "0",
+         "--out", str(tmp_path / "lent.zarr")],
+    )  # fmt: skip
+    assert "next: synth stats --compare corpus.zarr --real" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(
