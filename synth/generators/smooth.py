@@ -165,7 +165,7 @@ class SmoothGenerator:
         )  # fmt: skip
         tries, room = 0, len(normal.centres)
         while True:
-            if _voxels(recipe, normal) <= room:  # a larger one cannot fit; it is not even made
+            if self.fits(recipe, normal, donor, settings):
                 placed = _placement(recipe, normal)
                 for _ in range(settings.centre_tries):
                     tries += 1
@@ -193,6 +193,10 @@ class SmoothGenerator:
         }
         return [f"{name} is out of range" for name, holds in right.items() if not holds]
 
+    def fits(self, recipe: SmoothRecipe, normal: "Source", donor: "Source", settings: Smooth) -> bool:
+        """Say whether a form is no larger than the ROI; no other is made, since it takes memory and cannot fit."""
+        return _voxels(recipe, normal) <= len(normal.centres)
+
 
 def _voxels(recipe: SmoothRecipe, normal: "Source") -> int:
     """Return the voxels of a recipe's form."""
@@ -218,4 +222,4 @@ def _tissue(recipe: SmoothRecipe, normal: "Source", box: Box) -> np.ndarray:
     return blurred * np.float32(recipe.factor)
 
 
-smooth = SmoothGenerator()
+SMOOTH = SmoothGenerator()
