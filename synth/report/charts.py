@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,30 @@ class Colours:
     rule: str
 
 
+@dataclass(frozen=True)
+class Scale:
+    """Bars and height that several histograms share.
+
+    Attributes
+    ----------
+    edges : ndarray of float64, shape (n + 1,)
+        Of the bars; values beyond them count into the last ones.
+    top : float
+        Share of the tallest bar, per cent.
+    """
+
+    edges: np.ndarray
+    top: float
+
+    @classmethod
+    def of(cls, several: Sequence[np.ndarray], log: bool = False) -> "Scale":
+        """Return the scale of several arrays of values, each of at least one."""
+        # Each counts as much as the others, however many values it has.
+        most = max(len(values) for values in several)
+        edges = _edges(np.concatenate([np.resize(values, most) for values in several]), None, log, [])
+        return cls(edges, max(_shares(values, edges).max() for values in several))
+
+
 # Matplotlib draws with these; in the page they become the page's own colours, light or dark.
 _MARKS = Colours(INK, "#010204", "#010205", "#010206")
 _PAGE = {
@@ -41,6 +66,7 @@ def histogram(
     name: str,
     log: bool = False,
     marks: tuple[tuple[float, str], ...] = (),
+    scale: Scale | None = None,
 ) -> str:
     """Draw the distribution of measured values as bars, and what a law expects of each bar as a line.
 
@@ -57,6 +83,8 @@ def histogram(
         Logarithmic axis.
     marks : tuple of (float, str)
         Values marked by a line, each with a word, perhaps empty.
+    scale : Scale, optional
+        That of several histograms side by side; each its own if not given.
 
     Returns
     -------
@@ -65,7 +93,7 @@ def histogram(
     """
     figure = Figure(figsize=(3.7, 2.0))
     axes = figure.add_axes((0.11, 0.235, 0.84, 0.68), facecolor="none")
-    draw_histogram(axes, values, law, label, log, marks)
+    draw_histogram(axes, values, law, label, log, marks, scale=scale)
     return as_svg(figure, name, _PAGE)
 
 
@@ -77,22 +105,23 @@ def draw_histogram(
     log: bool = False,
     marks: tuple[tuple[float, str], ...] = (),
     colours: Colours = _MARKS,
+    scale: Scale | None = None,
 ) -> None:
     """Draw what :func:`histogram` draws into axes of any figure.
 
     Parameters
     ----------
     axes : Axes
-    values, law, label, log, marks
+    values, law, label, log, marks, scale
         As for :func:`histogram`.
     colours : Colours
     """
-    edges = _edges(values, law, log, [at for at, _ in marks])
-    shares = 100 * np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
+    edges = _edges(values, law, log, [at for at, _ in marks]) if scale is None else scale.edges
+    shares = _shares(values, edges)
     width = np.diff(edges)
     gap = 0.06 * width if not log else 0 * width
     axes.bar(edges[:-1] + gap / 2, shares, width - gap, align="edge", color=colours.bar, linewidth=0)
-    top = shares.max()
+    top = shares.max() if scale is None else scale.top
     if law is not None:
         below = law.cdf(edges)
         below[0], below[-1] = 0.0, 1.0  # tails count into the last bars, as those of the values do
@@ -137,28 +166,56 @@ def picture(sample: Sample, spacing_mm: tuple[float, float, float]) -> str:
     str
         An ``<svg>`` element; the contour is its ``<path>``.
     """
-    from contourpy import contour_generator
-
     level = int(sample.mask.sum(axis=(1, 2)).argmax())
     tissue = sample.normal[sample.normal != 0]
-    low = np.percentile(tissue, 0.5)
-    high = max(np.percentile(tissue, 99.5), np.percentile(sample.composite[sample.mask > 0], 98))
-    grey = np.where(sample.composite[level] == 0, low, sample.composite[level])
+    low = float(np.percentile(tissue, 0.5))
+    high = max(float(np.percentile(tissue, 99.5)), float(np.percentile(sample.composite[sample.mask > 0], 98)))
+    return picture_of_slice(sample.composite[level], sample.mask[level], spacing_mm[1:], (low, high))
+
+
+def picture_of_slice(
+    values: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float, float], window: tuple[float, float]
+) -> str:
+    """Draw a slice, the mask's contour above it.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (y, x)
+        0 outside the organ, which is drawn black.
+    mask : ndarray, same shape
+    spacing_mm : tuple of float
+        Pixel sides (y, x).
+    window : tuple of float
+        Values drawn black and white.
+
+    Returns
+    -------
+    str
+        An ``<svg>`` element; the contour is its ``<path>``.
+    """
+    from contourpy import contour_generator
+
+    low, high = window
     file = io.BytesIO()
-    image.imsave(file, grey, cmap="gray", vmin=low, vmax=high, format="png")
-    lines = contour_generator(z=np.pad(sample.mask[level], 1).astype(float)).lines(0.5)
+    image.imsave(file, np.where(values == 0, low, values), cmap="gray", vmin=low, vmax=high, format="png")
+    lines = contour_generator(z=np.pad(mask, 1).astype(float)).lines(0.5)
     # A pad of one voxel, and a voxel's centre is half a voxel from its edge.
     outlines = [np.asarray(line) - 0.5 for line in lines]
     points = [" L".join(f"{x:.2f} {y:.2f}" for x, y in outline) for outline in outlines]
-    rows, columns = grey.shape
-    tall, wide = rows * spacing_mm[1], columns * spacing_mm[2]
+    rows, columns = values.shape
+    tall, wide = rows * spacing_mm[0], columns * spacing_mm[1]
     return (
         f'<svg class="slice" viewBox="0 0 {wide:.1f} {tall:.1f}" role="img">'
-        f'<g transform="scale({spacing_mm[2]:.4f} {spacing_mm[1]:.4f})">'
+        f'<g transform="scale({spacing_mm[1]:.4f} {spacing_mm[0]:.4f})">'
         f'<image width="{columns}" height="{rows}" preserveAspectRatio="none" '
         f'href="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"/>'
         f'<path d="{" ".join(f"M{line} Z" for line in points)}"/></g></svg>'
     )
+
+
+def _shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return the share of the values in each bar, per cent."""
+    return 100 * np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
 
 
 def _whole(values: np.ndarray, law: Law | None) -> bool:

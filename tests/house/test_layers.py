@@ -34,9 +34,10 @@ ROOMS = {  # a room: the rooms of its half that it may import
         "sources": "cluster store tasks tumour",
         "generate": "cluster corpus generators sources store tasks tumour",
         "report": "cluster corpus generators sources store tasks tumour",
+        "compare": "cluster corpus generators report sources store tasks tumour",
         "convert": "cluster corpus generate generators report sources store tasks tumour",
         "share": "cluster corpus generate generators report sources store tasks tumour",
-        "cli": "cluster convert corpus generate generators report share sources store tasks tumour",
+        "cli": "cluster compare convert corpus generate generators report share sources store tasks tumour",
     },
     "train": {
         "settings": "",

@@ -1,6 +1,7 @@
 """The generator smooth: a form of exact volume, the normal's own tissue, blurred and scaled, and nothing else."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from scipy import ndimage
 from scans.image.normalisation import Statistics
 from synth.generators.generator import COMMON, Draw
 from synth.generators.random_field import field_form, noise_field
-from synth.generators.smooth import Smooth, SmoothRecipe, smooth
+from synth.generators.smooth import SMOOTH, Smooth, SmoothRecipe
 from synth.tumour.blend import lay
 from synth.tumour.number import numbers_of
 from synth.tumour.source import Source
@@ -27,11 +28,11 @@ def loaded(sources):
 
 def drawn(loaded, index, laws=LAWS, seed=5):
     normal, donor = index % 2, (index + 1) % 2
-    return smooth.draw(Draw(seed, index, normal, donor), loaded[normal], loaded[donor], laws)
+    return SMOOTH.draw(Draw(seed, index, normal, donor), loaded[normal], loaded[donor], laws)
 
 
 def made(loaded, recipe, laws=LAWS):
-    return smooth.make(recipe, loaded[recipe.normal], loaded[recipe.donor], laws)
+    return SMOOTH.make(recipe, loaded[recipe.normal], loaded[recipe.donor], laws)
 
 
 def in_one_piece(voxels):
@@ -156,11 +157,15 @@ def plain_source():
 def test_the_bytes_of_a_layer_stay_what_they_are():
     """Whoever changes them raises the generator's version."""
     source, content = plain_source(), hashlib.sha256()
+    laws = Smooth(
+        volume_mm3=(300, 4000), roughness=(0.15, 0.45), grain=(0.3, 0.6), sigma_mm=(1, 3), factor=((1.2, 2.2),),
+        least_kept=0.5, centre_tries=20,
+    )  # fmt: skip
     for index in range(3):
-        recipe = smooth.draw(Draw(1, index, 0, 0), source, source, LAWS)
-        layer = smooth.make(recipe, source, source, LAWS)
+        recipe = SMOOTH.draw(Draw(1, index, 0, 0), source, source, laws)
+        layer = SMOOTH.make(recipe, source, source, laws)
         content.update(recipe.row().tobytes() + layer.form.tobytes() + layer.tissue.tobytes())
-    assert (smooth.version, content.hexdigest()[:16]) == (1, "2e2c25524b013264")
+    assert (SMOOTH.version, content.hexdigest()[:16]) == (1, "2e2c25524b013264")
 
 
 def test_every_number_lies_within_its_law_and_common_columns_are_there(loaded):
@@ -169,7 +174,7 @@ def test_every_number_lies_within_its_law_and_common_columns_are_there(loaded):
     recipes = [drawn(loaded, index, laws) for index in range(40)]
     for recipe in recipes:
         assert all(number.allows(getattr(recipe, name), laws) for name, number in numbers.items())
-        assert smooth.check(recipe, laws, 32) == []
+        assert SMOOTH.check(recipe, laws, 32) == []
     assert {recipe.factor < 1 for recipe in recipes} == {True, False}
     assert set(COMMON) <= set(numbers)
     assert (next(iter(numbers)), list(numbers)[-1]) == ("index", "alpha")
@@ -180,7 +185,10 @@ def test_a_volume_for_which_there_is_no_room_is_drawn_smaller(loaded):
     assert recipe.drawn_volume_mm3 >= 5e7
     assert recipe.volume_mm3 < loaded[0].roi.sum() * np.prod(loaded[0].spacing_mm)
     assert recipe.kept >= 0.5
-    assert smooth.check(recipe, Smooth(volume_mm3=(5e7, 1e8)), 32) == []
+    assert SMOOTH.check(recipe, Smooth(volume_mm3=(5e7, 1e8)), 32) == []
+    assert SMOOTH.fits(recipe, loaded[0], loaded[1], LAWS)
+    strange = replace(recipe, volume_mm3=recipe.drawn_volume_mm3)  # of a stranger: it is not made
+    assert not SMOOTH.fits(strange, loaded[0], loaded[1], LAWS)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +197,7 @@ def test_a_volume_for_which_there_is_no_room_is_drawn_smaller(loaded):
 )  # fmt: skip
 def test_a_recipe_that_cannot_be_drawn_is_named(loaded, what, changed):
     recipe = SmoothRecipe(**{**vars(drawn(loaded, 0)), **changed})
-    assert smooth.check(recipe, LAWS, 32) == [f"{what} is out of range"]
+    assert SMOOTH.check(recipe, LAWS, 32) == [f"{what} is out of range"]
 
 
 @pytest.mark.parametrize(
@@ -208,5 +216,5 @@ def test_settings_that_cannot_be_are_refused_by_name(wrong):
 
 
 def test_readers_are_told_that_edges_are_hard_and_each_tumour_keeps_its_looks():
-    facts = smooth.facts(Smooth(least_kept=0.7))
+    facts = SMOOTH.facts(Smooth(least_kept=0.7))
     assert (facts.soft, facts.empty, facts.alpha, facts.ratio, facts.least_kept) == (False, False, None, (), 0.7)
