@@ -19,8 +19,7 @@ TRAINED_ON, HELD_OUT = "demo-mni152", "demo-papaya"
 SHOWN = f"""
 What this shows: every step of the road works on this machine, on real anatomy. The network learned from
 artificial tumours in one brain ({TRAINED_ON}) and is scored on artificial tumours in another ({HELD_OUT}), which
-it saw in training only as borrowed, warped texture; the best of its checkpoints was chosen on further tumours
-in that brain.
+it saw in training only as borrowed, warped texture. It is the last one of its training: nothing was chosen.
 What it does not show: how well real tumours are found. The package registries ship none, nor FLAIR scans. The tumours
 here are bright and well visible; two T1 brains at {SIZE} voxels and {STEPS} steps on a CPU make no model for use.
 docs/results.md has the scores on real gliomas.

@@ -107,6 +107,21 @@ def test_a_cosine_refuses_to_go_on_to_another_last_step(corpus_path, robust):
         trained(corpus_path, robust, resume=True, steps=8)
 
 
+@pytest.mark.parametrize("proxy", ["rotation", "asc_net"])
+def test_another_papers_task_is_averaged_too_and_its_last_network_used(corpus_path, tmp_path, proxy):
+    values = {
+        "proxy": proxy, "network": {"width": 2}, "validation_samples": 2,
+        "schedule": {"steps": 2, "checkpoint_every": 1, "device": "cpu", "precision": "fp32"},
+    }  # fmt: skip
+    with without_pictures():
+        pretrain(corpus_path, tmp_path / "run", settings_of(Pretrain, "robust", values, "here"))
+    last, best = (load_checkpoint(tmp_path / "run" / f"{name}.safetensors") for name in ("last", "best"))
+    assert best.record.step == 2
+    assert same(best.network, last.network)
+    assert not same(last.network, last.trained)
+    assert last.record.network["norm"] == "instance"
+
+
 def test_batch_norm_is_renewed_on_the_average(corpus_path, tmp_path):
     values = {
         "network": {"width": 2, "norm": "batch"}, "validation_samples": 2,

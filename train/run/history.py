@@ -89,11 +89,19 @@ class Run:
 
     @cached_property
     def chosen(self) -> Entry | None:
-        """Step and scores of the best validation: the one in ``best.safetensors``, else the best of the log."""
+        """Step and scores of the network to use: that in ``best.safetensors``, else the best, or last, of the log."""
         if self.best is not None and self.best.validation:
             return {"step": self.best.step, **self.best.validation}
+        if self.uses_last:
+            return self.validated[-1] if self.validated else None
         scored = [entry for entry in self.validated if is_number(entry.get("score"))]
         return max(scored, key=lambda entry: (entry["score"], -(number(steering_loss(entry)) or 0.0)), default=None)
+
+    @property
+    def uses_last(self) -> bool:
+        """Whether the network to use is the last one, whatever its score."""
+        schedule = self.settings.get("schedule")
+        return isinstance(schedule, dict) and schedule.get("chosen") == "last"
 
     @property
     def state(self) -> State:

@@ -116,12 +116,12 @@ def standing(run: Run) -> str:
 
 
 def verdict(run: Run) -> str:
-    """Say in a sentence or two what the best network so far is worth."""
+    """Say in a sentence or two what the network to use, as it is so far, is worth."""
     best = run.chosen
     if best is None:
         every = run.settings.get("schedule", {}).get("checkpoint_every")
         return f"No validation yet; one follows every {every} steps." if every else "No validation yet."
-    so_far = "Best so far" if run.state.kind == "running" else "Best"
+    so_far = ("Last" if run.uses_last else "Best") + (" so far" if run.state.kind == "running" else "")
     overlap = number(best.get("dice"))
     if overlap is None or not _mask_is_trained(run):
         return f"{so_far}: step {best['step']:,}, with a validation loss of {_shown(best.get('loss'))}."
@@ -162,7 +162,7 @@ def _mask_is_trained(run: Run) -> bool:
 def validations(run: Run) -> dict[str, Any]:
     """Return the table of validations, newest first; of very many a few hundred, spread evenly."""
     rates = {entry["step"]: entry.get("learning_rate") for entry in run.trained}
-    best = None if run.chosen is None else run.chosen["step"]
+    used = None if run.chosen is None else run.chosen["step"]
     rows = [
         {
             "step": f"{entry['step']:,}",
@@ -171,7 +171,7 @@ def validations(run: Run) -> dict[str, Any]:
             "shifted": _shown(entry.get("shifted_dice")),
             "real": _shown(entry.get("real_dice")),
             "rate": f"{rates[entry['step']]:.3g}" if is_number(rates.get(entry["step"])) else "",
-            "best": entry["step"] == best,
+            "used": entry["step"] == used,
         }
         for entry in reversed(run.validated)
     ]
@@ -185,6 +185,7 @@ def validations(run: Run) -> dict[str, Any]:
         "count": len(rows),
         "real": bool(run.real_cases()),
         "shifted": shifted,
+        "said": "last" if run.uses_last else "best",
     }
 
 

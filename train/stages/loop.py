@@ -239,7 +239,7 @@ def train(
                     best = {"step": step, **record.validation} if _saved(save_best, ends, say) else best
                 clock, logged = time.monotonic(), step
             if run is not None and (validates or ends):
-                _check_networks((network, used), step)
+                _check_networks({network, used}, step)
                 now = replace(record, step=step, progress={"best": best, "samples_per_step": together, **rate.state()})
                 _saved(partial(save_last, folder, now, network, optimiser, average), ends, say)
                 if ends:

@@ -128,7 +128,7 @@ def test_without_the_package_a_reader_opens_it_and_the_others_say_what_is_missin
     assert (corpus.generation(0).generator, corpus.generation(0).version) == ("balls", 1)
     assert corpus[3].mask.any()
     assert 1 <= corpus.recipe(2)["gain"] <= 2
-    with pytest.raises(StoreError, match="no generator is called 'balls'.*Install the package"):
+    with pytest.raises(StoreError, match=r"no generator is called 'balls'.*Install the package"):
         verify(out)
 
 

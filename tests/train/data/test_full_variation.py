@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from tests.made.batches import collate
 from tests.made.tiny_corpus import TinyCorpus
-from train.data import intensity, spatial
+from train.data import intensity, spatial, variation
 from train.data.random_bits import Draws
 from train.data.variation import MIRROR_X, varied
 
@@ -159,6 +159,20 @@ def test_bias_and_curve_leave_a_normal_its_mean_and_deviation(monkeypatch):
         assert float((found - images)[:, organ].abs().max()) > 0.02
         assert float(found[1][organ].mean()) == pytest.approx(float(images[1][organ].mean()), abs=1e-4)
         assert float(found[1][organ].std()) == pytest.approx(float(images[1][organ].std()), rel=1e-3)
+
+
+def test_every_position_has_a_place_and_a_look_of_its_own(monkeypatch, everything):
+    for name, value in (("CONTRAST", (1, 1)), ("BRIGHTNESS", (0, 0)), ("NOISE", (0, 0)), ("MIRROR_X", 0.0)):
+        monkeypatch.setattr(variation, name, value)
+    batch = KINDS["hard"]
+    organs = {varied(batch, "full", 0, [p, p]).normal[0].ne(0).numpy().tobytes() for p in range(8)}
+    monkeypatch.setattr(spatial, "MOVED", 0.0)
+    looked = {varied(batch, "full", 0, [p, p]).normal[0].numpy().tobytes() for p in range(8)}
+    assert len(organs) == len(looked) == 8
+    for name in ("BIAS", "GAMMA", "COARSER"):
+        monkeypatch.setattr(intensity, name, 0.0)
+    left = varied(batch, "full", 0, [0, 1])
+    torch.testing.assert_close(left.composite, batch.composite, atol=1e-6, rtol=0)  # nothing is done that was not drawn
 
 
 def test_a_cube_of_nothing_stays_nothing():

@@ -127,6 +127,24 @@ def test_it_says_what_the_best_network_is_worth(finished):
     assert "never used to choose anything" in text
 
 
+@pytest.mark.parametrize("saved", [True, False])
+def test_where_the_last_network_is_to_be_used_it_says_so_whatever_its_score(tmp_path, saved):
+    folder = tmp_path / "run"
+    described = settings()
+    described["schedule"]["chosen"] = "last"
+    with RunFolder(folder) as run:
+        run.start(described, 0)
+        for step, dice in ((20, 0.6), (40, 0.2)):
+            scores = {"loss": 1.0, "dice": dice, "score": dice}
+            run.write(step, {f"validation_{name}": value for name, value in scores.items()})
+            if saved:
+                save(run.best, step, scores)
+        run.end(40)
+    page, text, _ = page_of(folder)
+    assert "Last: step 40." in text
+    assert '<td class="left">last</td>' in page
+
+
 def test_it_shows_data_terms_norm_speed_and_pictures(finished):
     page, text, _ = page_of(finished)
     for said in ("1,500 artificial tumours", "ab" * 32, "cite <us>", "set--1, held out", "BatchNorm with the mean"):
@@ -153,6 +171,13 @@ def test_changed_settings_come_first_and_are_marked():
         "schedule.checkpoint_every": ("20", "500"),
     }
     assert not any(row["changed"] for row in tabulated({"stage": "finetune", **Finetune().model_dump(mode="json")}))
+
+
+def test_a_run_from_before_there_were_kinds_of_variation_is_told_as_today(tmp_path):
+    old = {**settings(), "vary": True}
+    del old["variation"]
+    assert {"name": "variation", "value": "light", "default": "none", "changed": True} in tabulated(old)
+    assert not any(row["name"] == "vary" for row in tabulated(old))
 
 
 def test_a_running_training_is_told_from_one_that_was_killed(tmp_path):

@@ -12,6 +12,7 @@ from train.data.split import split_by_source
 from train.network import hardware
 from train.network.losses import composition_loss, decomposition_loss, pseudo_label_loss
 from train.network.unet import Layers
+from train.presets import settings_of
 from train.proxies.recorded import load_checkpoint
 from train.settings import Adapt, Pretrain, Schedule
 from train.stages.adapt import Adaptation, adapt, mixed_loss, sure_voxels
@@ -71,31 +72,48 @@ def test_a_pretrained_network_is_continued_on_real_scans(corpus_path, tmp_path):
     assert record.threshold == before.threshold
 
 
-def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(corpus_path, tmp_path):
+class StoppedError(Exception):
+    """A training is stopped from outside."""
+
+
+def stop_in_step_3(step, shown):
+    if step == 3:
+        raise StoppedError
+
+
+@pytest.mark.parametrize("preset", ["none", "robust"])
+def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(corpus_path, tmp_path, preset):
     for seed in range(3):
         write_case(tmp_path / "data", f"case{seed}", seed=seed, spacing_mm=(4.0, 4.0, 4.0))
     catalog = write_catalog(tmp_path / "catalog.yaml", tmp_path / "data")
     catalog.write_text(catalog.read_text(encoding="utf-8").replace("brain", "test"), encoding="utf-8")
-    schedule = Schedule(steps=1, checkpoint_every=1, device="cpu")
+    schedule = {"steps": 1, "checkpoint_every": 1, "device": "cpu"}
+    values = {"network": {"width": 2}, "schedule": schedule, "validation_samples": 1}
     first = tmp_path / "first" / "last.safetensors"
-    pretrain(corpus_path, tmp_path / "first", Pretrain(network={"width": 2}, schedule=schedule, validation_samples=1))
+    pretrain(corpus_path, tmp_path / "first", settings_of(Pretrain, preset, values, "here"))
 
-    def run(out, steps, resume=False):
-        settings = Adapt(
-            schedule=Schedule(steps=steps, checkpoint_every=1, device="cpu"),
-            validation_samples=1,
-            self_training=1.0,
-            confidence=0.51,
-            recombine=True,
-        )
-        adapt(first, corpus_path, catalog, "heads", tmp_path / out, settings, resume=resume)
+    def run(out, **more):
+        values = {
+            "schedule": {**schedule, "steps": 4},
+            "validation_samples": 1,
+            "self_training": 1.0,
+            "confidence": 0.51,
+            "recombine": True,
+        }
+        settings = settings_of(Adapt, preset, values, "here")
+        adapt(first, corpus_path, catalog, "heads", tmp_path / out, settings, **more)
         return load_checkpoint(tmp_path / out / "last.safetensors")
 
-    whole = run("whole", 4)
-    run("parts", 2)
-    parts = run("parts", 4, resume=True)
-    assert all(torch.equal(whole.network[name], parts.network[name]) for name in whole.network)
-    assert all(torch.equal(whole.optimiser[name], parts.optimiser[name]) for name in whole.optimiser)
+    whole = run("whole")
+    with pytest.raises(StoppedError):
+        run("parts", report=stop_in_step_3)
+    assert load_checkpoint(tmp_path / "parts" / "last.safetensors").record.step == 2
+    parts = run("parts", resume=True)
+    for kind in ("network", "trained", "optimiser"):
+        ours, theirs = getattr(whole, kind), getattr(parts, kind)
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    averaged = any(not torch.equal(whole.network[name], whole.trained[name]) for name in whole.network)
+    assert averaged == (preset == "robust")
 
 
 def test_what_pretraining_held_out_stays_held_out(corpus_path, tmp_path):
