@@ -7,13 +7,13 @@ from scans.image.volume import Volume, write_volume
 SIDES_MM = np.array([76.0, 88.0, 64.0])  # z, y, x
 
 
-def head(spacing_mm=(3.0, 1.7, 2.0), seed=0, flipped=True, background=0.0):
+def head(spacing_mm=(3.0, 1.7, 2.0), seed=0, flipped=True, background=0.0, at_mm=(8, -12, 5)):
     """Return a skull-stripped scan and its tumour, in a grid that is not the network's."""
     shape = tuple(np.round(SIDES_MM / spacing_mm).astype(int) + 8)
     centre = (np.array(shape) - 1) / 2
     mm = [(g - c) * s for g, c, s in zip(np.indices(shape), centre, spacing_mm, strict=True)]
     brain = sum((m / (side / 2)) ** 2 for m, side in zip(mm, SIDES_MM, strict=True)) < 1
-    tumour = (mm[0] - 8) ** 2 + (mm[1] + 12) ** 2 + (mm[2] - 5) ** 2 < 13**2
+    tumour = sum((m - at) ** 2 for m, at in zip(mm, at_mm, strict=True)) < 13**2
     noise = np.random.default_rng(seed).normal(100, 6, shape)
     array = np.where(brain, np.where(tumour, 200, noise), background).astype(np.float32)
     turn = (-1.0, 0, 0, 0, 0.0, 1, 0, 1, 0.0) if flipped else (1.0, 0, 0, 0, 1, 0, 0, 0, 1)

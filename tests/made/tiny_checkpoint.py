@@ -1,4 +1,7 @@
-"""A checkpoint whose masks are known: its network finds what is brighter than a level in network units, one a class."""
+"""A checkpoint whose masks are known: its network finds what is brighter than a level in network units, one a class.
+
+One that sees mirror images finds what is brighter by that than its counterpart on the other side.
+"""
 
 import torch
 
@@ -12,8 +15,8 @@ LEVEL = 2.0
 REGION = {"name": "brain", "modality": "FLAIR"}
 
 
-def bright_network(width=2, levels=(LEVEL,)):
-    network = UNet(Network(width=width, classes=len(levels)))
+def bright_network(width=2, levels=(LEVEL,), mirror=None):
+    network = UNet(Network(width=width, classes=len(levels), mirror=mirror))
     coarse = 4 * width
     with torch.no_grad():
         for parameter in network.parameters():
@@ -22,6 +25,8 @@ def bright_network(width=2, levels=(LEVEL,)):
             block[0].weight[0, channel, 1, 1, 1] = 1
             block[3].weight[0, 0, 1, 1, 1] = 1
             block[1].weight[0] = block[4].weight[0] = 1
+        if mirror is not None:
+            network.encoder.levels[0][0].weight[0, 1, 1, 1, 1] = -1
         network.head.weight[0, 0] = network.head.weight[1, 0] = 1
         for mask, level in enumerate(levels, start=2):
             network.head.weight[mask, 0], network.head.bias[mask] = 40, -40 * level
@@ -44,7 +49,8 @@ def save_bright(path, region=REGION, size=48, levels=(LEVEL,), **changed):
         },
         "threshold": {"sigma_mm": 1.0, "level": 1.0, "side": "above", "dice": 0.5},
     }
-    save_checkpoint(path, Record(**{**values, **changed}), bright_network(levels=levels))
+    record = Record(**{**values, **changed})
+    save_checkpoint(path, record, bright_network(levels=levels, mirror=record.network.get("mirror")))
     return path
 
 

@@ -232,7 +232,7 @@ def test_masks_that_differ_are_refused_as_they_are_read(folder, flair, t1):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_network_of_both_is_pretrained_continued_and_adapted(folder, flair, t1, tmp_path):
+def test_a_network_of_both_and_their_mirror_images_is_pretrained_continued_and_adapted(folder, flair, t1, tmp_path):
     from train.proxies.recorded import load_checkpoint
     from train.settings import Adapt, Pretrain, Schedule
     from train.stages.adapt import adapt
@@ -243,7 +243,7 @@ def test_a_network_of_both_is_pretrained_continued_and_adapted(folder, flair, t1
     def run(out, steps, paths=pair, **more):
         schedule = Schedule(steps=steps, checkpoint_every=2, device="cpu", precision="fp32", loader_threads=1)
         values = Pretrain(network={"width": 2}, schedule=schedule, validation_samples=2, recombine=True)
-        return pretrain(paths, out, values, **more)
+        return pretrain(paths, out, values, symmetry="on", **more)
 
     run(tmp_path / "whole", 4)
     run(tmp_path / "parts", 2)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from train.network.symmetry import seen
 from train.network.unet import UNet
 from train.settings import Network
 
@@ -43,3 +44,15 @@ def test_every_parameter_but_biases_before_a_norm_gets_a_gradient():
     network = UNet(Network(width=2))
     torch.cat(network(torch.randn(2, 1, 16, 16, 16))).square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_a_network_that_sees_mirror_images_gives_the_layers_of_its_modalities_from_scans_alone_or_with_them():
+    torch.manual_seed(0)
+    network = UNet(Network(width=2, in_channels=2, mirror="x")).eval()
+    scan = torch.randn(2, 2, 16, 24, 16)
+    with torch.no_grad():
+        alone, together = network(scan), network(seen(scan, 2, "x"))
+    assert [layer.shape[1] for layer in alone] == [2, 2, 1]
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+    plain = UNet(Network(width=2, in_channels=2)).state_dict()
+    assert plain.keys() == network.state_dict().keys()  # an encoder can be carried from one to the other
