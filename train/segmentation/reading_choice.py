@@ -114,7 +114,7 @@ def _scale(smoothed: Sequence[np.ndarray], samples: Sequence[Found], weights: np
 def _best_level(
     reading: Reading, shares: Sequence[np.ndarray], truths: Sequence[np.ndarray], weights: np.ndarray, beaten: float
 ) -> Scored:
-    """Return a reading at its best level, with the largest part alone if that gains enough, worth more than `beaten`."""
+    """Return a reading at its best level, with the largest part alone if that gains enough and beats `beaten`."""
     levels = np.array(LEVELS, np.float32)
     whole = weights @ [_dices(share, truth, levels) for share, truth in zip(shares, truths, strict=True)]
     at = _first_best(whole)
