@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from typer.testing import CliRunner
 
 from scans.errors import CheckpointError
 from scans.image.volume import write_volume
 from tests.made.real_scans import head, write_case, write_catalog
 from tests.made.tiny_checkpoint import readings, save_bright
+from train.cli.application import app
 from train.evaluation.evaluate import evaluate
 from train.network.dice import dice
 from train.segmentation.inference import load_model
@@ -203,6 +205,16 @@ def test_a_reading_by_layers_of_a_network_without_them_is_refused(tmp_path):
     path = save_bright(tmp_path / "best.safetensors", stage="finetune", data=data, reading=readings())
     with pytest.raises(CheckpointError, match="reading by layers"):
         load_model(path, "cpu")
+
+
+@pytest.mark.parametrize("command", ["segment", "evaluate"])
+def test_the_commands_take_what_is_asked_for_of_the_reading(tmp_path, command):
+    path, out = save_bright(tmp_path / "best.safetensors"), tmp_path / "out"
+    over = ["scan.nii.gz"] if command == "segment" else ["--dataset", "heads"]
+    asked = ["--read", "both", "--level", "scan", "--clean", "none", "--least-ml", "1"]
+    result = CliRunner().invoke(app, [command, "--checkpoint", str(path), *over, "--out", str(out), *asked])
+    assert "records no reading by both" in str(result.exception)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("asked", [{"level": 0}, {"level": 1}, {"read": "texture"}, {"clean": "most"}])
