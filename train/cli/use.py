@@ -35,7 +35,10 @@ ReadOption = Annotated[
     ),
 ]
 LevelOption = Annotated[
-    float | None, typer.Option(help="Least share, between 0 and 1, that counts as tumour; else the recorded one.")
+    str | None,
+    typer.Option(
+        help="Least share, between 0 and 1, that counts as tumour; scan: each scan's own (Otsu); else as recorded."
+    ),
 ]
 CleanOption = Annotated[
     str | None, typer.Option(help="largest: keep the largest connected part alone; none: all; else as recorded.")

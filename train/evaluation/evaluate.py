@@ -145,7 +145,8 @@ def evaluate_case(
         rule = Threshold(**model.record.threshold)
     beyond = None if rule is None else rule(found.scan[0], first.roi, first.frame.spacing_mm)
     reference = None if beyond is None else score(to_scan(beyond, first).array, truths[main], spacing)
-    inside = masks_of(labels_of(share >= model.reading.level, model.classes), {main: model.classes[main]})[0]
+    reached = np.stack([model.reading.reached(each) for each in share])
+    inside = masks_of(labels_of(reached, model.classes), {main: model.classes[main]})[0]
     layers = () if model.record.stage == "finetune" else (found.normal[0], np.where(inside, found.texture[0], 0))
     scores = {name: score(found_in_scan[name], truth, spacing) for name, truth in truths.items()}
     pictures = {

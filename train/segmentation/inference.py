@@ -256,7 +256,7 @@ def label_map(shares: Sequence[Volume], classes: Classes, reading: Reading = PLA
 
     Parts are left out as the reading says.
     """
-    masks = np.stack([share.array >= reading.level for share in shares])
+    masks = np.stack([reading.reached(share.array) for share in shares])
     labels = shares[0].with_array(labels_of(masks, classes))
     if reading.clean == "none" and not reading.least_ml:
         return labels

@@ -5,7 +5,7 @@ from the normal that it predicts, so the residual ``|scan - normal|`` is a secon
 way, or the mean of both, is a share in [0, 1] in each voxel; a level cuts it, and small parts may be left out.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -16,6 +16,10 @@ from scans.image.smoothing import smooth
 from train.settings import recorded
 
 Way = Literal["plain", "mask", "residual", "both"]
+Level = Annotated[float, Field(gt=0, lt=1)] | Literal["scan"]
+_FAINT = 0.1  # least share of what `own_level` parts; below it is what nobody would take for tumour
+_OWN = (0.25, 0.75)  # bounds of a scan's own level: something is always above the lower half of what there is
+_BINS = 180
 
 
 class Reading(Strict):
@@ -26,8 +30,8 @@ class Reading(Strict):
     by : str
         ``mask``: the mask channel's probability. ``residual``: r / (r + `residual_scale`), where r is the distance
         of the scan from its predicted normal, the mean over modalities, smoothed within the ROI. ``both``: their mean.
-    level : float
-        Least share that counts as tumour.
+    level : float or str
+        Least share that counts as tumour; ``scan``: each scan's own, see `own_level`.
     smooth_mm : float
         Sigma of the residual's smoothing.
     residual_scale : float
@@ -39,7 +43,7 @@ class Reading(Strict):
     """
 
     by: Literal["mask", "residual", "both"] = "mask"
-    level: float = Field(0.5, gt=0, lt=1)
+    level: Level = 0.5
     smooth_mm: float = Field(0.0, ge=0, allow_inf_nan=False)
     residual_scale: float = Field(1.0, gt=0, allow_inf_nan=False)
     clean: Literal["none", "largest"] = "none"
@@ -82,6 +86,12 @@ class Reading(Strict):
         far = smoothed / (smoothed + np.float32(self.residual_scale))
         return far if self.by == "residual" else (far + probability) / 2
 
+    def reached(self, share: np.ndarray) -> np.ndarray:
+        """Return where a share, shape (z, y, x), reaches the level: bool, before any clean-up."""
+        level = own_level(share) if self.level == "scan" else self.level
+        reached: np.ndarray = share >= np.float32(level)
+        return reached
+
     def said(self) -> str:
         """Return what differs from the plain reading, as the summary of a segmented folder records it."""
         changed = self.model_dump(exclude_defaults=True)
@@ -100,7 +110,8 @@ class Reading(Strict):
         }[self.by]
         parts = ", the largest connected part alone" if self.clean == "largest" else ""
         parts += f", connected parts of at least {self.least_ml:g} ml" if self.least_ml else ""
-        return f"{by}, where it is at least {self.level:g}{parts}"
+        level = "a level of each scan's own" if self.level == "scan" else f"{self.level:g}"
+        return f"{by}, where it is at least {level}{parts}"
 
 
 PLAIN = Reading()
@@ -153,7 +164,7 @@ class Asked(Strict):
     """What a user wants of the reading in place of what the checkpoint records."""
 
     read: Way | None = None
-    level: float | None = Field(None, gt=0, lt=1)
+    level: Level | None = None
     clean: Literal["largest", "none"] | None = None
     least_ml: float | None = Field(None, ge=0, allow_inf_nan=False)
 
@@ -162,6 +173,32 @@ def distance(scan: np.ndarray, normal: np.ndarray) -> np.ndarray:
     """Return how far a scan is from its normal, both (C, z, y, x): the mean over modalities, float32 (z, y, x)."""
     far: np.ndarray = np.abs(scan - normal).mean(axis=0, dtype=np.float32)
     return far
+
+
+def own_level(share: np.ndarray) -> float:
+    """Return the level that parts the shares of one scan best into two: Otsu's, without what is faint.
+
+    Parameters
+    ----------
+    share : ndarray of float32
+        In [0, 1], of any shape.
+
+    Returns
+    -------
+    float
+        From 0.25 to 0.75; 0.5 where no share is worth parting.
+    """
+    counts, edges = np.histogram(share, _BINS, (_FAINT, 1.0))
+    middles = (edges[1:] + edges[:-1]) / 2
+    below, total = counts.cumsum()[:-1], counts.sum()
+    above = total - below
+    both = (below > 0) & (above > 0)
+    if not both.any():
+        return 0.5
+    sums = (counts * middles).cumsum()
+    between = sums[:-1] / np.maximum(below, 1) - (sums[-1] - sums[:-1]) / np.maximum(above, 1)
+    at = int(np.argmax(np.where(both, below * above * between**2, -1.0)))
+    return float(np.clip(edges[at + 1], *_OWN))
 
 
 def recorded_readings(values: dict[str, Any] | None, where: str) -> Readings | None:

@@ -22,6 +22,7 @@ from train.cases.classes import Classes, masks_of
 from train.segmentation.inference import Decomposed, Model, decompose, label_map, load_model, prepare_for, share_in_scan
 from train.segmentation.inputs import Input, find_inputs
 from train.segmentation.outputs import Options, check_nothing_in_the_way, check_targets, name_results
+from train.segmentation.reading import PLAIN
 from train.segmentation.search import counted, holds_labels
 from train.segmentation.sliding import slide, window_over
 from train.segmentation.summary import STARTED, SummaryRow, read_summary, write_summary
@@ -110,6 +111,8 @@ def segment(
         if not overwrite:
             check_nothing_in_the_way(inputs, targets, out, rows, made_by)
         progress(len(inputs))
+        if model.reading != PLAIN:
+            say(f"a mask is: {model.reading.words()}")
         say(f"segmenting {counted(len(inputs), 'scan')} on {model.machine.device}")
         results = []
         for one, results_of in zip(inputs, targets, strict=True):

@@ -15,7 +15,7 @@ from train.segmentation.reading_choice import choose_readings
 from train.stages.loop import Outcome
 from train.stages.validation import SyntheticValidation
 
-SAMPLES = 16  # of each corpus; all their volumes are in memory at once, 20 MB each at 128³
+SAMPLES = 16  # of each corpus; what is found in all of them is in memory at once, 40 MB each at 128³
 
 
 def record_readings(

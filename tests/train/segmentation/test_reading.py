@@ -6,17 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from typer.testing import CliRunner
 
 from scans.errors import CheckpointError
 from scans.image.volume import write_volume
 from tests.made.real_scans import head, write_case, write_catalog
 from tests.made.tiny_checkpoint import readings, save_bright
+from train.cli.application import app
 from train.evaluation.evaluate import evaluate
 from train.network.dice import dice
 from train.segmentation.inference import load_model
 from train.segmentation.outputs import Options
-from train.segmentation.reading import PLAIN, Asked, Reading, Scored
-from train.segmentation.reading_choice import GAIN, LEVELS, Found, choose_readings
+from train.segmentation.reading import PLAIN, Asked, Reading, Scored, own_level
+from train.segmentation.reading_choice import CLEAN_GAIN, GAIN, LEVELS, Found, choose_readings
 from train.segmentation.segment import segment
 from train.segmentation.summary import read_summary
 from train.settings import SettingsError, validated
@@ -29,9 +31,9 @@ def sample(seed, mask=0.9, residual=2.0, stray=0.0):
     draw = np.random.default_rng(seed)
     z, y, x = np.indices((SIDE,) * 3) - (SIDE - 1) / 2
     roi = z**2 + y**2 + x**2 < 9.5**2
-    cz, cy, cx = draw.uniform(-3, 3, 3)
+    cz, cy, cx = draw.uniform(-1, 1, 3)
     truth = (z - cz) ** 2 + (y - cy) ** 2 + (x - cx) ** 2 < 4**2
-    off = (z + 8) ** 2 + y**2 + x**2 < 1.5**2
+    off = (z + 5) ** 2 + (y + 5) ** 2 + (x + 5) ** 2 < 2.2**2
     probability = np.where(truth, mask, 0.1) + np.where(off & ~truth, stray, 0)
     far = np.where(truth, residual, 0.2) + draw.uniform(0, 0.1, truth.shape)
     return Found(probability.astype(np.float32), far.astype(np.float32) * roi, roi, truth, SPACING)
@@ -113,6 +115,13 @@ def test_stray_parts_are_cleaned_away_where_that_helps():
     assert readings.mask.dice == 1
 
 
+def test_a_clean_up_that_gains_little_is_not_trusted():
+    clean, stray = samples(9, residual=0.2), samples(1, stray=0.8, residual=0.2)
+    readings = choose_readings([[*stray, *clean]])
+    assert GAIN < 1 - readings.plain.dice < GAIN + CLEAN_GAIN  # what the largest part alone would gain
+    assert readings.chosen == "plain"
+
+
 def test_each_corpus_counts_alike_however_many_samples_it_has():
     one, many = samples(1, mask=0.4, residual=0.2), samples(7, mask=0.9, residual=0.2)
     readings = choose_readings([one, many])
@@ -130,10 +139,11 @@ def test_no_level_and_no_clean_up_is_better_than_the_one_chosen(drawn):
     for way in ("mask", "residual", "both"):
         best = readings.way(way)
         assert score(best.reading(), found) == pytest.approx(best.dice, abs=1e-9)
+        worth = best.dice - (best.clean == "largest") * CLEAN_GAIN
         for level in LEVELS[::4]:
             for clean in ("none", "largest"):
                 tried = best.reading().model_copy(update={"level": level, "clean": clean})
-                assert score(tried, found) <= best.dice + 1e-6
+                assert score(tried, found) - (clean == "largest") * CLEAN_GAIN <= worth + 1e-6
     assert choose_readings([found]) == readings
 
 
@@ -197,6 +207,16 @@ def test_a_reading_by_layers_of_a_network_without_them_is_refused(tmp_path):
         load_model(path, "cpu")
 
 
+@pytest.mark.parametrize("command", ["segment", "evaluate"])
+def test_the_commands_take_what_is_asked_for_of_the_reading(tmp_path, command):
+    path, out = save_bright(tmp_path / "best.safetensors"), tmp_path / "out"
+    over = ["scan.nii.gz"] if command == "segment" else ["--dataset", "heads"]
+    asked = ["--read", "both", "--level", "scan", "--clean", "none", "--least-ml", "1"]
+    result = CliRunner().invoke(app, [command, "--checkpoint", str(path), *over, "--out", str(out), *asked])
+    assert "records no reading by both" in str(result.exception)
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("asked", [{"level": 0}, {"level": 1}, {"read": "texture"}, {"clean": "most"}])
 def test_what_is_no_reading_is_refused_in_a_sentence(asked):
     with pytest.raises(SettingsError, match=f"train segment: {next(iter(asked))}"):
@@ -231,3 +251,43 @@ def test_evaluate_reads_as_recorded_and_says_how(tmp_path):
     assert scores["reading"]["level"] == 0.95
     assert "at least 0.95, the largest connected part" in scores["reading"]["words"]
     assert scores["reading"]["words"] in (tmp_path / "read" / "report.html").read_text(encoding="utf-8")
+
+
+# A level of each scan's own.
+
+
+@given(st.floats(0.3, 0.6), st.floats(0.12, 0.2), st.integers(0, 99))
+def test_a_scans_own_level_parts_two_groups_of_shares(bright, faint, seed):
+    draw = np.random.default_rng(seed)
+    groups = draw.uniform(faint, faint + 0.02, 300), draw.uniform(bright + 0.25, bright + 0.3, 200)
+    level = own_level(np.concatenate([*groups, np.zeros(5000)]).astype(np.float32))
+    assert groups[0].max() <= level <= groups[1].min()
+
+
+def test_a_scans_own_level_is_that_of_a_slow_search():
+    share = np.random.default_rng(0).beta(0.5, 2.0, 4000).astype(np.float32)
+    kept = share[share >= 0.1].astype(float)
+    edges = np.linspace(0.1, 1, 181)
+    middle = edges[np.clip(np.searchsorted(edges, kept, side="right") - 1, 0, 179)] + 0.0025
+
+    def within(level):
+        return sum(part.size * part.var() for part in (middle[kept < level], middle[kept >= level]) if part.size)
+
+    assert own_level(share) == pytest.approx(min(edges[1:-1], key=within))
+
+
+def test_where_nothing_is_above_the_faint_the_level_is_a_half():
+    assert own_level(np.full(10, 0.05, np.float32)) == 0.5
+    assert own_level(np.array([0.05, 0.8, 0.8], np.float32)) == 0.5
+
+
+def test_a_scans_own_level_is_used_where_it_is_asked_for(tmp_path):
+    scan, _, _ = head()
+    write_volume(scan, tmp_path / "a.nii.gz")
+    path = save_bright(tmp_path / "best.safetensors")
+    (result,) = segment(
+        path, [tmp_path / "a.nii.gz"], tmp_path / "out", options=Options(level="scan", probabilities=True)
+    )
+    share = np.asarray(nibabel.load(tmp_path / "out" / "a_probability.nii.gz").dataobj)
+    np.testing.assert_array_equal(share >= own_level(share), np.asarray(nibabel.load(result.mask).dataobj) != 0)
+    assert read_summary(tmp_path / "out")["a"].options == "level=scan probabilities"

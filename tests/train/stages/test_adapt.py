@@ -14,6 +14,7 @@ from train.network.losses import composition_loss, decomposition_loss, pseudo_la
 from train.network.unet import Layers
 from train.presets import settings_of
 from train.proxies.recorded import load_checkpoint
+from train.segmentation.reading import recorded_readings
 from train.settings import Adapt, Pretrain, Schedule
 from train.stages.adapt import Adaptation, adapt, mixed_loss, sure_voxels
 from train.stages.pretrain import pretrain
@@ -70,6 +71,8 @@ def test_a_pretrained_network_is_continued_on_real_scans(corpus_path, tmp_path):
     assert record.data["datasets"] == [{"dataset": "heads", "stage": "adapt", **told, "scans": ["case0", "case1"]}]
     before = load_checkpoint(pretrained).record
     assert record.threshold == before.threshold
+    assert record.reading is not None, "its own, chosen at its own end"
+    assert recorded_readings(record.reading, "here").samples == (2,)
 
 
 class StoppedError(Exception):

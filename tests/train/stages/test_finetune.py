@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from scans.errors import CatalogError, CheckpointError, UserError
 from tests.made.modality_pairs import channel, save_looking_at, write_pair, write_pairs_catalog
 from tests.made.real_scans import write_case, write_catalog
-from tests.made.tiny_checkpoint import save_bright
+from tests.made.tiny_checkpoint import readings, save_bright
 from train.cases.augment import Change
 from train.cases.prepared import RealScan
 from train.cli.application import app
@@ -55,7 +55,7 @@ def heads(tmp_path_factory):
 
 
 def test_encoder_comes_from_pretraining_and_the_record_says_what_was_seen(heads, tmp_path):
-    init = save_bright(tmp_path / "best.safetensors", size=16)
+    init = save_bright(tmp_path / "best.safetensors", size=16, reading=readings())
     schedule = Schedule(steps=1, learning_rate=1e-12, checkpoint_every=1, device="cpu", precision="fp32")
     outcome = finetune(init, heads, "heads", tmp_path / "run", Finetune(schedule=schedule))
     assert outcome.step == 1
@@ -71,6 +71,7 @@ def test_encoder_comes_from_pretraining_and_the_record_says_what_was_seen(heads,
     assert real["scans"] == [*data["training"], *data["validation"]]
     assert (real["dataset"], real["licence"], real["redistribute_derived"]) == ("heads", "CC0", True)
     assert after.record.threshold == before.record.threshold
+    assert after.record.reading is None, "its decoder is new"
 
 
 def test_from_scratch_learns_and_leaves_out_bad_cases_with_a_word(heads, tmp_path):

@@ -3,10 +3,12 @@ import shutil
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from scans.errors import CheckpointError
 from tests.made.tiny_corpus import TinyCorpus
 from tests.made.trainings import run, same
+from train.cli.application import app
 from train.data.split import shifted_samples, split_by_source
 from train.network.checkpoint import load_record, read_checkpoint, record_again
 from train.network.hardware import PLAIN as MACHINE
@@ -130,6 +132,13 @@ def test_another_validation_corpus_is_no_continuation(corpus_path, other_path, t
     run(corpus_path, tmp_path / "plain", steps=2)
     with pytest.raises(CheckpointError, match="steered by held-out samples of its corpus, not by 2 samples"):
         run(corpus_path, tmp_path / "plain", steps=4, resume=True, validation_corpus=other_path)
+
+
+def test_the_command_takes_a_validation_corpus_and_refuses_the_one_trained_on(corpus_path, tmp_path):
+    command = ["pretrain", "--corpus", str(corpus_path), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    result = CliRunner().invoke(app, [*command, "--validation-corpus", str(corpus_path)])
+    assert "is the corpus that is trained on" in str(result.exception)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_proxy_task_takes_no_validation_corpus(corpus_path, other_path, tmp_path):
