@@ -104,9 +104,9 @@ def draw_recipe(draw: Draw, normal: Source, settings: Compound) -> CompoundRecip
     recipe = CompoundRecipe(
         draw.index, draw.normal, draw.donor, 0, 0, 0, volume, volume, axis_ratio, *rotation, int(one_side),
         octaves, *_words(noise), 0, 0.0, 0 if empty else foci, *_words(foci_seed), contrast, int(darker),
-        part, part_volume, levels[max(part, CORE) - CORE], rim_mm, ring_mm, ring_gain, *_words(part_seed), edge_mm, int(diffuse),
-        diffuse_mm, *_words(diffuse_seed), int(spared), follow_mm, int(own), heterogeneity, fade, sigma_mm,
-        *_words(elastic_seed), spots, caps, *_words(distractor_seed), alpha,
+        part, part_volume, levels[max(part, CORE) - CORE], rim_mm, ring_mm, ring_gain, *_words(part_seed),
+        edge_mm, int(diffuse), diffuse_mm, *_words(diffuse_seed), int(spared), follow_mm,
+        int(own), heterogeneity, fade, sigma_mm, *_words(elastic_seed), spots, caps, *_words(distractor_seed), alpha,
     )  # fmt: skip
     return _put(recipe, draw.stream(_PLACE), normal, settings)
 
