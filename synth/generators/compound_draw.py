@@ -66,6 +66,7 @@ def draw_recipe(draw: Draw, normal: Source, settings: Compound) -> CompoundRecip
     volume, axis_ratio = law(*shape.volume_mm3), stream.uniform(*shape.axis_ratio)
     octaves = shape.octaves[0] + stream.below(shape.octaves[1] - shape.octaves[0] + 1)
     noise, rotation = stream.word(63), stream.rotation()
+    one_side = stream.unit() < shape.one_side
 
     stream = draw.stream(_CONTRAST)
     law = stream.log_uniform if settings.contrast.law == "log-uniform" else stream.uniform
@@ -101,11 +102,11 @@ def draw_recipe(draw: Draw, normal: Source, settings: Compound) -> CompoundRecip
     alpha = draw.stream(_BLEND).uniform(*settings.alpha)
 
     recipe = CompoundRecipe(
-        draw.index, draw.normal, draw.donor, 0, 0, 0, volume, volume, axis_ratio, *rotation, octaves, *_words(noise),
-        0, 0.0, 0 if empty else foci, *_words(foci_seed), contrast, int(darker), part, part_volume,
-        levels[max(part, CORE) - CORE], rim_mm, ring_mm, ring_gain, *_words(part_seed), edge_mm, int(diffuse),
-        diffuse_mm, *_words(diffuse_seed), int(spared), follow_mm, int(own), heterogeneity, fade, sigma_mm,
-        *_words(elastic_seed), spots, caps, *_words(distractor_seed), alpha,
+        draw.index, draw.normal, draw.donor, 0, 0, 0, volume, volume, axis_ratio, *rotation, int(one_side),
+        octaves, *_words(noise), 0, 0.0, 0 if empty else foci, *_words(foci_seed), contrast, int(darker),
+        part, part_volume, levels[max(part, CORE) - CORE], rim_mm, ring_mm, ring_gain, *_words(part_seed),
+        edge_mm, int(diffuse), diffuse_mm, *_words(diffuse_seed), int(spared), follow_mm,
+        int(own), heterogeneity, fade, sigma_mm, *_words(elastic_seed), spots, caps, *_words(distractor_seed), alpha,
     )  # fmt: skip
     return _put(recipe, draw.stream(_PLACE), normal, settings)
 

@@ -132,7 +132,7 @@ class Place:
 
 
 def place_of(focus: Focus, recipe: CompoundRecipe, normal: Source, settings: Compound) -> Place:
-    """Put a form into its normal: its surface runs along the tissue, and ends at fluid if it spares it."""
+    """Put a form into its normal: its surface runs along the tissue, and may end at fluid and at the middle plane."""
     spacing = normal.spacing_mm
     box, deep = placed(depth_of(focus, recipe, settings, normal), focus.centre, normal.roi.shape[0])
     fluid = -_LIMIT if settings.fluid is None else settings.fluid
@@ -148,13 +148,25 @@ def place_of(focus: Focus, recipe: CompoundRecipe, normal: Source, settings: Com
     lent, smooth = _tissue(normal, box, settings.tissue.grain_mm)
     deep = follow(deep, roi, smooth, follow_mm)
     edge = _edge(deep, box, focus, recipe, spacing, radius_mm)
+    kept, limits = deep, []
+    if recipe.one_side:
+        limits.append(_own_side(focus, box, normal))
     if recipe.spared and settings.fluid is not None:
-        ended = np.minimum(deep, (smooth - np.float32(fluid)) * np.float32(_SPARE_MM))
+        limits.append((smooth - np.float32(fluid)) * np.float32(_SPARE_MM))
+    for limit in limits:
+        ended = np.minimum(kept, limit)
         ending = _edge(ended, box, focus, recipe, spacing, radius_mm)
         if 2 * np.count_nonzero((ending >= INSIDE) & roi) >= np.count_nonzero((edge >= INSIDE) & roi):
-            edge = ending
+            kept, edge = ended, ending
     own = np.where(roi, widen(normal.normal.voxels[box]), lent)
     return Place(box, deep, edge, own, smooth, around, radius_mm)
+
+
+def _own_side(focus: Focus, box: Box, normal: Source) -> np.ndarray:
+    """Return how far voxels of a box lie from the cube's middle plane between left and right, on the tumour's side."""
+    twice = normal.roi.shape[2] - 1  # the middle, in half voxels
+    side = np.float32(normal.spacing_mm[2] / 2) * (1 if 2 * focus.centre[2] >= twice else -1)
+    return (2 * np.arange(box[2].start, box[2].stop, dtype=np.float32) - np.float32(twice)) * side
 
 
 def _edge(

@@ -45,6 +45,8 @@ class CompoundRecipe(Numbers):
         q of the semi-axes (r, r/q, r*q).
     rotation_w, rotation_x, rotation_y, rotation_z : float
         Unit quaternion.
+    one_side : int
+        1 if the tumour ends at the cube's middle plane between left and right, else 0.
     octaves : int
     noise_high, noise_low : int
         Upper 31 and lower 32 bits of the noise's seed.
@@ -121,6 +123,10 @@ class CompoundRecipe(Numbers):
     rotation_x: float
     rotation_y: float
     rotation_z: float
+    one_side: int = field(metadata=_is(
+        _FLAG, words="1 if the tumour ends at the plane between left and right, else 0",
+        used=lambda settings: settings.shape.one_side > 0,
+    ))  # fmt: skip
     octaves: int = field(metadata=_is(
         lambda settings: (settings.shape.octaves,), words="octaves of the form's surface noise",
         name="octaves of surface noise", short="octaves {:.0f}", section="Shape", drawn=True,

@@ -16,12 +16,16 @@ def _spans(interval: Interval, name: str, low: float, high: float) -> None:
 
 
 class Shape(Strict):
-    """A tumour's form: a sphere displaced by simplex noise, scaled, rotated (Zhang et al. 2021, Sec. III-A)."""
+    """A tumour's form: a sphere displaced by simplex noise, scaled, rotated (Zhang et al. 2021, Sec. III-A).
+
+    A tumour of one side ends at the cube's middle plane between left and right, unless less than half would be left.
+    """
 
     volume_mm3: Interval = (2_000.0, 200_000.0)  # method: to 200 ml; ours: from 2 ml on, early gliomas are small
     volume_law: Literal["uniform", "log-uniform"] = "log-uniform"  # ours: small tumours are as hard as large ones
     octaves: tuple[int, int] = (3, 5)  # ours: the method's 6 and 7 displace by less than a hundredth of the radius
     amplitude: float = Field(0.5, ge=0, lt=1)  # method
+    one_side: Share = 0.7  # measured: most gliomas end at the falx; 0 where the cube has no plane between two halves
     axis_ratio: Interval = (0.7, 1.0)  # method has 0.8; ours: tracts and the skull flatten large gliomas further
 
     @model_validator(mode="after")

@@ -29,7 +29,7 @@ SMALL = {  # tumours and parts that fit the made scans, which are 40 mm wide
     "foci": {"volume_mm3": [60, 300], "spread_mm": 30},
     "tissue": {"sigma_mm": [1.5, 2.5]},
 }
-DIGEST = "664a681eabfa35769f23c134ff9c3f50b7c74a9fd6f28d4837fd5325b74ccef5"
+DIGEST = "36f43cd76688428f2b7faf1c709bee59698889d1df1c4304b12b801b454c642c"
 MANY = settings(max_examples=25, deadline=None)
 INDEX = st.integers(0, 2**40)
 
@@ -171,7 +171,9 @@ def test_a_mask_ends_where_half_of_the_weight_is_left(loaded, index):
 
 
 def test_a_diffuse_edge_reaches_further_on_one_side_alone(loaded):
-    wanted = asked(**PLAIN, shape={"volume_mm3": [900, 900]}, edge={"diffuse": 1, "spared": 0, "diffuse_mm": [8, 8]})
+    wanted = asked(
+        **PLAIN, shape={"volume_mm3": [900, 900], "one_side": 0}, edge={"diffuse": 1, "spared": 0, "diffuse_mm": [8, 8]}
+    )
     recipe, normal, donor = drawn(loaded, 3, wanted)
     soft, sharp = (
         make_focus(first(one), one, normal, donor, wanted) for one in (recipe, dataclasses.replace(recipe, diffuse=0))
@@ -289,9 +291,11 @@ def test_several_tumours_find_room(loaded):
 @MANY
 def test_a_tumour_that_spares_fluid_ends_at_it(loaded, index):
     """Whatever the smoothed normal shows as fluid is in no mask, unless half of the tumour would be gone."""
-    wanted = asked(**PLAIN, edge={"spared": 1, "diffuse": 0}, foci={"several": 0})
+    wanted = asked(**PLAIN, edge={"spared": 1, "diffuse": 0}, foci={"several": 0}, shape={"one_side": 0})
     _, normal, _, sample = made(loaded, index, wanted)
-    _, _, _, over = made(loaded, index, asked(**PLAIN, edge={"spared": 0, "diffuse": 0}, foci={"several": 0}))
+    _, _, _, over = made(
+        loaded, index, asked(**PLAIN, edge={"spared": 0, "diffuse": 0}, foci={"several": 0}, shape={"one_side": 0})
+    )
     sigma = [wanted.tissue.grain_mm / side for side in normal.spacing_mm]
     scaled = (normal.lent - normal.statistics.mean) / normal.statistics.std
     fluid = ndimage.gaussian_filter(scaled, sigma, mode="nearest", truncate=4.0) < wanted.fluid - 1e-3
@@ -301,7 +305,26 @@ def test_a_tumour_that_spares_fluid_ends_at_it(loaded, index):
     assert sample.mask.sum() >= over.mask.sum() / 2
 
 
+@given(INDEX)
+@MANY
+def test_a_tumour_of_one_side_ends_at_the_middle_plane(loaded, index):
+    """Unless half of it would be gone."""
+    one, both = (
+        made(loaded, index, asked(**PLAIN, edge={"spared": 0}, foci={"several": 0}, shape={"one_side": share}))
+        for share in (1, 0)
+    )
+    sides = [int(half.sum()) for half in np.split(one[3].mask, 2, axis=2)]
+    before = [int(half.sum()) for half in np.split(both[3].mask, 2, axis=2)]
+    own = int(one[0].centre_x >= one[3].mask.shape[2] // 2)
+    if before[own] >= sum(before) / 2:
+        assert sides[1 - own] == 0
+        assert sides[own] == before[own]
+    else:
+        assert sides == before
+
+
 OFF = {
+    "one side": ({"shape": {"one_side": 0}}, {"one_side"}),
     "parts": ({"parts": {"core": 0, "cavity": 0, "ring": 0}}, {"part", "part_contrast"}),
     "diffuse edges": ({"edge": {"diffuse": 0}}, {"diffuse"}),
     "sparing": ({"edge": {"spared": 0}}, {"spared"}),
