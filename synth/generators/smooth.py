@@ -132,7 +132,10 @@ class SmoothRecipe(Numbers):
         words="standard deviation of the Gaussian blur of the tissue, in mm", name="blur σ", unit="mm",
         short="blur {:.1f} mm", section="Contrast", within=lambda settings: (settings.sigma_mm,), drawn=True,
     ))  # fmt: skip
-    alpha: float = field(metadata=_is(words="blending strength, always 1", within=lambda settings: ((1.0, 1.0),)))
+    alpha: float = field(metadata=_is(
+        words="blending strength, always 1", name="alpha", section="Contrast", within=lambda settings: ((1.0, 1.0),),
+        drawn=True,
+    ))  # fmt: skip
 
     @property
     def centre(self) -> tuple[int, int, int]:
