@@ -132,7 +132,10 @@ class SmoothRecipe(Numbers):
         words="standard deviation of the Gaussian blur of the tissue, in mm", name="blur σ", unit="mm",
         short="blur {:.1f} mm", section="Contrast", within=lambda settings: (settings.sigma_mm,), drawn=True,
     ))  # fmt: skip
-    alpha: float = field(metadata=_is(words="blending strength, always 1", within=lambda settings: ((1.0, 1.0),)))
+    alpha: float = field(metadata=_is(
+        words="blending strength, always 1", name="alpha", section="Contrast", within=lambda settings: ((1.0, 1.0),),
+        drawn=True,
+    ))  # fmt: skip
 
     @property
     def centre(self) -> tuple[int, int, int]:
@@ -165,7 +168,7 @@ class SmoothGenerator:
         )  # fmt: skip
         tries, room = 0, len(normal.centres)
         while True:
-            if self.fits(recipe, normal, donor, settings):
+            if _has_room(recipe, normal):
                 placed = _placement(recipe, normal)
                 for _ in range(settings.centre_tries):
                     tries += 1
@@ -186,16 +189,17 @@ class SmoothGenerator:
         return Layer(box, form, normal.to_network(_tissue(recipe, normal, box)[form]))
 
     def check(self, recipe: SmoothRecipe, settings: Smooth, size: int) -> Sequence[str]:
-        """Name what is wrong with a recipe beyond the intervals of its numbers."""
-        right = {
-            "volume_mm3": 0 < recipe.volume_mm3 <= recipe.drawn_volume_mm3,
-            "centre": all(0 <= c < size for c in recipe.centre),
-        }
-        return [f"{name} is out of range" for name, holds in right.items() if not holds]
+        """Name the numbers of a recipe that are wrong beyond their intervals."""
+        return [] if 0 < recipe.volume_mm3 <= recipe.drawn_volume_mm3 else ["volume_mm3"]
 
     def fits(self, recipe: SmoothRecipe, normal: "Source", donor: "Source", settings: Smooth) -> bool:
-        """Say whether a form is no larger than the ROI; no other is made, since it takes memory and cannot fit."""
-        return _voxels(recipe, normal) <= len(normal.centres)
+        """Say whether anything of the form lies in the normal's ROI; one larger than that is not even made."""
+        return _has_room(recipe, normal) and _placement(recipe, normal).clipped_at(recipe.centre)[2] > 0
+
+
+def _has_room(recipe: SmoothRecipe, normal: "Source") -> bool:
+    """Say whether a form is no larger than the ROI: no other can be kept, and making it takes memory."""
+    return _voxels(recipe, normal) <= len(normal.centres)
 
 
 def _voxels(recipe: SmoothRecipe, normal: "Source") -> int:
