@@ -14,7 +14,8 @@ from synth.generators.compound_focus import Patch, make_focus
 from synth.generators.compound_recipe import CompoundRecipe
 from synth.generators.compound_settings import Compound
 from synth.generators.distractors import distractors
-from synth.generators.generator import Draw, Facts, Generator
+from synth.generators.facts import Facts
+from synth.generators.generator import Draw, Generator
 from synth.tumour.recipe import Numbers
 from synth.tumour.sample import Layer
 from synth.tumour.source import Source

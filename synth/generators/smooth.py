@@ -16,7 +16,8 @@ from pydantic import Field, model_validator
 from scans.catalog.settings import Interval, Strict
 from scans.catalog.synthesis import Elastic
 from scans.image.box import Box, clip, tight_box, within
-from synth.generators.generator import Draw, Facts
+from synth.generators.facts import Facts
+from synth.generators.generator import Draw
 from synth.generators.random_field import LEAST_GRAIN, field_form
 from synth.tumour.number import Number
 from synth.tumour.placement import Placement

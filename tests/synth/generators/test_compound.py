@@ -16,7 +16,8 @@ from synth.generators.compound_draw import SHELL_MM, depth_of, first, foci_of, p
 from synth.generators.compound_focus import make_focus, part_depth, place_of
 from synth.generators.compound_recipe import CompoundRecipe
 from synth.generators.compound_settings import Compound
-from synth.generators.generator import COMMON, Draw
+from synth.generators.facts import COMMON
+from synth.generators.generator import Draw
 from synth.tumour.blend import FULL, INSIDE, lay, paste
 from synth.tumour.number import numbers_of
 from synth.tumour.sample import empty_sample
