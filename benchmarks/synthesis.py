@@ -31,11 +31,14 @@ from synth.corpus.shard_writer import ShardWriter
 from synth.generate.plan import make_manifest
 from synth.generate.run import generate
 from synth.generate.worker import make_shard
+from synth.generators.layers import LAYERS
+from synth.generators.mixture import Mixture
+from synth.generators.registry import way_of
+from synth.generators.way import Way
 from synth.sources.reader import SourceStore
 from synth.store.opening import open_store
 from synth.tumour.blend import lay, paste
-from synth.tumour.compose import make_layer, make_texture
-from synth.tumour.draw import draw_recipe
+from synth.tumour.compose import make_texture
 from synth.tumour.sample import Normal, Sample
 
 ELSEWHERE = {  # ms a sample at 128 voxels, on one core
@@ -76,7 +79,7 @@ def copy(arrays: list[np.ndarray], into: list[np.ndarray]) -> None:
 def stages(store: SourceStore, samples: int) -> Clock:
     """Time each stage over the same samples, one process, sources in memory."""
     sources = [store.load(name) for name in store.names]
-    settings = store.region.synthesis
+    way = Way(LAYERS, store.region.synthesis)
     for source in sources:
         _ = source.normal, source.centres
     count = samples + WARM
@@ -85,7 +88,9 @@ def stages(store: SourceStore, samples: int) -> Clock:
     out = Sample(five[0], five[1], five[2], np.zeros(five[0].shape, np.uint8), 0.0)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as opened:
-        manifests = {name: make_manifest(store, 2 * count, 1, shard_size=count, layout=name) for name in LAYOUTS}
+        manifests = {
+            name: make_manifest(store, 2 * count, 1, Mixture.of(way), shard_size=count, layout=name) for name in LAYOUTS
+        }
         corpora = {name: open_store(Path(folder) / name) for name in LAYOUTS}
         for name in LAYOUTS:
             create(corpora[name], manifests[name], normals_of(store))
@@ -93,14 +98,14 @@ def stages(store: SourceStore, samples: int) -> Clock:
         for index in range(count):
             if index == WARM:
                 clock.taken.clear()
-            recipe, placed = clock("shape", draw_recipe, sources.__getitem__, len(sources), settings, 1, index)
+            recipe = clock("shape", way.draw, sources.__getitem__, len(sources), 1, index)
             normal, donor = sources[recipe.normal], sources[recipe.donor]
-            layer = clock("layer", make_layer, recipe, normal, donor, settings, placed)
-            tumour = clock("lay", lay, layer, normal.normal, recipe.alpha, settings.texture_target)
+            layer = clock("layer", way.make, recipe, normal, donor)
+            tumour = clock("lay", lay, layer, normal.normal, recipe.alpha, way.facts.target)
             out = clock("paste", paste, normal.normal.voxels, tumour, out)
             clock("fill", fill, five, out)
             clock("copy", copy, five, target)
-            clock("texture", make_texture, recipe, normal, donor, settings, layer.box, tumour.mask)
+            clock("texture", make_texture, recipe, normal, donor, way.settings, layer.box, tumour.mask)
             for name, writer in writers.items():
                 clock(f"{name} encode", writer.encode, normal.normal, layer, tumour)
                 clock(f"{name} add", writer.add, recipe.row(), normal.normal, layer, tumour)
@@ -121,19 +126,19 @@ def normals_of(store: SourceStore) -> Callable[[int], Normal]:
 
 def worker_start(store: SourceStore) -> tuple[float, float]:
     """Return seconds until a fresh process has made its first tumour, and its peak memory in MB after a shard."""
-    manifest = make_manifest(store, 64, 1)
+    manifest = make_manifest(store, 64, 1, Mixture.of(way_of(store.region, "layers")))
     with tempfile.TemporaryDirectory() as folder:
         create(open_store(folder), manifest, normals_of(store))
         code = (
             "import time; began = time.perf_counter()\n"
             "import resource, sys\nfrom pathlib import Path\n"
-            "from synth.generate.worker import make_shard\nfrom synth.tumour.compose import make_tumour\n"
-            "from synth.tumour.draw import draw_recipe\nfrom synth.sources.reader import SourceStore\n"
+            "from synth.generate.worker import make_shard\n"
+            "from synth.generators.registry import way_of\nfrom synth.sources.reader import SourceStore\n"
             "sources, out, identity = sys.argv[1:]\n"
             "store = SourceStore(sources)\nload = lambda i: store.load(store.names[i])\n"
-            "settings = store.region.synthesis\n"
-            "recipe, _ = draw_recipe(load, len(store), settings, 1, 0)\n"
-            "make_tumour(recipe, load(recipe.normal), load(recipe.donor), settings)\n"
+            "way = way_of(store.region, 'layers')\n"
+            "recipe = way.draw(load, len(store), 1, 0)\n"
+            "way.tumour(recipe, load(recipe.normal), load(recipe.donor))\n"
             "print(time.perf_counter() - began)\n"
             "make_shard(Path(sources), out, identity, 0)\n"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)\n"

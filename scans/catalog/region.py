@@ -5,7 +5,7 @@ Every default of the synthesis stands here once, with its source. ``method`` is 
 A catalog overrides them per region, ``--set shape.axis_ratio=[0.7,1]`` per corpus.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -68,4 +68,8 @@ class Region(Strict):
     field_of_view: FieldOfView = FieldOfView()
     normalisation: Normalisation = Normalisation()
     roi: RoiRule = RoiRule()
-    synthesis: Synthesis = Synthesis()
+    synthesis: Synthesis = Synthesis()  # of the generator `layers`
+    generator: str = "layers"  # that `synth generate` takes if none is named; see synth.generators
+    generators: dict[str, dict[str, Any]] = Field(
+        default_factory=dict
+    )  # settings of the others, where not their defaults

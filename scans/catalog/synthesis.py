@@ -1,6 +1,6 @@
 """The settings of synthesis: every default once, with its source; changed by region, recorded in a corpus."""
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -13,8 +13,10 @@ from pydantic import (
 )
 
 from scans.catalog.settings import Interval, Strict, one_line
-from scans.errors import CatalogError, StoreError
+from scans.errors import CatalogError
 from scans.yaml_text import parse_yaml
+
+S = TypeVar("S", bound=Strict)
 
 _EVERYTHING = {"everything": True}  # context of a dump that also has settings which are off
 
@@ -121,7 +123,7 @@ class Synthesis(Strict):
         return self
 
 
-def override(synthesis: Synthesis, assignments: list[str]) -> Synthesis:
+def override(settings: S, assignments: list[str]) -> S:
     """Apply ``--set key=value`` assignments, values in YAML, e.g. ``shape.volume_mm3=[7000,200000]``.
 
     Raises
@@ -129,7 +131,7 @@ def override(synthesis: Synthesis, assignments: list[str]) -> Synthesis:
     CatalogError
         For an unknown key, or a value that the setting does not allow.
     """
-    tree: dict[str, Any] = synthesis.model_dump(context=_EVERYTHING)
+    tree: dict[str, Any] = settings.model_dump(context=_EVERYTHING)
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
@@ -147,22 +149,6 @@ def override(synthesis: Synthesis, assignments: list[str]) -> Synthesis:
         except yaml.YAMLError as error:
             raise CatalogError(f"--set {key}: {text!r} is not a YAML value") from error
     try:
-        return Synthesis.model_validate(tree)
+        return type(settings).model_validate(tree)
     except ValidationError as error:
         raise CatalogError(f"--set: {one_line(error)}") from error
-
-
-def recorded(settings: dict[str, Any], where: str) -> Synthesis:
-    """Return the settings of the synthesis that a file recorded.
-
-    Raises
-    ------
-    StoreError
-        If they are none that this release knows.
-    """
-    try:
-        return Synthesis.model_validate(settings)
-    except ValidationError as error:
-        raise StoreError(
-            f"{where}: its settings do not fit this release of layered-tumors ({one_line(error)})"
-        ) from error

@@ -22,6 +22,16 @@ _MEASURED, _COMPARED = 10_000, 200  # samples, if not given
 _MOST_PICTURES = 60  # of a column
 
 
+GeneratorOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--generator",
+        help="What makes the tumours: `layers` (the paper's), `compound`, `smooth`, or one that a package brings; that "
+        "of the sources' region if not given. A mixture: `--generator layers:0.3 --generator compound:0.7`.",
+    ),
+]
+
+
 @app.command()
 def scan(
     catalog: CatalogOption = DEFAULT_CATALOG,
@@ -124,6 +134,7 @@ def generate(
     layout: Annotated[
         str, typer.Option(help="`layered`: sources once, tumours apart; `dense`: five arrays, 30 times the bytes.")
     ] = "layered",
+    generator: GeneratorOption = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Override a setting, e.g. `shape.volume_mm3=[500,9000]`; give several times."),
@@ -139,21 +150,20 @@ def generate(
     Example: `synth generate --sources sources.zarr --out corpus.zarr -n 500 --seed 1 --set alpha=[0.3,0.9]`.
     Stopped or killed, the same command goes on with the shards that are missing.
     """
-    from scans.catalog.synthesis import override, recorded
     from synth.corpus.manifest import load_manifest
-    from synth.generate.plan import grown, make_manifest, parse_shards
+    from synth.generate.plan import grown, make_manifest, parse_shards, regrown
     from synth.generate.run import generate as make
+    from synth.generators.mixture import parse_mixture
     from synth.sources.reader import SourceStore
     from synth.store.opening import open_store
 
     store = SourceStore(sources)
     if append:
         there = load_manifest(open_store(corpus))
-        last = recorded(there.generations[-1].settings, corpus)
-        manifest = grown(there, store, samples, seed, override(last, settings or []))
+        manifest = grown(there, store, samples, seed, regrown(there, store.region, generator or [], settings or []))
     else:
-        drawn = override(store.region.synthesis, settings or [])
-        manifest = make_manifest(store, samples, seed or 0, drawn, shard_size, layout)
+        mixture = parse_mixture(store.region, generator or [], settings or [])
+        manifest = make_manifest(store, samples, seed or 0, mixture, shard_size, layout)
     only = None if shards is None else parse_shards(shards)
     if dry_run:
         _print_estimate(manifest, sources, cluster, workers)
@@ -217,6 +227,9 @@ def stats(
     seed: Annotated[int, typer.Option(help="That of the corpus.")] = 0,
     cluster: ClusterOption = "local",
     workers: WorkersOption = None,
+    generator: Annotated[
+        str | None, typer.Option(help="What makes the tumours; that of the sources' region if not given.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override a setting, as for synth generate; give several times.")
     ] = None,
@@ -230,8 +243,10 @@ def stats(
     beside real ones: volume, visible contrast, heterogeneity, edge, foci, place, and pictures.
     """
     if compare:
-        if sources is not None or settings:
-            raise UserError("--sources and --set belong to a corpus that is to be made; --compare takes finished ones")
+        if sources is not None or settings or generator is not None:
+            raise UserError(
+                "--sources, --generator and --set belong to a corpus that is to be made; --compare takes finished ones"
+            )
         _compare(corpora or [], real, page, _COMPARED if samples is None else samples, pictures)
         return
     if corpora or real is not None:
@@ -239,8 +254,9 @@ def stats(
     if sources is None:
         raise UserError("give --sources, of which a corpus is to be made, or --compare and finished corpora")
     samples = _MEASURED if samples is None else samples
-    from scans.catalog.synthesis import override
     from synth.generate.plan import make_manifest
+    from synth.generators.mixture import Mixture
+    from synth.generators.registry import way_of
     from synth.report.stats import measure
     from synth.report.stats_page import told, write_page
     from synth.sources.reader import SourceStore
@@ -248,11 +264,11 @@ def stats(
     if not page.parent.is_dir():
         raise UserError(f"--out {no_folder_for(page)}")
     store = SourceStore(sources)
-    drawn = override(store.region.synthesis, settings or [])
-    make_manifest(store, samples, seed, drawn)  # refuses what no corpus could be made of
+    way = way_of(store.region, generator, settings or [])
+    make_manifest(store, samples, seed, Mixture.of(way))  # refuses what no corpus could be made of
     with bar("samples") as progress:
         progress(0, samples)
-        measured = measure(sources, drawn, seed, samples, cluster, workers, lambda count: progress(count, samples), say)
+        measured = measure(sources, way, seed, samples, cluster, workers, lambda count: progress(count, samples), say)
     write_page(measured, store, page)
     out.print(f"wrote {page}", markup=False)
     duplicates = measured.duplicates()

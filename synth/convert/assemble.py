@@ -9,6 +9,8 @@ import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from scans.errors import StoreError
 from synth.cluster import check_workers
 from synth.convert.locate import Whereabouts, drawn_by
@@ -23,13 +25,11 @@ from synth.generate.shards import Filled, ShardDone, fill, writing
 from synth.generate.worker import Lender, make_shard, opened
 from synth.store.opening import address, open_store
 from synth.tumour.blend import lay, layer_of
-from synth.tumour.recipe import COLUMNS
 from synth.tumour.sample import Layer, Normal, Tumour
 from synth.tumour.source import MOST_NORMALS
 
 Given = tuple[str, str]  # a corpus to read: where it is, and its identity, so that none changes unnoticed
 
-_POSITIONS = (COLUMNS.index("normal"), COLUMNS.index("donor"))
 _MOST_READ = 4  # corpora that a worker keeps open
 
 
@@ -90,10 +90,10 @@ def gather(
 def _check_layers(manifest: Manifest, corpora: Sequence[Corpus]) -> None:
     """Raise StoreError if the layout wanted needs layers that a dense corpus does not know."""
     for corpus in corpora:
-        hard = all(not g.soft_mm and g.target == "texture" for g in corpus.manifest.generations)
+        hard = all(not g.facts.soft and g.facts.target == "texture" for g in corpus.manifest.generations)
         if manifest.layout == "layered" and corpus.layout == "dense" and not hard:
             raise StoreError(
-                f"{corpus.store} is dense, and was made with mask.soft_mm or texture_target=composite: its tumours "
+                f"{corpus.store} is dense, and was made with soft edges or texture_target=composite: its tumours "
                 "cannot be told from their normals; stay with --layout dense, or use synth convert with --sources"
             )
 
@@ -143,10 +143,11 @@ def copy_shard(given: tuple[Given, ...], out: str, identity: str, shard: int) ->
                         raise StoreError(f"{out}: no corpus given holds sample {start} of generation {generation}")
                     corpus = _corpus(*given[run.corpus])
                     for index in range(run.at, run.at + stop - start):
-                        row = corpus.recipes[index].copy()
-                        for column in _POSITIONS:
-                            row[column] = positions[corpus.manifest.sources[int(row[column])]["content_sha256"]]
-                        normal = _normal(out, identity, int(row[_POSITIONS[0]]))
+                        recipe = corpus.recipe(index)
+                        for name in ("normal", "donor"):
+                            recipe[name] = positions[corpus.manifest.sources[int(recipe[name])]["content_sha256"]]
+                        normal = _normal(out, identity, int(recipe["normal"]))
+                        row = np.array([recipe.get(name, np.nan) for name in manifest.columns])
                         writer.add(row, normal, *_copied(corpus, index, normal, manifest.layout))
             receipt = writer.commit(_content(given, identity, shard))
     except StoreError:
@@ -162,7 +163,7 @@ def _make_again(sources: Path, given: tuple[Given, ...], out: str, identity: str
 def _copied(corpus: Corpus, index: int, normal: Normal, layout: str) -> tuple[Layer | None, Tumour]:
     if corpus.layout == "layered":
         layer = corpus.layer(index)
-        return layer, lay(layer, normal, float(corpus.alpha[index]), corpus.generation(index).target)
+        return layer, lay(layer, normal, float(corpus.alpha[index]), corpus.generation(index).facts.target)
     tumour = corpus.tumour(index)
     return layer_of(tumour) if layout == "layered" else None, tumour
 

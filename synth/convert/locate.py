@@ -16,7 +16,7 @@ def drawn_by(manifest: Manifest) -> list[str]:
     """Return for each generation a hash of all that decides its samples, wherever its sources stand in a list."""
     contents = [source["content_sha256"] for source in manifest.sources]
     frame = [manifest.size, manifest.statistics]
-    return [digest([*frame, g.seed, g.settings, [contents[p] for p in g.sources]]) for g in manifest.generations]
+    return [digest([*frame, *g.drawn, [contents[p] for p in g.sources]]) for g in manifest.generations]
 
 
 @dataclass(frozen=True)

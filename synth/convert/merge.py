@@ -16,6 +16,7 @@ from synth.corpus.manifest import Block, Generation, Manifest
 from synth.corpus.receipt import source_sums
 from synth.generate.plan import arranged
 
+SYNTHESIS = {"synthesis", "generator", "generators"}  # of a region: how tumours are made, not how scans are prepared
 _UNITED = ("licence", "terms", "citation")  # texts that all bind
 _BETWEEN = " / "
 
@@ -56,7 +57,7 @@ def merged(
         places = _unite(sources, holders, other)
         numbers = []
         for g in other.manifest.generations:
-            generation = Generation(g.seed, g.settings, tuple(places[p] for p in g.sources), g.software)
+            generation = replace(g, sources=tuple(places[p] for p in g.sources))
             if generation not in generations:
                 generations.append(generation)
             numbers.append(generations.index(generation))
@@ -93,7 +94,7 @@ def _check_alike(one: Corpus, other: Corpus) -> None:
             f"{other.store} has samples of {other.size} voxels a side, {one.store} of {one.size}; "
             "merge corpora of one size"
         )
-    keys = sorted({*one.region, *other.region} - {"synthesis"})
+    keys = sorted({*one.region, *other.region} - SYNTHESIS)
     differing = [key for key in keys if one.region.get(key) != other.region.get(key)]
     if differing:
         raise StoreError(

@@ -12,7 +12,6 @@ from scans.errors import StoreError
 from synth.corpus import Corpus
 from synth.corpus.manifest import Block, Manifest
 from synth.generate.plan import arranged
-from synth.tumour.recipe import COLUMNS
 
 _MOST_RUNS = 2**21  # runs of samples that a manifest names: 100 MB of it
 _COMPARISON = re.compile(r"\s*(\w+)\s*(<=|>=|==|!=|<|>|=)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
@@ -66,7 +65,7 @@ def choose(
         if donors_too:
             chosen &= np.isin(corpus.donor, positions)
     for text in where:
-        column, compare, number = _comparison(text)
+        column, compare, number = _comparison(text, corpus.manifest.columns)
         chosen &= compare(corpus.recipes[:, column], number)
     if every < 1 or (first is not None and first < 1):
         raise StoreError("--every and --first: give a whole number, 1 or more")
@@ -152,12 +151,12 @@ def _positions(corpus: Corpus, names: Sequence[str]) -> list[int]:
     return [there.index(name) for name in names]
 
 
-def _comparison(text: str) -> tuple[int, Callable[[Any, Any], Any], float]:
+def _comparison(text: str, columns: Sequence[str]) -> tuple[int, Callable[[Any, Any], Any], float]:
     """Parse ``NAME OPERATOR NUMBER``."""
     match = _COMPARISON.fullmatch(text)
     if match is None:
         raise StoreError(f"--where {text}: give a column of the recipes, one of < <= > >= = !=, and a number")
     name, sign, number = match.groups()
-    if name not in COLUMNS:
-        raise StoreError(f"--where {text}: the recipes have {', '.join(COLUMNS)}")
-    return COLUMNS.index(name), _OPERATORS[sign], float(number)
+    if name not in columns:
+        raise StoreError(f"--where {text}: the recipes have {', '.join(columns)}")
+    return columns.index(name), _OPERATORS[sign], float(number)

@@ -9,7 +9,6 @@ from typing import Any
 
 from synth.corpus.manifest import Manifest
 from synth.store.sealed_json import to_bytes
-from synth.tumour.recipe import COLUMNS
 
 CHUNK = 2**15  # values of a tumour in one chunk: a small tumour is one chunk, the largest possible 64 at 128 voxels
 # Measured, benchmarks/results: whole scans want a fast codec, a tumour's voxels a small one.
@@ -42,6 +41,8 @@ class Array:
         Names of the axes.
     rows : int
         Rows a file (K, or 1 for sources).
+    columns : tuple of str
+        Names of the values of a row, where they are numbers of many kinds.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Array:
     sharded: bool
     dimensions: tuple[str, ...]
     rows: int
+    columns: tuple[str, ...] = ()
 
     @property
     def chunks(self) -> int:
@@ -100,7 +102,7 @@ class Array:
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
             "fill_value": _HARD if self.name == "edge" else 0.0 if self.dtype.startswith("float") else 0,
             "codecs": codecs,
-            "attributes": {"columns": list(COLUMNS)} if self.name == "recipes" else {},
+            "attributes": {"columns": list(self.columns)} if self.columns else {},
             "dimension_names": list(self.dimensions),
         }
         return to_bytes(content)
@@ -126,8 +128,9 @@ def sample_arrays(manifest: Manifest, shard: int | None = None) -> dict[str, Arr
             arrays.append(Array("edge", "uint8", (values,), (CHUNK,), "plain", True, ("sample", "value"), rows))
         arrays.append(Array("box", "int32", (6,), (6,), "plain", False, ("sample", "end"), rows))
     arrays.append(Array("alpha", "float32", (), (), "plain", False, ("sample",), rows))
-    columns = len(COLUMNS)
-    arrays.append(Array("recipes", "float64", (columns,), (columns,), "plain", False, ("sample", "column"), rows))
+    columns = manifest.columns
+    row = (len(columns),)
+    arrays.append(Array("recipes", "float64", row, row, "plain", False, ("sample", "column"), rows, columns))
     return {array.name: array for array in arrays}
 
 

@@ -12,10 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from scans.errors import StoreError
 from synth.corpus.manifest_checks import check
+from synth.generators.facts import Facts
 from synth.store.base import Readable
 from synth.store.sealed_json import MOST_BYTES, check_seal, digest, parse, seal, to_bytes
+from synth.tumour.recipe import COLUMNS
 
 FORMAT = "layered-tumors-corpus"
 VERSION = 3
@@ -31,50 +35,69 @@ class Generation:
     seed : int
         0 to 2**64 - 1.
     settings : dict
-        JSON of ``scans.catalog.synthesis.Synthesis``.
+        JSON of the generator's settings; of `layers`, ``scans.catalog.synthesis.Synthesis``.
     sources : tuple of int
         Positions in the corpus's sources, in the order that the draws count them.
     software : dict of str to str
         Versions that made them; decides nothing.
+    generator : str
+    version : int
+        Of the generator's samples.
+    columns : tuple of str
+        Names of a recipe's numbers.
+    facts : Facts
+        What a reader must know of the settings. Of `layers` they follow from them, if not given.
+    named : bool
+        Whether the manifest names the generator: those from before there were several do not, and stay as they are.
     """
 
     seed: int
     settings: dict[str, Any]
     sources: tuple[int, ...]
     software: dict[str, str] = field(compare=False)
+    generator: str = "layers"
+    version: int = 1
+    columns: tuple[str, ...] = COLUMNS
+    facts: Facts = None  # type: ignore[assignment]
+    named: bool = field(default=True, compare=False)
 
-    # What a reader must know of the settings.
-
-    @property
-    def alpha(self) -> tuple[float, float]:
-        """Interval that alpha was drawn from."""
-        low, high = self.settings["alpha"]
-        return float(low), float(high)
-
-    @property
-    def ratio(self) -> list[tuple[float, float]]:
-        """Intervals that r of Eq. 4 was drawn from, whether it was used or not."""
-        return [(float(low), float(high)) for low, high in self.settings["linear"]["ratio"]]
+    def __post_init__(self) -> None:
+        """Say the facts of `layers`."""
+        if self.facts is None:
+            object.__setattr__(self, "facts", Facts.of_layers(self.settings))
 
     @property
-    def scaled(self) -> bool:
-        """Whether r was used."""
-        return bool(self.settings["linear"]["enabled"])
+    def drawn(self) -> list[Any]:
+        """What decides its samples but the sources, as JSON; `layers` is not named, as before there were others."""
+        if (self.generator, self.version) == ("layers", 1):
+            return [self.seed, self.settings]
+        return [self.seed, self.settings, self.generator, self.version, list(self.columns), self.facts.to_json()]
 
-    @property
-    def least_kept(self) -> float:
-        """Share of a form that the ROI must leave."""
-        return float(self.settings["mask"]["least_kept"])
+    def to_json(self) -> dict[str, Any]:
+        """Return it as it stands in the manifest."""
+        generator = {
+            "name": self.generator,
+            "version": self.version,
+            "columns": list(self.columns),
+            "facts": self.facts.to_json(),
+        }
+        return {
+            "seed": self.seed,
+            "settings": self.settings,
+            "sources": list(self.sources),
+            "software": self.software,
+            **({"generator": generator} if self.named else {}),
+        }
 
-    @property
-    def soft_mm(self) -> float:
-        """Blur of the mask's edge in mm; 0 for a hard one."""
-        return float(self.settings["mask"]["soft_mm"])
-
-    @property
-    def target(self) -> str:
-        """What the tumour's texture is: ``texture`` or ``composite``."""
-        return str(self.settings["texture_target"])
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> "Generation":
+        """Make it of what `to_json` returned, or of an entry from before there were generators."""
+        plain = (entry["seed"], entry["settings"], tuple(entry["sources"]), entry["software"])
+        if "generator" not in entry:
+            return cls(*plain, named=False)
+        said = entry["generator"]
+        facts = Facts.from_json(said["facts"])
+        return cls(*plain, said["name"], said["version"], tuple(said["columns"]), facts)
 
 
 @dataclass(frozen=True)
@@ -149,12 +172,22 @@ class Manifest:
     @property
     def soft(self) -> bool:
         """Whether any sample may have a soft edge."""
-        return any(generation.soft_mm for generation in self.generations)
+        return any(generation.facts.soft for generation in self.generations)
+
+    @functools.cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the numbers in its table of recipes: those of every generator, each once."""
+        return tuple(dict.fromkeys(name for generation in self.generations for name in generation.columns))
+
+    @functools.cached_property
+    def own_columns(self) -> "tuple[np.ndarray, ...]":
+        """Where in that table the numbers of each generation stand."""
+        return tuple(np.array([self.columns.index(name) for name in g.columns]) for g in self.generations)
 
     def soft_in(self, shard: int) -> bool:
         """Say whether any sample of a shard may have one: what was made before the first such stays as it is."""
         return self.soft and any(
-            self.generations[generation].soft_mm for generation, _, _ in self.draws(self.indices(shard))
+            self.generations[generation].facts.soft for generation, _, _ in self.draws(self.indices(shard))
         )
 
     @functools.cached_property
@@ -225,8 +258,7 @@ class Manifest:
     def _drawn_by(self) -> list[str]:
         contents = [source["content_sha256"] for source in self.sources]
         return [
-            digest([g.seed, g.settings, [[position, contents[position]] for position in g.sources]])
-            for g in self.generations
+            digest([*g.drawn, [[position, contents[position]] for position in g.sources]]) for g in self.generations
         ]
 
     # As JSON.
@@ -245,10 +277,7 @@ class Manifest:
                 "region": self.region,
                 "statistics": self.statistics,
                 "sources": list(self.sources),
-                "generations": [
-                    {"seed": g.seed, "settings": g.settings, "sources": list(g.sources), "software": g.software}
-                    for g in self.generations
-                ],
+                "generations": [generation.to_json() for generation in self.generations],
                 "blocks": [
                     {"samples": block.samples, "draws": [list(draw) for draw in block.draws]} for block in self.blocks
                 ],
@@ -318,10 +347,7 @@ def from_json(content: dict[str, Any], where: str) -> Manifest:
 
 
 def _made_of(content: dict[str, Any]) -> Manifest:
-    generations = tuple(
-        Generation(entry["seed"], entry["settings"], tuple(entry["sources"]), entry["software"])
-        for entry in content["generations"]
-    )
+    generations = tuple(map(Generation.from_json, content["generations"]))
     blocks = tuple(Block(tuple((g, first, count) for g, first, count in b["draws"])) for b in content["blocks"])
     plain = {key: content[key] for key in ("layout", "size", "shard_size", "region", "statistics")}
     return Manifest(**plain, sources=tuple(content["sources"]), generations=generations, blocks=blocks)

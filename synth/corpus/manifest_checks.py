@@ -4,13 +4,16 @@ import math
 import re
 from typing import Any
 
+from synth.generators.facts import COMMON, Facts
+
 LAYOUTS = ("layered", "dense")
 # Bounds of what is believed, so that nothing a stranger wrote decides how much memory is taken.
 MOST_SIDE, MOST_IN_SHARD, MOST_SAMPLES, MOST_SOURCES, MOST_PARTS = 1024, 2**16, 2**40, 2**20, 2**20
-MOST_DRAWS = 2**24
+MOST_DRAWS, MOST_COLUMNS = 2**24, 1000
 STEERING = r"\x00-\x08\x0b-\x1f\x7f-\x9f"  # what a terminal would obey, if it were printed
 _NAME = re.compile(rf"[^/\t\n{STEERING}]{{1,500}}")
 _TEXT = re.compile(rf"[^{STEERING}]*")
+_WORD = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -64,20 +67,54 @@ def _source(entry: Any) -> None:
 
 def _generation(entry: dict[str, Any], sources: int) -> None:
     settings, software = entry["settings"], entry["software"]
-    low, high = settings["alpha"]
-    _need(_is_number(low) and _is_number(high) and 0 <= low <= high <= 1, "alpha is no interval of [0, 1]")
-    _need(_is_number(settings["mask"]["soft_mm"]) and 0 <= settings["mask"]["soft_mm"] <= 1e3, "mask.soft_mm")
-    _need(_is_number(settings["mask"]["least_kept"]) and 0 < settings["mask"]["least_kept"] <= 1, "mask.least_kept")
-    _need(settings["texture_target"] in ("texture", "composite"), "texture_target")
-    _need(isinstance(settings["linear"]["enabled"], bool), "linear.enabled")
-    for pair in _list(settings["linear"]["ratio"], "linear.ratio", 1000):
-        _need(len(pair) == 2 and all(map(_is_number, pair)) and pair[0] <= pair[1], "linear.ratio")
+    _need(isinstance(settings, dict), "settings are no object")
+    if "generator" in entry:
+        _generator(entry["generator"])
+    if entry.get("generator", {"name": "layers"})["name"] == "layers":
+        _layers(settings)
     positions = _list(entry["sources"], "sources", MOST_SOURCES)
     for position in positions:
         _whole(position, 0, sources - 1, "a generation's source")
     _need(len(set(positions)) == len(positions), "a generation names a source twice")
     _need(all(_is_text(part) for pair in software.items() for part in pair), "software")
     _whole(entry["seed"], 0, 2**64 - 1, "seed")
+
+
+def _generator(said: Any) -> None:
+    _need(
+        isinstance(said, dict) and set(said) == {"name", "version", "columns", "facts"}, "a generator is no generator"
+    )
+    _need(isinstance(said["name"], str) and _WORD.fullmatch(said["name"]) is not None, "a generator has no name")
+    _whole(said["version"], 1, 2**31, f"version of generator {said['name']}")
+    columns = _list(said["columns"], "columns", MOST_COLUMNS)
+    _need(all(isinstance(name, str) and _WORD.fullmatch(name) for name in columns), "a column has no name")
+    _need(len(set(columns)) == len(columns) and set(COMMON) <= set(columns) and columns[0] == "index", "columns")
+    facts = said["facts"]
+    _need(isinstance(facts, dict) and set(facts) == set(Facts().to_json()), "a generator's facts")
+    _need(isinstance(facts["soft"], bool) and isinstance(facts["empty"], bool), "soft, empty")
+    _need(facts["target"] in ("texture", "composite"), "target")
+    _need(facts["tissue"] in ("scaled", "raw", "network"), "tissue")
+    _need(_is_number(facts["least_kept"]) and 0 <= facts["least_kept"] <= 1, "least_kept")
+    if facts["alpha"] is not None:
+        _alpha(facts["alpha"])
+    _need(isinstance(facts["ratio"], list) and len(facts["ratio"]) <= 1000, "ratio")
+    for pair in facts["ratio"]:
+        _need(len(pair) == 2 and all(map(_is_number, pair)) and pair[0] <= pair[1], "ratio")
+
+
+def _alpha(interval: Any) -> None:
+    low, high = interval
+    _need(_is_number(low) and _is_number(high) and 0 <= low <= high <= 1, "alpha is no interval of [0, 1]")
+
+
+def _layers(settings: dict[str, Any]) -> None:
+    _alpha(settings["alpha"])
+    _need(_is_number(settings["mask"]["soft_mm"]) and 0 <= settings["mask"]["soft_mm"] <= 1e3, "mask.soft_mm")
+    _need(_is_number(settings["mask"]["least_kept"]) and 0 < settings["mask"]["least_kept"] <= 1, "mask.least_kept")
+    _need(settings["texture_target"] in ("texture", "composite"), "texture_target")
+    _need(isinstance(settings["linear"]["enabled"], bool), "linear.enabled")
+    for pair in _list(settings["linear"]["ratio"], "linear.ratio", 1000):
+        _need(len(pair) == 2 and all(map(_is_number, pair)) and pair[0] <= pair[1], "linear.ratio")
 
 
 def _block(entry: dict[str, Any], generations: int) -> int:

@@ -25,7 +25,6 @@ from synth.store.base import Readable
 from synth.store.cached import Cached
 from synth.store.opening import open_store
 from synth.tumour.blend import lay, layer_of, paste, write
-from synth.tumour.recipe import COLUMNS
 from synth.tumour.sample import Layer, Normal, Sample, Tumour, empty_sample
 
 MOST_NORMALS = 64  # that a reader keeps decoded: at 128 voxels 6 MB each
@@ -187,7 +186,7 @@ class Corpus:
         index = range(len(self))[index]
         if self.layout == "layered":
             normal = self.source(int(self.normal[index]))
-            return lay(self.layer(index), normal, float(self.alpha[index]), self.generation(index).target)
+            return lay(self.layer(index), normal, float(self.alpha[index]), self.generation(index).facts.target)
         composite, normal16, texture, mask = (self._volume(name, index) for name in VOLUMES)
         box = tight_box((composite.view(np.uint16) != normal16.view(np.uint16)) | (mask > 0))
         return Tumour(box, composite[box], texture[box], mask[box], float(self.alpha[index]))
@@ -199,9 +198,9 @@ class Corpus:
         """
         index = range(len(self))[index]
         if self.layout == "dense":
-            if self.manifest.soft or self.generation(index).target != "texture":
+            if self.manifest.soft or self.generation(index).facts.target != "texture":
                 raise StoreError(
-                    f"{self.store} is dense, and was made with mask.soft_mm or texture_target=composite: "
+                    f"{self.store} is dense, and was made with soft edges or texture_target=composite: "
                     "its tumours cannot be told from their normals; convert it with --sources"
                 )
             return layer_of(self.tumour(index))
@@ -212,7 +211,7 @@ class Corpus:
         form = np.unpackbits(packed, count=voxels, bitorder="little").view(bool)
         count = int(np.count_nonzero(form))
         if not count:
-            raise StoreError(f"{self.store}: the tumour of sample {index} is empty; run synth verify")
+            raise StoreError(f"{self.store}: the layer of sample {index} is empty; run synth verify")
         tissue = self._values("layer", index, count)
         edge = self._values("edge", index, count) if self._has_edge(index) else None
         return Layer(box, form.reshape(sides), tissue, edge)
@@ -235,16 +234,22 @@ class Corpus:
 
     def recipe(self, index: int) -> dict[str, float]:
         """Return every random choice behind sample `index`, by name."""
-        return dict(zip(COLUMNS, self.recipes[index].tolist(), strict=True))
+        generation = self._generation(index)
+        own = self.manifest.own_columns[generation]
+        names = self.manifest.generations[generation].columns
+        return dict(zip(names, self.recipes[index, own].tolist(), strict=True))
 
     def settings(self, index: int) -> dict[str, Any]:
-        """Return the settings that sample `index` was drawn with, as JSON of ``scans.catalog.synthesis.Synthesis``."""
+        """Return the settings that sample `index` was drawn with, as JSON of its generator's."""
         return self.generation(index).settings
 
     def generation(self, index: int) -> Generation:
         """Return how sample `index` was drawn."""
-        index, generations = range(len(self))[index], self.manifest.generations
-        return generations[self.manifest.draw(index)[0] if len(generations) > 1 else 0]
+        return self.manifest.generations[self._generation(index)]
+
+    def _generation(self, index: int) -> int:
+        index = range(len(self))[index]
+        return self.manifest.draw(index)[0] if len(self.manifest.generations) > 1 else 0
 
     def spacing_mm(self, index: int) -> tuple[float, float, float]:
         """Voxel spacing (z, y, x) in mm of the normal of sample `index`."""

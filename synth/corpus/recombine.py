@@ -78,7 +78,8 @@ class Recombine:
         Mirror each axis with probability 1/2; draw a new centre, uniform over the ROI, in place of the old one. A form
         that reaches a face of the cube keeps to it, since it may have been cut there.
     alpha, ratio : optional
-        Interval of alpha and intervals of r; those of each tumour's settings if not given.
+        Interval of alpha and intervals of r; those of each tumour's settings if not given, and where these have none
+        a tumour keeps its own.
 
     Raises
     ------
@@ -142,8 +143,9 @@ class Recombine:
             position = others[stream.below(len(others))]
             flip = tuple(bool(stream.below(2)) and self.flip for _ in range(3))
             generation = self.corpus.generation(index)
-            ratio = stream.uniform_over(self._ratio or generation.ratio)
-            alpha = float(np.float32(stream.uniform(*(self._alpha or generation.alpha))))
+            intervals, strength = self._ratio or generation.facts.ratio, self._alpha or generation.facts.alpha
+            ratio = stream.uniform_over(intervals) if intervals else 1.0
+            alpha = float(np.float32(stream.uniform(*strength))) if strength else float(self.corpus.alpha[index])
             layer = _flipped(self.corpus.layer(index), flip)
             normal = self.corpus.source(position)
             if not len(normal.centres):
@@ -158,7 +160,7 @@ class Recombine:
                     free = tuple(c - a for c, a in zip(centre, anchor, strict=True))
                 start = tuple(f if p is None else p for f, p in zip(free, pinned, strict=True))
                 kept = _kept(core, start, normal.roi)
-                if kept >= generation.least_kept:
+                if kept >= generation.facts.least_kept:
                     z, y, x = start
                     mirror = (flip[0], flip[1], flip[2])
                     return Recombination(step, index, position, donor, mirror, (z, y, x), kept, ratio, alpha), layer
@@ -176,17 +178,18 @@ class Recombine:
         drawn, layer = self._draw(step)
         normal = self.corpus.source(drawn.normal)
         moved = self._in_units_of(drawn, _moved(layer, drawn.start, self.corpus.size))
-        return drawn.normal, lay(moved, normal, drawn.alpha, self.corpus.generation(drawn.tumour).target)
+        return drawn.normal, lay(moved, normal, drawn.alpha, self.corpus.generation(drawn.tumour).facts.target)
 
     def _in_units_of(self, drawn: Recombination, layer: Layer) -> Layer:
         """Bring the tissue from the scale and contrast of its first normal to those of the new one (Eq. 4)."""
-        if _lends_tumour(self.corpus, drawn.donor):
-            return layer  # by its own scan's statistics, whatever the normal
+        kind = self.corpus.generation(drawn.tumour).facts.tissue
+        if kind == "network" or _lends_tumour(self.corpus, drawn.donor):
+            return layer  # its contrast is in units of the organ's tissue, whatever the normal
         recipe = self.corpus.recipe(drawn.tumour)
         before, after = (self.corpus.manifest.sources[int(p)] for p in (recipe["normal"], drawn.normal))
         was, will = (self._statistics(source) for source in (before, after))
         raw = widen(layer.tissue) * np.float32(was.std) + np.float32(was.mean)
-        if self.corpus.generation(drawn.tumour).scaled:
+        if kind == "scaled":
             # Eq. 4 made the tissue's mean r times the normal's; now it becomes r' times the new normal's.
             change = drawn.ratio / recipe["ratio"] if recipe["ratio"] else 0.0  # r = 0 left nothing to scale
             raw = raw * np.float32(change * (after["mean"] / before["mean"]))

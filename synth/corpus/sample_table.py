@@ -10,7 +10,6 @@ from synth.corpus.layout import Array, sample_arrays
 from synth.corpus.manifest import Manifest
 from synth.corpus.receipt import Receipt
 from synth.store.base import Readable
-from synth.tumour.recipe import COLUMNS
 
 
 class SampleTable:
@@ -33,7 +32,8 @@ class SampleTable:
     Attributes
     ----------
     recipes : ndarray of float64, shape (N, columns)
-        0 where a shard is missing or damaged, as in all of these.
+        In the order of the manifest's columns; NaN where a sample's generator has no such number. 0 where a shard is
+        missing or damaged, as in all of these.
     alpha : ndarray of float32, shape (N,)
     boxes : ndarray of int32, shape (N, 6), or None
         None in the layout ``dense``.
@@ -80,7 +80,7 @@ class SampleTable:
         """Return positions of sources, int; -1 for numbers that are none."""
         positions = np.zeros(len(self._manifest), int)
         for rows in self._present():
-            values = self.recipes[rows, COLUMNS.index(column)]
+            values = self.recipes[rows, self._manifest.columns.index(column)]
             known = (values >= 0) & (values < len(self._manifest.sources))
             positions[rows] = np.where(known, values, -1)
         return positions

@@ -6,27 +6,27 @@ Needs the corpus alone, no sources.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from scans.catalog.synthesis import Synthesis, recorded
 from scans.errors import StoreError
+from synth.corpus.generations import recorded_way
 from synth.corpus.layout import metadata, sample_arrays, source_arrays
 from synth.corpus.manifest import COPY, ROOT, Manifest, load_manifest
 from synth.corpus.reader import Corpus
 from synth.corpus.receipt import CARD, SOURCES, Receipt, is_own, read_receipts, receipt_key, sample_digest, source_sums
+from synth.generators.facts import Facts
+from synth.generators.way import Way
 from synth.store.base import Readable
 from synth.store.opening import open_store
 from synth.store.sealed_json import MOST_BYTES, check_seal, parse
 from synth.tumour.blend import blend
-from synth.tumour.recipe import NUMBERS, Recipe
 from synth.tumour.sample import Sample, Tumour, empty_sample
 
 _MOST_LACKING = 10_000  # shards that are named one by one: a manifest may announce any number
-_LEAST_VOLUME = 1e-3  # mm3; a form shrinks until a centre fits, at the latest to one voxel
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def verify(
     if any(finding.key == ROOT or finding.source is not None for finding in findings):
         return findings  # what follows would stumble over the same
     corpus = Corpus(where, partial=True)
-    settings = [recorded(g.settings, f"{store}/{ROOT}") for g in manifest.generations]
+    ways = [recorded_way(g, f"{store}/{ROOT}") for g in manifest.generations]
     every = max(1, len(corpus) // samples) if samples else 1
     out = empty_sample(corpus.size, np.float16)
     for shard in sound:
@@ -95,7 +95,7 @@ def verify(
         indices = manifest.indices(shard)
         for index in indices:
             if index % every == 0:
-                said = _check_sample(corpus, settings, index, out, content)
+                said = _check_sample(corpus, ways, index, out, content)
                 findings += [Finding(f"sample {index}: {what}", shard=shard) for what in said]
                 progress(index)
         if content is not None:
@@ -234,12 +234,12 @@ def _card(store: Readable, sizes: dict[str, int], expected: set[str]) -> Iterato
 
 
 def _check_sample(
-    corpus: Corpus, settings: list[Synthesis], index: int, out: Sample, content: "hashlib._Hash | None"
+    corpus: Corpus, ways: list[Way], index: int, out: Sample, content: "hashlib._Hash | None"
 ) -> list[str]:
     """Check one sample: ranges, layers, Eq. 5, and its recipe; its digest is added to `content`, if given."""
     generation, drawn = corpus.manifest.draw(index)
     try:
-        recipe = Recipe.from_row(corpus.recipes[index])
+        recipe = ways[generation].recipe(corpus.recipes[index, corpus.manifest.own_columns[generation]])
         sample = corpus.read(index, out)
     except ValueError as error:
         return [f"recipe: {error}"]
@@ -247,8 +247,8 @@ def _check_sample(
         return [str(error)]
     if content is not None:
         content.update(_digest(sample))
-    own, drawn_from = settings[generation], corpus.manifest.generations[generation].sources
-    wrong = _layers(sample, own) + check_recipe(recipe, own, drawn_from, corpus.size)
+    way, drawn_from = ways[generation], corpus.manifest.generations[generation].sources
+    wrong = _layers(sample, way.facts) + way.check(recipe, drawn_from, corpus.size)
     if recipe.index != drawn:
         wrong.append(f"its recipe is that of index {recipe.index}, not {drawn}")
     if np.float32(recipe.alpha) != np.float32(sample.alpha):
@@ -262,7 +262,7 @@ def _digest(sample: Sample) -> bytes:
     return sample_digest(hashlib.sha256(sample.normal.tobytes()).digest(), sample.normal, tumour)
 
 
-def _layers(sample: Sample, settings: Synthesis) -> list[str]:
+def _layers(sample: Sample, facts: Facts) -> list[str]:
     """Check what holds for every sample; its layers are float16."""
     inside = sample.mask > 0
     wrong = [
@@ -270,33 +270,19 @@ def _layers(sample: Sample, settings: Synthesis) -> list[str]:
         for name in ("composite", "normal", "texture")
         if not np.isfinite(getattr(sample, name)).all()
     ]
-    if not inside.any():
+    if not (facts.empty or inside.any()):
         wrong.append("the mask is empty")
     if sample.mask.max() > 1:
         wrong.append("the mask is not binary")
     if sample.texture[~inside].any():
         wrong.append("the texture is not 0 outside the mask")
-    if settings.texture_target == "composite":
+    if facts.target == "composite":
         if (sample.texture != np.where(inside, sample.composite, 0)).any():
             wrong.append("the texture is not the composite inside the mask (texture_target=composite)")
-    elif not settings.mask.soft_mm:
+    elif not facts.soft:
         expected = blend(sample.normal[inside], sample.texture[inside], np.float32(sample.alpha))
         if (sample.composite[inside] != expected).any():
             wrong.append("Eq. 5 does not hold inside the mask")
-    if not settings.mask.soft_mm and (sample.composite != sample.normal)[~inside].any():
+    if not facts.soft and (sample.composite != sample.normal)[~inside].any():
         wrong.append("the composite differs from the normal outside the mask")
     return wrong
-
-
-def check_recipe(recipe: Recipe, settings: Synthesis, sources: Sequence[int], size: int) -> list[str]:
-    """Say which numbers of a recipe cannot come from its settings, or from the positions it was drawn among."""
-    least = recipe.drawn_volume_mm3 if settings.donor.tumours else _LEAST_VOLUME  # a real tumour is not made smaller
-    within = {
-        **{name: number.allows(getattr(recipe, name), settings) for name, number in NUMBERS.items()},
-        "volume_mm3": least <= recipe.volume_mm3 <= recipe.drawn_volume_mm3,
-        "rotation": abs(sum(part * part for part in recipe.rotation) - 1) < 1e-6,
-        "centre": all(0 <= c < size for c in recipe.centre),
-        "normal": recipe.normal in sources,
-        "donor": recipe.donor in sources and (recipe.donor != recipe.normal or len(sources) == 1),
-    }
-    return [f"recipe: {name} is out of range" for name, right in within.items() if not right]

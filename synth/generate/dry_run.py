@@ -3,6 +3,7 @@
 import dataclasses
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,11 +87,21 @@ def _make(manifest: Manifest, sources: Path, samples: int) -> tuple[int, float]:
     """Make the first samples as one shard; return its bytes and how many seconds it took."""
     with tempfile.TemporaryDirectory(prefix="synth-dry-run-") as folder:
         out = str(Path(folder) / "corpus.zarr")
-        ((generation, first, _), *_) = manifest.blocks[-1].draws
-        few = Block(((generation, first, samples + _FEW),))
+        few = Block(tuple(_first(manifest, samples + _FEW)))
         part = dataclasses.replace(manifest, shard_size=samples, blocks=(few,))
         Folder(out).lay_out([*metadata(part).items(), *part.files().items()])
         make_shard(sources.resolve(), out, part.identity, 1)  # compiles the kernels and reads sources, once a worker
         began = time.perf_counter()
         written = make_shard(sources.resolve(), out, part.identity, 0)
         return written, time.perf_counter() - began
+
+
+def _first(manifest: Manifest, samples: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the first samples of the last block, and as many behind its end as it is short of."""
+    draws = manifest.blocks[-1].draws
+    for number, (generation, first, count) in enumerate(draws):
+        taken = samples if number == len(draws) - 1 else min(count, samples)
+        yield generation, first, taken
+        samples -= taken
+        if not samples:
+            return

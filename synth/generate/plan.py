@@ -1,14 +1,20 @@
 """What a corpus will hold: its manifest, or that of one that grows."""
 
 import platform
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
-from scans.catalog.synthesis import Synthesis, recorded
-from scans.errors import StoreError
+from scans.catalog.region import Region
+from scans.catalog.synthesis import override
+from scans.errors import CatalogError, StoreError
+from synth.corpus.generations import recorded_way
 from synth.corpus.manifest import Block, Generation, Manifest
-from synth.corpus.manifest_checks import LAYOUTS, MOST_IN_SHARD
+from synth.corpus.manifest_checks import LAYOUTS, MOST_DRAWS, MOST_IN_SHARD
+from synth.generators.mixture import Mixture, parse_mixture
+from synth.generators.registry import way_of
+from synth.generators.way import Way
 from synth.sources.reader import SourceStore
 
 _SOFTWARE = ("layered-tumors", "numpy", "numba", "opensimplex", "numcodecs", "SimpleITK", "scipy")
@@ -18,7 +24,7 @@ def make_manifest(
     sources: SourceStore,
     samples: int,
     seed: int,
-    settings: Synthesis | None = None,
+    mixture: Mixture | None = None,
     shard_size: int = 64,
     layout: str = "layered",
 ) -> Manifest:
@@ -31,8 +37,8 @@ def make_manifest(
         N, at least 1.
     seed : int
         0 to 2**64 - 1.
-    settings : Synthesis, optional
-        Those of the sources' region if not given.
+    mixture : Mixture, optional
+        What makes the tumours; the generator of the sources' region if not given.
     shard_size : int
         Samples in a shard.
     layout : {"layered", "dense"}
@@ -46,8 +52,9 @@ def make_manifest(
         raise StoreError(f"-n {samples}: ask for at least one sample")
     if not 0 <= seed < 2**64:
         raise StoreError(f"--seed {seed}: give a whole number from 0 to 2**64 - 1")
-    drawn = settings or sources.region.synthesis
-    names = sources.drawn_from(drawn.donor.tumours)
+    mixture = mixture or Mixture.of(way_of(sources.region))
+    names = list(dict.fromkeys(name for way in mixture.ways for name in sources.drawn_from(way.tumours)))
+    places = {name: place for place, name in enumerate(names)}
     manifest = Manifest(
         layout=layout,
         size=sources.size,
@@ -55,10 +62,26 @@ def make_manifest(
         region=sources.region.model_dump(mode="json"),
         statistics=sources.statistics,
         sources=tuple(sources.provenance(name) for name in names),
-        generations=(Generation(seed, drawn.model_dump(mode="json"), tuple(range(len(names))), software()),),
-        blocks=(Block(((0, 0, samples),)),),
+        generations=tuple(
+            _generation(seed, way, [places[name] for name in sources.drawn_from(way.tumours)]) for way in mixture.ways
+        ),
+        blocks=(Block(_drawn(mixture.runs(seed, 0, samples))),),
     )
     return arranged(manifest, layout, shard_size)
+
+
+def _generation(seed: int, way: Way, positions: list[int]) -> Generation:
+    settings = way.settings.model_dump(mode="json")
+    return Generation(
+        seed, settings, tuple(positions), software(), way.name, way.generator.version, way.columns, way.facts
+    )
+
+
+def _drawn(runs: list[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:
+    """Return the draws of a block, if they are not more than a manifest may hold."""
+    if len(runs) > MOST_DRAWS:
+        raise StoreError(f"a mixture of so many samples is more than {MOST_DRAWS} runs; make several corpora")
+    return tuple(runs)
 
 
 def arranged(manifest: Manifest, layout: str | None = None, shard_size: int | None = None) -> Manifest:
@@ -85,7 +108,7 @@ def arranged(manifest: Manifest, layout: str | None = None, shard_size: int | No
 
 
 def grown(
-    there: Manifest, sources: SourceStore, samples: int, seed: int | None = None, settings: Synthesis | None = None
+    there: Manifest, sources: SourceStore, samples: int, seed: int | None = None, mixture: Mixture | None = None
 ) -> Manifest:
     """Say what a corpus will hold when it has grown to `samples`; the new ones stand in a block of their own.
 
@@ -99,13 +122,13 @@ def grown(
         In the end, so that the same command run again adds nothing.
     seed : int, optional
         The last one goes on if not given.
-    settings : Synthesis, optional
-        Likewise.
+    mixture : Mixture, optional
+        Likewise, see `last_mixture`.
 
     Raises
     ------
     StoreError
-        If the corpus holds more, or the sources do not go with it.
+        If the corpus holds more, or the sources or the generators do not go with it.
     """
     if samples < len(there):
         raise StoreError(f"-n {samples}: the corpus holds {len(there)} samples already; say how many it is to hold")
@@ -116,13 +139,18 @@ def grown(
         or sources.region.normalisation.model_dump(mode="json") != there.region["normalisation"]
     ):
         raise StoreError(f"{sources.path} was prepared otherwise than the sources of the corpus; prepare them alike")
-    last = there.generations[there.blocks[-1].draws[-1][0]]
+    mixture = mixture or last_mixture(there)
+    seed = there.generations[there.blocks[-1].draws[-1][0]].seed if seed is None else seed
+    for way in mixture.ways:
+        if not set(way.columns) <= set(there.columns):
+            raise StoreError(
+                f"--append: the corpus has no columns for recipes of generator {way.name}, and what is written stays "
+                "as it is; make a corpus of its own, and one of both with synth merge"
+            )
     positions = {source["content_sha256"]: number for number, source in enumerate(there.sources)}
     taken = {source["name"] for source in there.sources}
-    drawn = recorded(last.settings, "the corpus") if settings is None else settings
-    names = sources.drawn_from(drawn.donor.tumours)
     joined: list[dict[str, Any]] = []
-    for name in names:
+    for name in dict.fromkeys(name for way in mixture.ways for name in sources.drawn_from(way.tumours)):
         entry = sources.provenance(name)
         if entry["content_sha256"] in positions:
             continue
@@ -130,23 +158,52 @@ def grown(
             raise StoreError(f"{sources.path}: source {name} is not the corpus's source of that name; rename one")
         positions[entry["content_sha256"]] = len(there.sources) + len(joined)
         joined.append(entry)
-    drawn_from = tuple(positions[sources.provenance(name)["content_sha256"]] for name in names)
-    own = last.settings if settings is None else settings.model_dump(mode="json")
-    generation = Generation(last.seed if seed is None else seed, own, drawn_from, software())
-    generations = there.generations
-    if generation not in generations:
-        generations = (*generations, generation)
-    number = generations.index(generation)
+    generations, numbers = there.generations, []
+    for way in mixture.ways:
+        drawn_from = [positions[sources.provenance(n)["content_sha256"]] for n in sources.drawn_from(way.tumours)]
+        generation = _generation(seed, way, drawn_from)
+        if generation not in generations:
+            generations = (*generations, generation)
+        numbers.append(generations.index(generation))
     # Behind all samples of its seed: an index drawn twice gives one form twice, whatever the settings.
-    first = max(
-        (f + n for b in there.blocks for g, f, n in b.draws if generations[g].seed == generation.seed), default=0
-    )
+    first = max((f + n for b in there.blocks for g, f, n in b.draws if generations[g].seed == seed), default=0)
+    runs = [(numbers[way], at, count) for way, at, count in mixture.runs(seed, first, samples - len(there))]
     return replace(
         there,
         sources=(*there.sources, *joined),
         generations=generations,
-        blocks=(*there.blocks, Block(((number, first, samples - len(there)),))),
+        blocks=(*there.blocks, Block(_drawn(runs))),
     )
+
+
+def last_mixture(there: Manifest) -> Mixture:
+    """Return the mixture that made the last block of a corpus, by the shares that it has there."""
+    made: dict[int, int] = {}
+    for generation, _, count in there.blocks[-1].draws:
+        made[generation] = made.get(generation, 0) + count
+    ways = tuple(recorded_way(there.generations[number], "the corpus") for number in sorted(made))
+    return Mixture(ways, tuple(float(made[number]) for number in sorted(made)))
+
+
+def regrown(there: Manifest, region: Region, generators: Sequence[str], assignments: Sequence[str]) -> Mixture:
+    """Return what makes the new samples of a corpus that grows: the last mixture, if no generator is named.
+
+    Raises
+    ------
+    CatalogError
+        As of `synth.generators.mixture.parse_mixture`.
+    """
+    if generators:
+        return parse_mixture(region, generators, assignments)
+    last = last_mixture(there)
+    if not assignments:
+        return last
+    if len(last.ways) > 1:
+        raise CatalogError(
+            "--set: the corpus is a mixture; name its generators again, each with --generator NAME:SHARE"
+        )
+    (way,) = last.ways
+    return Mixture.of(Way(way.generator, override(way.settings, list(assignments))))
 
 
 def software() -> dict[str, str]:

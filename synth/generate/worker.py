@@ -5,23 +5,23 @@ import functools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from scans.catalog.synthesis import Synthesis, recorded
+import numpy as np
+
 from scans.errors import StoreError
+from synth.corpus.generations import recorded_way
 from synth.corpus.manifest import Manifest, load_manifest
 from synth.corpus.receipt import bytes_of
 from synth.corpus.shard_writer import ShardWriter
+from synth.generators.way import Way
 from synth.sources.reader import SourceStore
 from synth.store.base import Store
 from synth.store.opening import open_store
 from synth.tumour.blend import lay
-from synth.tumour.compose import make_layer
-from synth.tumour.draw import draw_recipe
-from synth.tumour.placement import Placement
-from synth.tumour.recipe import Recipe
 from synth.tumour.source import Source, lends_tumour
 
-Drawn = tuple[Recipe, Placement, Synthesis]  # what makes a sample
+Drawn = tuple[int, Any, Way]  # what makes a sample: its generation, its recipe, and who makes it
 
 
 def make_shard(sources: Path, out: str, identity: str, shard: int, content: str | None = None) -> int:
@@ -68,23 +68,25 @@ def write_shard(
 
     Parameters
     ----------
-    drawn : iterable of (Recipe, Placement, Synthesis)
+    drawn : iterable of (int, recipe, Way)
         Of each sample, in order; sources stand by the corpus's positions.
     """
     with ShardWriter(store, manifest, shard) as writer:
-        for recipe, placed, settings in drawn:
+        for generation, recipe, way in drawn:
             normal = lend(recipe.normal)
-            layer = make_layer(recipe, normal, lend(recipe.donor), settings, placed)
-            tumour = lay(layer, normal.normal, recipe.alpha, settings.texture_target)
-            writer.add(recipe.row(), normal.normal, layer, tumour)
+            layer = way.make(recipe, normal, lend(recipe.donor))
+            tumour = lay(layer, normal.normal, recipe.alpha, way.facts.target)
+            row = np.full(len(manifest.columns), np.nan)
+            row[manifest.own_columns[generation]] = recipe.row()
+            writer.add(row, normal.normal, layer, tumour)
         return bytes_of(writer.commit(content))
 
 
 def recipes(lend: "Lender", manifest: Manifest, shard: int) -> Iterator[Drawn]:
-    """Draw the recipes of a shard's samples, with form and settings; sources stand by the corpus's positions."""
+    """Draw the recipes of a shard's samples; sources stand by the corpus's positions."""
     for number, first, count in manifest.draws(manifest.indices(shard)):
         generation = manifest.generations[number]
-        settings = recorded(generation.settings, "the manifest")
+        way = recorded_way(generation, "the manifest")
         places = generation.sources
         tumours = [at for at, place in enumerate(places) if lends_tumour(manifest.sources[place])]
 
@@ -92,9 +94,9 @@ def recipes(lend: "Lender", manifest: Manifest, shard: int) -> Iterator[Drawn]:
             return lend(places[position])
 
         for index in range(first, first + count):
-            recipe, placed = draw_recipe(drawn, len(places), settings, generation.seed, index, tumours)
+            recipe = way.draw(drawn, len(places), generation.seed, index, tumours)
             recipe = dataclasses.replace(recipe, normal=places[recipe.normal], donor=places[recipe.donor])
-            yield recipe, placed, settings
+            yield number, recipe, way
 
 
 class Lender:

@@ -1,25 +1,22 @@
 """Generator: what a way of making tumours must offer, and what it is given.
 
-A generator draws a recipe, plain numbers, and makes of it a layer to lay over a normal (Eq. 5). Corpora, packs and pages
-keep its columns and layers without knowing what they mean, so that another package may bring one
+A generator draws a recipe, plain numbers, and makes of it a layer to lay over a normal (Eq. 5). Corpora, packs and
+pages keep its columns and layers without knowing what they mean, so that another package may bring one
 (`synth.generators.registry`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from scans.catalog.settings import Strict
+from synth.generators.facts import Facts
 from synth.tumour.philox import Stream
 from synth.tumour.recipe import Numbers
 from synth.tumour.sample import Layer
 
 if TYPE_CHECKING:
     from synth.tumour.source import Source
-
-
-# What tools ask of every recipe, whatever else it has: the columns of these names mean the same in all of them.
-COMMON = ("index", "normal", "donor", "centre_z", "centre_y", "centre_x", "volume_mm3", "kept", "alpha")
 
 
 @dataclass(frozen=True)
@@ -50,38 +47,6 @@ class Draw:
         return Stream(self.seed, self.index, number)
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What readers must know of a generation's settings; recorded beside them, since a reader knows no generator.
-
-    Attributes
-    ----------
-    soft : bool
-        Whether a layer may have an edge: weights between 0 and 1, or tissue outside the mask.
-    empty : bool
-        Whether a mask may be empty: scans without a tumour.
-    target : {"texture", "composite"}
-        What the texture in a sample is: the layer's own, or the composite inside the mask.
-    least_kept : float
-        Share of a form that the ROI must leave; recombination keeps to it.
-    alpha : tuple of float, or None
-        Interval that recombination draws alpha from; None: each tumour keeps its own.
-    ratio : sequence of (float, float)
-        Intervals that recombination draws r of Eq. 4 from; empty: tissue keeps its contrast, in the network's units.
-    """
-
-    soft: bool = False
-    empty: bool = False
-    target: str = "texture"
-    least_kept: float = 0.5
-    alpha: tuple[float, float] | None = None
-    ratio: tuple[tuple[float, float], ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return asdict(self)
-
-
 class Generator(Protocol):
     """A way of making tumours.
 
@@ -94,8 +59,8 @@ class Generator(Protocol):
     settings : type
         Of its settings, with every default; `scans.catalog.settings.Strict`.
     recipe : type
-        A frozen dataclass derived from `synth.tumour.recipe.Numbers`, with at least the columns of `COMMON`. What a
-        number is, its field's metadata say (`synth.tumour.number.Number`).
+        A frozen dataclass derived from `synth.tumour.recipe.Numbers`, with at least the columns of
+        `synth.generators.facts.COMMON`. What a number is, its field's metadata say (`synth.tumour.number.Number`).
     """
 
     @property
@@ -128,7 +93,7 @@ class Generator(Protocol):
         ...
 
     def make(self, recipe: Any, normal: "Source", donor: "Source", settings: Any) -> Layer:
-        """Make what the recipe describes, before the normal's ROI cuts it: a pure function, with the same bits everywhere.
+        """Make what the recipe describes, before the ROI cuts it: a pure function, with the same bits everywhere.
 
         Add, multiply, compare, take a square root: powers, sines and logarithms differ in their last bit between
         machines, sums of arrays in their order.
@@ -137,4 +102,8 @@ class Generator(Protocol):
 
     def check(self, recipe: Any, settings: Any, size: int) -> Sequence[str]:
         """Name what the intervals of its numbers do not tell is wrong with a recipe; nothing if all is right."""
+        ...
+
+    def fits(self, recipe: Any, normal: "Source", donor: "Source", settings: Any) -> bool:
+        """Say whether `make` can be asked for a recipe from a stranger, whose numbers all keep to their intervals."""
         ...

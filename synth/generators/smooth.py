@@ -16,7 +16,8 @@ from pydantic import Field, model_validator
 from scans.catalog.settings import Interval, Strict
 from scans.catalog.synthesis import Elastic
 from scans.image.box import Box, clip, tight_box, within
-from synth.generators.generator import Draw, Facts
+from synth.generators.facts import Facts
+from synth.generators.generator import Draw
 from synth.generators.random_field import LEAST_GRAIN, field_form
 from synth.tumour.number import Number
 from synth.tumour.placement import Placement
@@ -132,7 +133,10 @@ class SmoothRecipe(Numbers):
         words="standard deviation of the Gaussian blur of the tissue, in mm", name="blur σ", unit="mm",
         short="blur {:.1f} mm", section="Contrast", within=lambda settings: (settings.sigma_mm,), drawn=True,
     ))  # fmt: skip
-    alpha: float = field(metadata=_is(words="blending strength, always 1", within=lambda settings: ((1.0, 1.0),)))
+    alpha: float = field(metadata=_is(
+        words="blending strength, always 1", name="alpha", section="Contrast", within=lambda settings: ((1.0, 1.0),),
+        drawn=True,
+    ))  # fmt: skip
 
     @property
     def centre(self) -> tuple[int, int, int]:

@@ -61,7 +61,7 @@ def card_files(corpus: "Corpus", samples: int = 6) -> dict[str, bytes]:
     from synth.report.montage import montage_png
 
     generations = generations_of(corpus)
-    shown = distributions(corpus, [settings for _, settings in generations])
+    shown = distributions(corpus, [way for _, way in generations])
     indices = np.unique(np.linspace(0, len(corpus) - 1, samples).round().astype(int)).tolist()
     with style.context("default"):  # whatever a user's own style is
         pictures = {

@@ -13,11 +13,11 @@ import numpy as np
 import yaml
 
 from scans.catalog.settings import flat
-from scans.catalog.synthesis import Synthesis
 from scans.catalog.terms import Terms, terms_of
 from scans.markdown import bullets, clean, plain, table
 from scans.page import render
 from synth.corpus.manifest import VERSION, Block
+from synth.generators.way import Way
 from synth.report import caveats
 from synth.report.permissions import common_licence, united
 from synth.tumour.source import lends_tumour
@@ -31,22 +31,22 @@ _MOST_SCANS = 500  # rows of the table of scans
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B")
 
 
-def readme(corpus: "Corpus", generations: Sequence[tuple[int, Synthesis]], shown: Sequence["Distribution"]) -> str:
+def readme(corpus: "Corpus", generations: Sequence[tuple[int, Way]], shown: Sequence["Distribution"]) -> str:
     """Return the card.
 
     Parameters
     ----------
     corpus : Corpus
         Finished.
-    generations : sequence of (int, Synthesis)
-        Seed and settings of each of its generations.
+    generations : sequence of (int, Way)
+        Seed and way of each of its generations.
     shown : sequence of Distribution
         What its recipes drew.
     """
     terms, region = terms_of(corpus.sources), corpus.region
-    settings = [each for _, each in generations]
+    ways = [way for _, way in generations]
     summaries = [(each.label, *each.summary) for each in shown if not each.ordinal]
-    preparation = {key: value for key, value in region.items() if key != "synthesis"}
+    preparation = {key: value for key, value in region.items() if key not in ("synthesis", "generator", "generators")}
     page = render(
         "synth",
         "card.md",
@@ -55,11 +55,11 @@ def readme(corpus: "Corpus", generations: Sequence[tuple[int, Synthesis]], shown
         count=f"{len(corpus):,}",
         region=plain(region["name"]) or "without a name",
         modality=plain(region["modality"]),
-        method=" ".join(caveats.method(settings)),
+        method=" ".join(caveats.method(ways)),
         plain_reading=_plain_reading(corpus),
         numbers=table(("", ""), _numbers(corpus, generations)),
         quantities=table(("drawn or found", "median", "5 %", "95 %"), summaries, numbers=(1, 2, 3)),
-        settings=_settings(settings),
+        settings=_settings(ways),
         preparation=table(("setting", "value"), _flat(preparation).items()),
         datasets=_datasets(corpus, terms),
         scans=_scans(corpus),
@@ -69,7 +69,7 @@ def readme(corpus: "Corpus", generations: Sequence[tuple[int, Synthesis]], shown
         ),
         uses=bullets(caveats.USES),
         not_for=bullets(caveats.NOT_FOR),
-        limits=bullets(caveats.limitations(settings)),
+        limits=bullets(caveats.limitations(ways)),
         biases=bullets(caveats.biases(corpus)),
         privacy=plain(" ".join(caveats.PRIVACY)),
         impact=plain(caveats.SOCIAL_IMPACT),
@@ -94,7 +94,7 @@ def _front(corpus: "Corpus", terms: list[Terms]) -> str:
     return yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=1000)
 
 
-def _numbers(corpus: "Corpus", generations: Sequence[tuple[int, Synthesis]]) -> list[tuple[str, str]]:
+def _numbers(corpus: "Corpus", generations: Sequence[tuple[int, Way]]) -> list[tuple[str, str]]:
     sides = np.array([source["spacing_mm"] for source in corpus.sources], np.float64)
     spans = [f"{axis} {low:.3g} to {high:.3g}" if low != high else f"{axis} {low:.3g}"
              for axis, low, high in zip("zyx", sides.min(axis=0), sides.max(axis=0), strict=True)]  # fmt: skip
@@ -110,14 +110,25 @@ def _numbers(corpus: "Corpus", generations: Sequence[tuple[int, Synthesis]]) -> 
     ]
 
 
-def _settings(settings: Sequence[Synthesis]) -> str:
-    """Return what differs from the defaults, then everything; a column for all generations of the same settings."""
+def _settings(ways: Sequence[Way]) -> str:
+    """Return the settings of each generator: what differs from its defaults, then everything."""
+    names = list(dict.fromkeys(way.name for way in ways))
+    if len(names) == 1:
+        return _settings_of(ways, range(1, len(ways) + 1))
+    numbers = {name: [number for number, way in enumerate(ways, start=1) if way.name == name] for name in names}
+    return "\n\n".join(
+        f"Generator {name}. {_settings_of([ways[n - 1] for n in numbers[name]], numbers[name])}" for name in names
+    )
+
+
+def _settings_of(ways: Sequence[Way], numbers: Sequence[int]) -> str:
+    """Return a column for all generations of the same settings; they are of one generator."""
     columns: dict[str, list[int]] = {}
-    for number, each in enumerate(settings, start=1):
-        columns.setdefault(each.model_dump_json(), []).append(number)
+    for number, way in zip(numbers, ways, strict=True):
+        columns.setdefault(way.settings.model_dump_json(), []).append(number)
     values = [_flat(json.loads(text)) for text in columns]
     names = ["value"] if len(columns) == 1 else [f"generation {', '.join(map(str, each))}" for each in columns.values()]
-    default = _flat(Synthesis().model_dump(mode="json"))
+    default = _flat(ways[0].generator.settings().model_dump(mode="json"))
     lines = [(key, *(value[key] for value in values), default[key]) for key in default]
     changed = [line for line in lines if set(line[1:]) != {line[-1]}]
     heads = ("setting", *names, "default")
@@ -175,7 +186,7 @@ def _plain_reading(corpus: "Corpus") -> str:
     return f"{reading}; zarr.json holds what is told here, for programs, and croissant.json for catalogues of datasets."
 
 
-def _again(corpus: "Corpus", generations: Sequence[tuple[int, Synthesis]]) -> str:
+def _again(corpus: "Corpus", generations: Sequence[tuple[int, Way]]) -> str:
     """Say how the corpus is made again; as commands where one run made it."""
     said = (
         "Every random choice is a function of seed and sample, and the arithmetic is fixed: the same scans, settings "
@@ -187,8 +198,11 @@ def _again(corpus: "Corpus", generations: Sequence[tuple[int, Synthesis]]) -> st
             f"{said} This corpus was not made in one go. `synth pack --recipes` writes what is needed to make it "
             "again, without a voxel of a scan, and `synth rehydrate` does so wherever the scans are."
         )
-    seed, settings = generations[0]
-    own, mine = (_flat(each) for each in (corpus.region["synthesis"], settings.model_dump(mode="json")))
+    seed, way = generations[0]
+    layers = way.name == "layers"
+    region = corpus.region["synthesis"] if layers else corpus.region.get("generators", {}).get(way.name, {})
+    own = {} if layers else _flat(way.generator.settings().model_dump(mode="json"))
+    own, mine = own | _flat(region), _flat(way.settings.model_dump(mode="json"))
     changes = [f"--set {shlex.quote(f'{key}={value}')}" for key, value in mine.items() if value != own.get(key)]
     datasets = dict.fromkeys(
         (clean(source["dataset"]), "--tumours" if lends_tumour(source) else "--dataset") for source in corpus.sources
@@ -198,8 +212,10 @@ def _again(corpus: "Corpus", generations: Sequence[tuple[int, Synthesis]]) -> st
         *(f"{option} {shlex.quote(name)}" for name, option in datasets),
         f"--out sources.zarr --size {corpus.size}",
     ]
+    named = [] if way.name == corpus.region.get("generator", "layers") else [f"--generator {way.name}"]
     generate = [f"synth generate --sources sources.zarr --out corpus.zarr -n {len(corpus)} --seed {seed}",
-                f"--shard-size {corpus.shard_size} --layout {corpus.layout}", *changes]  # fmt: skip
+                f"--shard-size {corpus.shard_size} --layout {corpus.layout}",
+                *named, *changes]  # fmt: skip
     commands = [" ".join(prepare), " ".join(generate), "synth info corpus.zarr  # the same identity and content"]
     return f"{said} With a catalog that has the region and the datasets above:\n\n```\n" + "\n".join(commands) + "\n```"
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from scans.catalog.synthesis import Synthesis
 from scans.markdown import clean
+from synth.generators.way import Way
 
 if TYPE_CHECKING:
     from synth.corpus import Corpus
@@ -55,21 +56,40 @@ SOCIAL_IMPACT = (
 )
 
 
-def method(settings: Sequence[Synthesis]) -> tuple[str, ...]:
+def method(ways: Sequence[Way]) -> tuple[str, ...]:
     """Say how the samples were made."""
+    settings = _of_layers(ways)
     real = [bool(each.donor.tumours) for each in settings]
-    ways = (() if all(real) else METHOD[:-1]) + (REAL if any(real) else ())
-    return (*ways, METHOD[-1])
+    others = {way.name: " ".join((way.generator.__doc__ or "").split()) for way in ways if way.name != "layers"}
+    said = [f"Generator {name}, version {_version(ways, name)}: {words}" for name, words in others.items()]
+    if settings:
+        said += [*(() if all(real) else METHOD[:-1]), *(REAL if any(real) else ())]
+    return (*said, METHOD[-1])
 
 
-def limitations(settings: Sequence[Synthesis]) -> list[str]:
+def _of_layers(ways: Sequence[Way]) -> list[Synthesis]:
+    return [way.settings for way in ways if way.name == "layers"]
+
+
+def _version(ways: Sequence[Way], name: str) -> int:
+    return max(way.generator.version for way in ways if way.name == name)
+
+
+def limitations(ways: Sequence[Way]) -> list[str]:
     """Say what the tumours of a corpus lack.
 
     Parameters
     ----------
-    settings : sequence of Synthesis
+    ways : sequence of Way
         Of each generation of the corpus.
     """
+    settings = _of_layers(ways)
+    others = [
+        "Centres and volumes follow the laws set; real tumours keep to neither, and push aside what is around them.",
+        "Tumours are of one modality, and look as their generator's laws have it: what those leave out is not learned.",
+    ]
+    if not settings:
+        return others
     soft = max(each.mask.soft_mm for each in settings)
     drawn = [each for each in settings if not each.donor.tumours]
     beyond = f" but for a soft edge (a blur of {soft:g} mm)" if soft else ", voxel by voxel"
@@ -87,6 +107,7 @@ def limitations(settings: Sequence[Synthesis]) -> list[str]:
         if drawn
         else "Centres are uniform over the region of interest; tumours where they grew are not.",
         "One tumour a sample, in one modality.",
+        *(others if len(settings) < len(ways) else []),
         "Alpha and brightness are drawn without a look at the place, so some tumours cannot be seen in the composite.",
     ]
 

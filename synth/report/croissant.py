@@ -12,14 +12,13 @@ from urllib.parse import quote
 
 import numpy as np
 
-from scans.catalog.synthesis import Synthesis
 from scans.catalog.terms import Terms, terms_of
 from scans.markdown import clean
 from synth.corpus.generations import generations_of
+from synth.generators.way import Way
 from synth.report import caveats
 from synth.report.permissions import common_licence, united
-from synth.tumour.number import ordered
-from synth.tumour.recipe import NUMBERS
+from synth.tumour.number import Number, ordered
 
 if TYPE_CHECKING:
     import mlcroissant as mlc
@@ -71,13 +70,13 @@ def croissant(corpus: "Corpus", files: Mapping[str, Mapping[str, Any]]) -> dict[
 
     context = mlc.Context(conforms_to=_CONFORMS_TO[0])
     context.rdf = mlc.Rdf(context={**mlc.Rdf().context, **_CONTEXT})
-    settings = [each for _, each in generations_of(corpus)]
+    ways = [way for _, way in generations_of(corpus)]
     terms = terms_of(corpus.sources)
     metadata = mlc.Metadata(
         ctx=context,
         conforms_to=_CONFORMS_TO,
         name=f"Artificial tumours, {clean(corpus.region['name'])}",
-        description=_description(corpus, terms, settings),
+        description=_description(corpus, terms, ways),
         version=f"1.0.0+{corpus.content_hash[:12]}",
         license=_licences(context, terms),
         cite_as=caveats.PAPER,
@@ -98,7 +97,7 @@ def croissant(corpus: "Corpus", files: Mapping[str, Mapping[str, Any]]) -> dict[
         annotations_per_item="1",
         machine_annotation_tools=["Layered Tumors"],
         data_use_cases=[*caveats.USES, *(f"Not for {use[0].lower()}{use[1:]}" for use in caveats.NOT_FOR)],
-        data_limitations=caveats.limitations(settings),
+        data_limitations=caveats.limitations(ways),
         data_biases=caveats.biases(corpus),
         personal_sensitive_information=list(caveats.PRIVACY),
         data_social_impact=caveats.SOCIAL_IMPACT,
@@ -108,7 +107,7 @@ def croissant(corpus: "Corpus", files: Mapping[str, Mapping[str, Any]]) -> dict[
     return metadata.to_json()
 
 
-def _description(corpus: "Corpus", terms: list[Terms], settings: list[Synthesis]) -> str:
+def _description(corpus: "Corpus", terms: list[Terms], ways: list[Way]) -> str:
     answers = [
         f"{each.question} {each.answer}" + (f" ({', '.join(each.because)})." if each.because else ".")
         for each in united(terms)
@@ -116,7 +115,7 @@ def _description(corpus: "Corpus", terms: list[Terms], settings: list[Synthesis]
     return (
         f"{len(corpus):,} artificial tumours in healthy scans, {clean(corpus.region['modality'])}, cubes of "
         f"{corpus.size} voxels a side, for the pretraining of networks that segment tumours. "
-        f"{' '.join(caveats.method(settings))} What one source forbids, the corpus forbids. {' '.join(answers)}"
+        f"{' '.join(caveats.method(ways))} What one source forbids, the corpus forbids. {' '.join(answers)}"
     )
 
 
@@ -180,7 +179,7 @@ def _samples(context: "mlc.Context", corpus: "Corpus") -> Any:
     cube = {"is_array": True, "array_shape": ",".join([str(corpus.size)] * 3)}
     numbers = [
         field(number.column, "INT64" if number.whole else "FLOAT64", f"{number.words}; a column of the recipes")
-        for number in ordered(NUMBERS, _FIRST)
+        for number in ordered(_numbers(corpus), [name for name in _FIRST if name in corpus.manifest.columns])
         if number.words
     ]
     scans = [
@@ -196,6 +195,11 @@ def _samples(context: "mlc.Context", corpus: "Corpus") -> Any:
         description=f"{len(corpus):,} samples. Read them with synth.corpus.Corpus of the software Layered Tumors, or "
         "the arrays with a Zarr reader; Croissant's own loader cannot.",
     )  # fmt: skip
+
+
+def _numbers(corpus: "Corpus") -> dict[str, Number]:
+    """Return what the numbers of its recipes are, by column."""
+    return {column: number for _, way in reversed(generations_of(corpus)) for column, number in way.numbers.items()}
 
 
 def _scans(context: "mlc.Context", corpus: "Corpus") -> Any:

@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from scans.catalog.synthesis import Synthesis
+from synth.generators.way import Way
 from synth.report.charts import Colours, draw_histogram
 from synth.report.laws import Law, law_of, one_of
-from synth.tumour.number import ordered
-from synth.tumour.recipe import NUMBERS
+from synth.tumour.number import Number, ordered
 
 if TYPE_CHECKING:
     from synth.corpus import Corpus
@@ -66,32 +65,43 @@ class Distribution:
         return median, low, high
 
 
-def distributions(corpus: "Corpus", settings: Sequence[Synthesis]) -> list[Distribution]:
+def distributions(corpus: "Corpus", ways: Sequence[Way]) -> list[Distribution]:
     """Return what is worth a chart.
 
     Parameters
     ----------
     corpus : Corpus
-    settings : sequence of Synthesis
+    ways : sequence of Way
         Of each generation of the corpus.
     """
-    column = {name: corpus.recipes[:, position] for position, name in enumerate(corpus.recipe(0))}
+    column = {name: corpus.recipes[:, position] for position, name in enumerate(corpus.manifest.columns)}
     last = len(corpus.sources)
-    real = [bool(each.donor.tumours) for each in settings]
-    chosen = one_of(1, last) if len(settings) == 1 and not any(real) else None  # later ones may know more scans
-    log = all(NUMBERS["drawn_volume_mm3"].log(each) for each in settings)
+    real = [bool(way.tumours) for way in ways]
+    chosen = one_of(1, last) if len(ways) == 1 and not any(real) else None  # later ones may know more scans
 
-    shown = [Distribution("volume of the tumour", "ml", column["volume_mm3"] * column["kept"] / 1000, log=log)]
-    for number in ordered(NUMBERS, _FIRST):
+    volume = column["volume_mm3"] * column["kept"] / 1000
+    volume = volume[volume > 0]  # scans without a tumour have none
+    log = all(way.numbers["drawn_volume_mm3"].log(way.settings) for way in ways if "drawn_volume_mm3" in way.numbers)
+    shown = [Distribution("volume of the tumour", "ml", volume, log=log)]
+    for number in numbers_in(ways):
         if number.name and number.words:
-            laws = [law_of(number, each) for each in settings]
+            own = [way for way in ways if number.column in way.numbers]
+            laws = [law_of(way.numbers[number.column], way.settings) for way in own]
             law = laws[0] if len({str(each) for each in laws}) == 1 else None
-            name = number.name + ("" if any(number.used(each) for each in settings) else _UNUSED)
-            values, log = column[number.column] / number.per_unit, all(number.log(each) for each in settings)
-            shown.append(Distribution(name, number.unit, values, law, log))
+            name = number.name + ("" if any(way.numbers[number.column].used(way.settings) for way in own) else _UNUSED)
+            values, log = column[number.column] / number.per_unit, all(number.log(way.settings) for way in own)
+            shown.append(Distribution(name, number.unit, values[~np.isnan(values)], law, log))
     for name, positions in (("normal: receives the tumour", corpus.normal), ("donor: lends the texture", corpus.donor)):
         shown.append(Distribution(name, "row in the table of scans", positions + 1.0, chosen, ordinal=True))
     return shown
+
+
+def numbers_in(ways: Sequence[Way]) -> list[Number]:
+    """Return the numbers of all ways' recipes, each column once, in the order of their charts."""
+    found: dict[str, Number] = {}
+    for way in ways:
+        found = {**way.numbers, **found}
+    return ordered(found, [name for name in _FIRST if name in found])
 
 
 def distributions_png(shown: Sequence[Distribution]) -> bytes:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from scans.markdown import clean
 from synth.corpus import Corpus
-from synth.tumour.recipe import NUMBERS
+from synth.corpus.generations import recorded_way
 from synth.tumour.source import lends_tumour
 
 _COLUMNS = ("composite", "normal", "tumour texture", "composite, mask contour")
@@ -63,8 +63,12 @@ def _draw_sample(corpus: Corpus, index: int, axes: np.ndarray) -> None:
     sample, spacing = corpus[index], corpus.spacing_mm(index)
     tissue = sample.normal[sample.normal != 0]
     low = np.percentile(tissue, 0.5)
-    high = max(np.percentile(tissue, 99.5), np.percentile(sample.composite[sample.mask > 0], 98))
-    centre = [int(np.median(axis)) for axis in np.nonzero(sample.mask)]
+    high = max(
+        np.percentile(tissue, 99.5), np.percentile(sample.composite[sample.mask > 0], 98) if sample.mask.any() else 0
+    )
+    shown = sample.mask > 0 if sample.mask.any() else sample.composite != sample.normal
+    shown = shown if shown.any() else sample.normal != 0  # a scan without a tumour
+    centre = [int(np.median(axis)) for axis in np.nonzero(shown)]
     background = sample.composite == 0
     for plane in range(len(axes)):
         mask = _slice(sample.mask, plane, centre[plane])
@@ -93,7 +97,8 @@ def _numbers(corpus: Corpus, index: int) -> str:
     recipe = corpus.recipe(index)
     pair = [clean(corpus.sources[i]["name"].split("--")[-1]) for i in (corpus.normal[index], corpus.donor[index])]
     normal, donor = (name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…" for name in pair)
-    told = {column: number.short.format(recipe[column]) for column, number in NUMBERS.items() if number.short}
+    numbers = recorded_way(corpus.generation(index), str(corpus.store)).numbers
+    told = {column: number.short.format(recipe[column]) for column, number in numbers.items() if number.short}
     lines = [
         f"sample {index}",
         f"normal {normal}",
@@ -103,5 +108,5 @@ def _numbers(corpus: Corpus, index: int) -> str:
     ]
     if lends_tumour(corpus.sources[corpus.donor[index]]):
         return "\n".join([*lines, "a real tumour", told["alpha"]])
-    beside = ["   ".join(told.pop(column) for column in row) for row in _ROWS]
+    beside = ["   ".join(told.pop(column) for column in row) for row in _ROWS if set(row) <= told.keys()]
     return "\n".join([*lines, *beside, *told.values()])

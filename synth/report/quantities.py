@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scans.catalog.synthesis import Synthesis
+from synth.generators.way import Way
 from synth.report.laws import Law, Steps, chance, law_of, one_of, uniform
 from synth.report.stats import ENOUGH_VOXELS, PLACED, Measurement
-from synth.tumour.recipe import NUMBERS
 
 SECTIONS = {
     "Volume": "A form is drawn with a volume and cut to the ROI, so that tumours at the ROI's surface become smaller.",
@@ -82,28 +81,34 @@ def quantities(measured: Measurement, orientation: str = "LPS") -> list[Quantity
     orientation : str
         Where the axes x, y, z of the sources point.
     """
-    settings = measured.settings
+    way = measured.way
     found = [
-        *_volume(measured.values, settings),
-        *_form(measured.values, settings),
-        *_contrast(measured.values, settings),
+        *_volume(measured.values, way),
+        *_form(measured.values, way),
+        *_contrast(measured.values, way),
         *_position(measured, orientation),
         *_choice(measured),
     ]
     known = {quantity.column for quantity in found}
-    for column, number in NUMBERS.items():
-        if number.drawn and number.name and number.used(settings) and column not in known:
-            found.append(_drawn(measured.values, settings, column))
-    return sorted(found, key=lambda quantity: list(SECTIONS).index(quantity.section))
+    for column, number in way.numbers.items():
+        if number.drawn and number.name and number.used(way.settings) and column not in known:
+            found += _drawn(measured.values, way, column)
+    sections = list(SECTIONS)
+    return sorted(found, key=lambda quantity: sections.index(quantity.section))
 
 
-def _drawn(values: dict[str, np.ndarray], settings: Synthesis, column: str, name: str = "") -> Quantity:
-    """Return a number of the recipes, held against the law that it was drawn from."""
-    number = NUMBERS[column]
-    return Quantity(
-        number.section, name or number.name, number.unit, values[column] / number.per_unit, law_of(number, settings),
-        drawn=True, log=number.log(settings), column=column,
-    )  # fmt: skip
+def _drawn(values: dict[str, np.ndarray], way: Way, column: str, name: str = "") -> list[Quantity]:
+    """Return a number of the recipes, held against the law that it was drawn from; nothing if they have none such."""
+    if column not in way.numbers:
+        return []
+    number, settings = way.numbers[column], way.settings
+    section = number.section if number.section in SECTIONS else "Choice"
+    return [
+        Quantity(
+            section, name or number.name, number.unit, values[column] / number.per_unit, law_of(number, settings),
+            drawn=True, log=number.log(settings), column=column,
+        )
+    ]  # fmt: skip
 
 
 def ellipsoid_sphericity(axis_ratio: float) -> float:
@@ -114,12 +119,12 @@ def ellipsoid_sphericity(axis_ratio: float) -> float:
     return float(1.0 / elliprg(a * b, a * c, b * c))
 
 
-def _volume(values: dict[str, np.ndarray], settings: Synthesis) -> list[Quantity]:
-    drawn = _drawn(values, settings, "drawn_volume_mm3", "volume, drawn")
-    law, log = drawn.law, drawn.log
-    shrunk = float(np.mean(values["volume_mm3"] < values["drawn_volume_mm3"]))
+def _volume(values: dict[str, np.ndarray], way: Way) -> list[Quantity]:
+    drawn = _drawn(values, way, "drawn_volume_mm3", "volume, drawn")
+    law, log = (drawn[0].law, drawn[0].log) if drawn else (None, False)
+    shrunk = float(np.mean(values["volume_mm3"] < values["drawn_volume_mm3"])) if drawn else 0.0
     return [
-        drawn,
+        *drawn,
         Quantity(
             "Volume", "volume of the whole form", "ml", values["form_mm3"] / 1000, law, log=log,
             note=f"in voxels; {shrunk:.1%} shrunk because no centre left them room",
@@ -129,31 +134,37 @@ def _volume(values: dict[str, np.ndarray], settings: Synthesis) -> list[Quantity
             note="what the network sees: the form cut to the ROI",
         ),
         Quantity(
-            "Volume", "voxels over volume asked", "", values["form_mm3"] / values["volume_mm3"], marks=((1.0, ""),),
+            "Volume", "voxels over volume asked", "",
+            values["form_mm3"] / np.where(values["volume_mm3"] > 0, values["volume_mm3"], np.nan), marks=((1.0, ""),),
             note="the error of cutting a form into voxels",
         ),
         Quantity(
             "Volume", "share of the form kept", "", values["kept"],
-            note=f"by the ROI; below {settings.mask.least_kept:g} another centre is drawn",
+            note=f"by the ROI; below {way.facts.least_kept:g} another centre is drawn",
         ),
     ]  # fmt: skip
 
 
-def _form(values: dict[str, np.ndarray], settings: Synthesis) -> list[Quantity]:
-    w, x, y, z = (values[f"rotation_{part}"] for part in "wxyz")
-    # The long axis is the second semi-axis: the second column of the rotation matrix, rows z, y, x.
-    long = {"z": 2 * (x * y - w * z), "y": 1 - 2 * (x * x + z * z), "x": 2 * (y * z + w * x)}
-    flat = settings.shape.axis_ratio[0]
+def _form(values: dict[str, np.ndarray], way: Way) -> list[Quantity]:
+    long: dict[str, np.ndarray] = {}
+    if all(f"rotation_{part}" in values for part in "wxyz"):
+        w, x, y, z = (values[f"rotation_{part}"] for part in "wxyz")
+        # The long axis is the second semi-axis: the second column of the rotation matrix, rows z, y, x.
+        long = {"z": 2 * (x * y - w * z), "y": 1 - 2 * (x * x + z * z), "x": 2 * (y * z + w * x)}
+    marks = [(1.0, "ball")]
+    if "axis_ratio" in way.numbers:
+        ((flat, _),) = way.numbers["axis_ratio"].within(way.settings)
+        marks.append((ellipsoid_sphericity(flat), f"ellipsoid, q = {flat:g}"))
     unmeasured = int(np.isnan(values["sphericity"]).sum())
     left_out = f"; {unmeasured:,} of fewer than {ENOUGH_VOXELS} voxels left out" if unmeasured else ""
     return [
         Quantity(
             "Shape", "sphericity in the ROI", "", values["sphericity"],
-            marks=((1.0, "ball"), (ellipsoid_sphericity(flat), f"ellipsoid, q = {flat:g}")),
+            marks=tuple(marks),
             note="surface of the ball of equal volume over the tumour's (Crofton's formula)" + left_out,
         ),
-        _drawn(values, settings, "axis_ratio"),
-        _drawn(values, settings, "octaves"),
+        *_drawn(values, way, "axis_ratio"),
+        *_drawn(values, way, "octaves"),
         *(
             Quantity("Shape", f"long axis against {axis}", "|cos|", np.abs(part), uniform((0.0, 1.0)), drawn=True,
                      note="uniform if every rotation is as likely")
@@ -162,33 +173,34 @@ def _form(values: dict[str, np.ndarray], settings: Synthesis) -> list[Quantity]:
     ]  # fmt: skip
 
 
-def _contrast(values: dict[str, np.ndarray], settings: Synthesis) -> list[Quantity]:
-    ratio = _drawn(values, settings, "ratio")
+def _contrast(values: dict[str, np.ndarray], way: Way) -> list[Quantity]:
     faint = float(np.mean(np.abs(values["contrast"]) < 0.25))
-    means = "mean of the raw texture in the mask over the normal's mean"
-    if settings.linear.reference == "roi":
+    visible = Quantity(
+        "Contrast", "visible contrast", "σ", values["contrast"], marks=((0.0, ""),),
+        note=f"mean of composite minus normal in the mask, in standard deviations of the normal; {faint:.1%} lie "
+        "within ±0.25",
+    )  # fmt: skip
+    beside = [*_drawn(values, way, "alpha"), *_drawn(values, way, "sigma_mm", "blur")]
+    if way.name != "layers":
+        return [*_drawn(values, way, "contrast"), visible, *beside]
+    (ratio,) = _drawn(values, way, "ratio")
+    means = "mean of the texture in the mask over the normal's mean, both raw"
+    if way.settings.linear.reference == "roi":
         means += "; r holds over the donor's whole ROI, so the place inside the donor widens it"
+    law = ratio.law if way.settings.linear.enabled else None
     return [
         ratio,
-        Quantity(
-            "Contrast", "texture over normal", "", values["texture_ratio"],
-            ratio.law if settings.linear.enabled else None, note=means,
-        ),
+        Quantity("Contrast", "texture over normal", "", values["texture_ratio"], law, note=means),
         Quantity(
             "Contrast", "texture over normal, over r", "", values["texture_ratio"] / values["ratio"], marks=((1.0, ""),)
         ),
-        Quantity(
-            "Contrast", "visible contrast", "σ", values["contrast"], marks=((0.0, ""),),
-            note=f"mean of composite minus normal in the mask, in standard deviations of the normal; {faint:.1%} lie "
-            "within ±0.25",
-        ),
-        _drawn(values, settings, "alpha"),
-        _drawn(values, settings, "sigma_mm", "blur"),
-    ]  # fmt: skip
+        visible,
+        *beside,
+    ]
 
 
 def _position(measured: Measurement, orientation: str) -> list[Quantity]:
-    again = float(np.mean(measured.values["tries"] > 1))
+    again = float(np.mean(measured.values["tries"] > 1)) if "tries" in measured.values else 0.0
     note = "line: the ROI's voxels"
     directions = dict(zip("xyz", orientation, strict=True))
     return [
@@ -208,7 +220,7 @@ def _position(measured: Measurement, orientation: str) -> list[Quantity]:
 
 def _choice(measured: Measurement) -> list[Quantity]:
     values, last = measured.values, len(measured.sources) - 1
-    found = [Quantity("Choice", "centres tried", "", values["tries"])]
+    found = [Quantity("Choice", "centres tried", "", values["tries"])] if "tries" in values else []
     if last:
         counts = np.bincount((values["normal"] * (last + 1) + values["donor"]).astype(int))
         met, possible = counts[counts > 0], last * (last + 1)

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from scans.catalog.synthesis import Synthesis
 from scans.errors import StoreError
 from scans.image.box import tight_box
 from synth.cluster import open_cluster
+from synth.generators.way import Way
 from synth.sources.reader import SourceStore
 from synth.tasks import Failure, run_tasks
-from synth.tumour.compose import make_texture, make_tumour
-from synth.tumour.draw import draw_recipe
-from synth.tumour.recipe import COLUMNS
 from synth.tumour.source import Source
 
 if TYPE_CHECKING:
@@ -58,14 +55,15 @@ class Measurement:
     Attributes
     ----------
     sources : list of str
-    settings : Synthesis
+    way : Way
+        How they are made.
     seed : int
     values : dict of str to ndarray of float64, shape (n,)
-        By name of :data:`synth.tumour.recipe.COLUMNS`, :data:`MEASURED` and :data:`PLACED`. ``form_mm3``: volume of the
+        By name of the recipe's columns, :data:`MEASURED` and :data:`PLACED`. ``form_mm3``: volume of the
         whole form's voxels; ``kept_mm3``: of those that the ROI left; ``sphericity`` of the latter, NaN where there are
-        too few; ``texture_ratio``: mean of the raw texture inside the mask over the normal's mean; ``contrast``: mean
-        of composite minus normal inside the mask, in standard deviations of the normal's ROI; then where the centre
-        lies, as in :class:`Roi`.
+        too few; ``texture_ratio``: mean of the texture inside the mask, in raw units, over the normal's mean;
+        ``contrast``: mean of composite minus normal inside the mask, in standard deviations of the normal's ROI; then
+        where the centre lies, as in :class:`Roi`.
     masks : list of bytes
         SHA-256 of each mask, cut to its bounding box.
     rois : list of Roi
@@ -73,7 +71,7 @@ class Measurement:
     """
 
     sources: list[str]
-    settings: Synthesis
+    way: Way
     seed: int
     values: dict[str, np.ndarray]
     masks: list[bytes]
@@ -85,14 +83,16 @@ class Measurement:
 
     def duplicates(self) -> dict[str, list[tuple[int, int]]]:
         """Return pairs (first, later) of samples with the same recipe, the same noise seed or the same mask."""
-        recipe = [self.values[name] for name in COLUMNS if name != "index"]
-        seed = [self.values["noise_high"], self.values["noise_low"]]
+        recipe = [self.values[name] for name in self.way.columns if name != "index"]
+        masks: list[Any] = [  # a scan without a tumour is no duplicate
+            mask if volume else number
+            for number, (mask, volume) in enumerate(zip(self.masks, self.values["kept_mm3"], strict=True))
+        ]
+        kinds: dict[str, Sequence[Any]] = {"recipes": list(zip(*recipe, strict=True)), "masks": masks}
+        if {"noise_high", "noise_low"} <= self.values.keys():
+            kinds["noise seeds"] = list(zip(self.values["noise_high"], self.values["noise_low"], strict=True))
         found = {}
-        for name, keys in (
-            ("recipes", list(zip(*recipe, strict=True))),
-            ("noise seeds", list(zip(*seed, strict=True))),
-            ("masks", self.masks),
-        ):
+        for name, keys in kinds.items():
             first: dict[Any, int] = {}
             found[name] = [(first[key], i) for i, key in enumerate(keys) if first.setdefault(key, i) != i]
         return found
@@ -100,7 +100,7 @@ class Measurement:
 
 def measure(
     sources: Path,
-    settings: Synthesis,
+    way: Way,
     seed: int,
     count: int,
     cluster: str = "local",
@@ -114,7 +114,7 @@ def measure(
     ----------
     sources : Path
         A store with at least one source.
-    settings : Synthesis
+    way : Way
     seed : int
         Of the corpus, 0 to 2**64 - 1.
     count : int
@@ -136,24 +136,24 @@ def measure(
         If the store is missing or damaged, or workers are killed.
     """
     sources = sources.resolve()
-    if settings.donor.tumours:
+    if way.tumours:
         raise StoreError("donor.tumours: synth stats measures forms that are drawn; real tumours follow no law")
     names = SourceStore(sources).drawn_from()
     chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
-    rows, masks = np.empty((count, len(COLUMNS) + len(MEASURED))), [b""] * count
+    rows, masks = np.empty((count, len(way.columns) + len(MEASURED))), [b""] * count
     placed, rois = np.empty((count, len(PLACED))), [Roi({})] * len(names)
     with open_cluster(cluster, workers, len(chunks), say) as client:
-        for chunk, (some, hashes) in _run(client, functools.partial(_measure, sources, settings, seed), chunks):
+        for chunk, (some, hashes) in _run(client, functools.partial(_measure, sources, way, seed), chunks):
             rows[chunk.start : chunk.stop], masks[chunk.start : chunk.stop] = some, hashes
             progress(len(chunk))
-        values = {name: rows[:, column] for column, name in enumerate((*COLUMNS, *MEASURED))}
+        values = {name: rows[:, column] for column, name in enumerate((*way.columns, *MEASURED))}
         centres = np.stack([values["centre_z"], values["centre_y"], values["centre_x"]], axis=1).astype(int)
         within = [np.flatnonzero(values["normal"] == position) for position in range(len(names))]
         todo = [(position, centres[where]) for position, where in enumerate(within)]
         for (position, _), (roi, found) in _run(client, functools.partial(_examine, sources), todo):
             rois[position], placed[within[position]] = roi, found
     values |= {name: placed[:, column] for column, name in enumerate(PLACED)}
-    return Measurement(names, settings, seed, values, masks, rois)
+    return Measurement(names, way, seed, values, masks, rois)
 
 
 def sphericity(mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> float:
@@ -189,7 +189,7 @@ def sphericity(mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> floa
     return float(shape.GetRoundness(1))
 
 
-def _measure(store: Path, settings: Synthesis, seed: int, indices: range) -> tuple[np.ndarray, list[bytes]]:
+def _measure(store: Path, way: Way, seed: int, indices: range) -> tuple[np.ndarray, list[bytes]]:
     """Return a row of numbers and a hash of the mask for each sample."""
     opened = _open(store)
     names = opened.drawn_from()
@@ -199,19 +199,19 @@ def _measure(store: Path, settings: Synthesis, seed: int, indices: range) -> tup
 
     rows, hashes = [], []
     for index in indices:
-        recipe, placed = draw_recipe(lend, len(names), settings, seed, index)
+        recipe = way.draw(lend, len(names), seed, index)
         normal, donor = lend(recipe.normal), lend(recipe.donor)
-        tumour = make_tumour(recipe, normal, donor, settings, placed)
+        tumour = way.tumour(recipe, normal, donor)
         mask, inside = tumour.mask, tumour.mask.astype(bool)
         voxel_mm3, voxels = float(np.prod(normal.spacing_mm)), int(np.count_nonzero(mask))
-        texture = make_texture(recipe, normal, donor, settings, tumour.box, mask)
+        texture = tumour.texture[inside].astype(np.float64) * normal.statistics.std + normal.statistics.mean
         added = tumour.composite.astype(np.float32) - normal.normal.voxels[tumour.box].astype(np.float32)
         measured = [
-            round(voxels / recipe.kept) * voxel_mm3,
+            round(voxels / recipe.kept) * voxel_mm3 if voxels else 0.0,
             voxels * voxel_mm3,
             sphericity(mask, normal.spacing_mm),
-            texture[inside].mean(dtype=np.float64) / normal.mean,
-            added[inside].mean(dtype=np.float64) / _deviation(store, normal.name),
+            texture.mean() / normal.mean if voxels else np.nan,
+            added[inside].mean(dtype=np.float64) / _deviation(store, normal.name) if voxels else np.nan,
         ]
         rows.append(np.concatenate([recipe.row(), measured]))
         hashes.append(_digest(mask))
@@ -239,7 +239,7 @@ def _examine(store: Path, task: tuple[int, np.ndarray]) -> tuple[Roi, np.ndarray
 
 
 def _digest(mask: np.ndarray) -> bytes:
-    tight = mask[tight_box(mask)]
+    tight = mask[tight_box(mask)] if mask.any() else mask[:0]
     return hashlib.sha256(repr(tight.shape).encode() + np.packbits(tight).tobytes()).digest()
 
 

@@ -16,8 +16,8 @@ from synth.report.laws import chance
 from synth.report.quantities import SECTIONS, Quantity, quantities
 from synth.report.stats import Measurement
 from synth.sources.reader import SourceStore
-from synth.tumour.compose import make_sample
-from synth.tumour.recipe import COLUMNS, Recipe
+from synth.tumour.blend import paste
+from synth.tumour.sample import empty_sample
 
 _PICTURES = 12
 _NAMED_PAIRS = 5  # of duplicates
@@ -41,7 +41,8 @@ def write_page(measured: Measurement, store: SourceStore, path: Path) -> None:
         "synth",
         "stats.html",
         title=f"{count:,} artificial tumours, {store.region.name or 'region without a name'}",
-        subject=f"The recipes of seed {measured.seed} over {len(store)} prepared scans ({store.region.modality}): "
+        subject=f"The recipes of generator {measured.way.name}, seed {measured.seed}, over {len(store)} prepared scans "
+        f"({store.region.modality}): "
         f"samples 0 to {count - 1:,} of any corpus of these sources, settings and seed.",
         strange=[quantity.name for quantity in drawn if quantity.strange],
         drawn=len(drawn),
@@ -55,7 +56,7 @@ def write_page(measured: Measurement, store: SourceStore, path: Path) -> None:
         ],
         made=f"Sources {store.path.name}, content {store.content_hash}; seed {measured.seed}.",
         sources=measured.sources,
-        settings=yaml.safe_dump(measured.settings.model_dump(mode="json"), sort_keys=False),
+        settings=yaml.safe_dump(measured.way.settings.model_dump(mode="json"), sort_keys=False),
     )
     write_text(path, f"{page}\n")
 
@@ -97,14 +98,17 @@ def _shown(quantity: Quantity) -> dict[str, Any]:
 
 def _slices(measured: Measurement, store: SourceStore) -> list[dict[str, Any]]:
     order = np.argsort(measured.values["kept_mm3"], kind="stable")
+    order = order[measured.values["kept_mm3"][order] > 0]
     figures = []
     for place in np.unique(np.linspace(0.02, 0.98, _PICTURES) * (len(order) - 1)).round().astype(int):
         index = int(order[place])
-        recipe = Recipe.from_row(np.array([measured.values[name][index] for name in COLUMNS]))
+        way = measured.way
+        recipe = way.recipe(np.array([measured.values[name][index] for name in way.columns]))
         normal, donor = (store.load(measured.sources[position]) for position in (recipe.normal, recipe.donor))
-        sample = make_sample(recipe, normal, donor, measured.settings)
+        sample = paste(normal.normal.voxels, way.tumour(recipe, normal, donor), empty_sample(len(normal.roi)))
+        ratio = f"r {recipe.ratio:.2f}, " if hasattr(recipe, "ratio") else ""
         caption = (
-            f"{measured.values['kept_mm3'][index] / 1000:.1f} ml, r {recipe.ratio:.2f}, α {recipe.alpha:.2f}, "
+            f"{measured.values['kept_mm3'][index] / 1000:.1f} ml, {ratio}α {recipe.alpha:.2f}, "
             f"contrast {measured.values['contrast'][index]:+.1f} σ"
         ).replace("-", "−")
         figures.append({"index": index, "picture": Markup(picture(sample, normal.spacing_mm)), "caption": caption})

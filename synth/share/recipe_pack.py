@@ -20,23 +20,23 @@ import functools
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from scans.catalog.synthesis import Synthesis, recorded
 from scans.errors import StoreError
 from synth.corpus.codec import decode
+from synth.corpus.generations import recorded_way
 from synth.corpus.layout import sample_arrays
 from synth.corpus.manifest import COPY, Manifest, load_manifest
 from synth.corpus.receipt import Receipt
-from synth.corpus.verify import check_recipe
+from synth.generators.way import Way
 from synth.share.bag import RECIPES, Bag, item_of, write_bag
 from synth.share.pack import Packed, Progress, complete, local, told_of
 from synth.share.recipe_codec import decode_recipes, encode_recipes, groups
 from synth.share.unpack import open_bag
 from synth.store.base import Store
 from synth.store.sealed_json import check_seal, parse, seal, to_bytes
-from synth.tumour.recipe import COLUMNS, Recipe
 
 FORMAT, VERSION = "layered-tumors-recipes", 2
 _HEADER, _TABLE, _DIGESTS = "recipes.json", "recipes.bin", "receipts.bin"
@@ -59,7 +59,7 @@ def pack_recipes(where: str | Path, out: str | Path, progress: Progress = lambda
             check_rows(manifest, shard, tables[-1], str(store))
         encoded.append(encode_recipes(np.concatenate(tables)))
     ends = np.cumsum([len(content) for content in encoded]).astype("<u8")
-    header = {"format": FORMAT, "version": VERSION, "identity": manifest.identity, "columns": list(COLUMNS)}
+    header = {"format": FORMAT, "version": VERSION, "identity": manifest.identity, "columns": list(manifest.columns)}
     digests = (
         bytes.fromhex(receipts[shard].content) + hashlib.sha256(receipts[shard].to_bytes()).digest()
         for shard in range(manifest.shard_count)
@@ -118,7 +118,7 @@ class Recipes:
                 f"{bag} holds recipes of version {header.get('version')!r:.20}, this program reads {VERSION}; "
                 "use the release of layered-tumors that wrote them"
             )
-        if header.get("identity") != self.manifest.identity or header.get("columns") != list(COLUMNS):
+        if header.get("identity") != self.manifest.identity or header.get("columns") != list(self.manifest.columns):
             raise self._refused("its parts do not belong together")
         if bag.size(_DIGESTS) != 2 * _DIGEST * self.manifest.shard_count:
             raise self._refused("it lacks shards, or has more than its manifest says")
@@ -148,7 +148,7 @@ class Recipes:
         start, stop = self._ends[group], self._ends[group + 1]
         content = self._bag.read_part(_TABLE, self._head + start, stop - start)
         try:
-            return decode_recipes(content, indices)
+            return decode_recipes(content, indices, len(self.manifest.columns))
         except StoreError as error:
             raise self._refused(str(error)) from error
 
@@ -165,8 +165,8 @@ def _indices(manifest: Manifest, shard: int) -> np.ndarray:
     )
 
 
-def check_rows(manifest: Manifest, shard: int, rows: np.ndarray, where: str) -> Iterator[tuple[Recipe, Synthesis]]:
-    """Return the recipes of a shard, each with its settings.
+def check_rows(manifest: Manifest, shard: int, rows: np.ndarray, where: str) -> Iterator[tuple[int, Any, Way]]:
+    """Return the recipes of a shard, each with its generation and the way it is made.
 
     Parameters
     ----------
@@ -182,23 +182,31 @@ def check_rows(manifest: Manifest, shard: int, rows: np.ndarray, where: str) -> 
         Naming the first that cannot have been drawn with its settings.
     """
     sample = manifest.indices(shard).start
-    checked: list[tuple[Recipe, Synthesis]] = []
-    if not np.isfinite(rows).all() or (np.abs(rows) > 2.0**53).any():
-        raise StoreError(f"{where}: shard {shard} holds recipes that are no numbers; ask whoever made it")
+    checked: list[tuple[int, Any, Way]] = []
 
     @functools.cache  # of a corpus chosen from another, each sample may be a draw of its own
-    def drawn_with(number: int) -> tuple[Synthesis, tuple[int, ...]]:
+    def drawn_with(number: int) -> tuple[Way, tuple[int, ...]]:
         generation = manifest.generations[number]
-        return recorded(generation.settings, where), generation.sources
+        return recorded_way(generation, where), generation.sources
 
     for number, first, count in manifest.draws(manifest.indices(shard)):
-        settings, drawn_from = drawn_with(number)
-        for index in range(first, first + count):
-            recipe = Recipe.from_row(rows[len(checked)])
-            wrong = check_recipe(recipe, settings, drawn_from, manifest.size)
+        way, drawn_from = drawn_with(number)
+        own = manifest.own_columns[number]
+        whole = [column for column, name in enumerate(way.columns) if way.numbers[name].whole]
+        table = rows[len(checked) : len(checked) + count]
+        numbers, others = table[:, own], np.delete(table, own, axis=1)
+        if (
+            not (np.abs(numbers) <= 2.0**53).all()
+            or (numbers[:, whole] != np.rint(numbers[:, whole])).any()
+            or not np.isnan(others).all()
+        ):
+            raise StoreError(f"{where}: shard {shard} holds recipes that are no numbers; ask whoever made it")
+        for index, row in enumerate(numbers, start=first):
+            recipe = way.recipe(row)
+            wrong = way.check(recipe, drawn_from, manifest.size)
             if recipe.index != index:
                 wrong.append(f"recipe: it is that of index {recipe.index}, not {index}")
             if wrong:
                 raise StoreError(f"{where}: sample {sample + len(checked)}: {wrong[0]}; ask whoever made it")
-            checked.append((recipe, settings))
+            checked.append((number, recipe, way))
     return iter(checked)

@@ -23,7 +23,6 @@ from synth.share.recipe_pack import Recipes, check_rows
 from synth.sources.prepare import Report, prepare_datasets
 from synth.sources.reader import SourceStore
 from synth.store.opening import address, open_store
-from synth.tumour import placement
 
 
 def prepare_for(
@@ -177,11 +176,10 @@ def make_shard(pack: Path, sources: Path, out: str, identity: str, shard: int) -
     lend = Lender(sources, manifest)
 
     def fitting() -> Iterator[Drawn]:
-        for recipe, settings in check_rows(manifest, shard, recipes.rows(shard), str(pack)):
-            placed = placement.of(recipe, lend(recipe.normal), lend(recipe.donor), settings)
-            if placed is None or not placed.clipped_at(recipe.centre)[2]:
+        for generation, recipe, way in check_rows(manifest, shard, recipes.rows(shard), str(pack)):
+            if not way.fits(recipe, lend(recipe.normal), lend(recipe.donor)):
                 raise StoreError(f"{pack}: shard {shard} holds a tumour that no scan could hold; get the pack again")
-            yield recipe, placed, settings
+            yield generation, recipe, way
 
     return write_shard(store, manifest, shard, lend, fitting())
 

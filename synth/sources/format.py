@@ -196,7 +196,7 @@ def settings_sha256(region: Region, size: int) -> str:
 
 
 def _preparation(region: Region) -> dict[str, Any]:
-    return region.model_dump(mode="json", exclude={"synthesis"})
+    return region.model_dump(mode="json", exclude={"synthesis", "generator", "generators"})
 
 
 def _write_group(folder: Path, attributes: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from scans.catalog.synthesis import Synthesis
 from scans.image.box import Box, clip, tight_box, within
 from synth.tumour import placement
 from synth.tumour.blend import FULL, INSIDE, lay, paste
-from synth.tumour.placement import Placement, elastic_control
+from synth.tumour.placement import elastic_control
 from synth.tumour.real_tumour import tissue_of
 from synth.tumour.recipe import Recipe
 from synth.tumour.sample import Layer, Sample, Tumour, empty_sample
@@ -44,30 +44,21 @@ def make_sample(
     return paste(normal.normal.voxels, make_tumour(recipe, normal, donor, settings), out)
 
 
-def make_tumour(
-    recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis, placed: Placement | None = None
-) -> Tumour:
+def make_tumour(recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis) -> Tumour:
     """Make the part of a sample that differs from its normal; parameters as of `make_layer`."""
-    layer = make_layer(recipe, normal, donor, settings, placed)
+    layer = make_layer(recipe, normal, donor, settings)
     return lay(layer, normal.normal, recipe.alpha, settings.texture_target)
 
 
-def make_layer(
-    recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis, placed: Placement | None = None
-) -> Layer:
-    """Make a tumour's form and tissue, before the normal's ROI cuts them; further parameters as of `make_sample`.
-
-    Parameters
-    ----------
-    placed : Placement, optional
-        What `synth.tumour.placement.of` said of the recipe, if it was asked before: that is a quarter of the work.
+def make_layer(recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis) -> Layer:
+    """Make a tumour's form and tissue, before the normal's ROI cuts them; parameters as of `make_sample`.
 
     Returns
     -------
     Layer
         Its box is the smallest that holds the form and, with ``mask.soft_mm``, the soft edge around it.
     """
-    placed = placed or placement.of(recipe, normal, donor, settings)
+    placed = placement.of(recipe, normal, donor, settings)
     assert placed is not None  # no recipe is drawn with a larger form
     box, voxels = placed.voxels_at(recipe.centre)
     weight = voxels

@@ -1,5 +1,6 @@
 """Place: where a form sits in the normal, and what the ROI leaves of it."""
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -157,16 +158,29 @@ def of(recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis) -
     """
     if donor.lends_tumour:
         real = cut_out(donor)
-        whole = VoxelForm(None, real.voxels, real.start, int(real.voxels.sum()))
-        return Placement(whole, normal.roi, normal.spacing_mm, Elastic(enabled=False), 0)
-    form = make_form(
+        lent = VoxelForm(None, real.voxels, real.start, int(real.voxels.sum()))
+        return Placement(lent, normal.roi, normal.spacing_mm, Elastic(enabled=False), 0)
+    whole = _cut(
         recipe.volume_mm3, recipe.axis_ratio, recipe.rotation, recipe.octaves, settings.shape.amplitude,
-        recipe.noise_seed,
+        recipe.noise_seed, normal.spacing_mm, _MOST_REACH * normal.roi.shape[0],
     )  # fmt: skip
-    most = _MOST_REACH * normal.roi.shape[0]
-    if not all(extent / side <= most for extent, side in zip(form.half_extent_mm, normal.spacing_mm, strict=True)):
+    if whole is None:
+        return None
+    return Placement(whole, normal.roi, normal.spacing_mm, settings.elastic, recipe.elastic_seed)
+
+
+@functools.lru_cache(maxsize=2)  # who draws a recipe makes its layer next, and the form is a quarter of that work
+def _cut(
+    volume_mm3: float, axis_ratio: float, rotation: tuple[float, float, float, float], octaves: int, amplitude: float,
+    noise_seed: int, spacing_mm: tuple[float, float, float], most: int,
+) -> VoxelForm | None:  # fmt: skip
+    """Cut a form into voxels; None if it reaches further than `most` of them."""
+    form = make_form(volume_mm3, axis_ratio, rotation, octaves, amplitude, noise_seed)
+    if not all(extent / side <= most for extent, side in zip(form.half_extent_mm, spacing_mm, strict=True)):
         return None  # a stranger's recipe may also give what is no number
-    return Placement(cut(form, normal.spacing_mm), normal.roi, normal.spacing_mm, settings.elastic, recipe.elastic_seed)
+    whole = cut(form, spacing_mm)
+    whole.voxels.flags.writeable = False
+    return whole
 
 
 def elastic_control(elastic: Elastic, seed: int) -> np.ndarray:

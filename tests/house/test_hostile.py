@@ -177,9 +177,7 @@ def sealed_anew(content: dict) -> dict:
     """Make identity, count and seal agree with what a forger changed, as far as he can."""
     content = {key: value for key, value in content.items() if key != SEAL}
     with contextlib.suppress(Exception):
-        generations = tuple(
-            Generation(g["seed"], g["settings"], tuple(g["sources"]), g["software"]) for g in content["generations"]
-        )
+        generations = tuple(map(Generation.from_json, content["generations"]))
         blocks = tuple(Block(tuple(map(tuple, block["draws"]))) for block in content["blocks"])
         plain = [content[key] for key in ("layout", "size", "shard_size", "region", "statistics")]
         made = Manifest(*plain, tuple(content["sources"]), generations, blocks)

@@ -9,13 +9,14 @@ from synth.sources.format import finalise, open_to_write, write_source
 from synth.sources.reader import SourceStore
 from synth.store.opening import open_store
 from tests.made.sources import REGION, make_scan
+from tests.made.ways import mixture
 
 
 def append(path, sources_path, samples, seed=None, settings=()):
     """Let a corpus grow as the command does."""
     there, sources = load_manifest(open_store(path)), SourceStore(sources_path)
     drawn = override(sources.region.synthesis, list(settings)) if settings else None
-    outcome = generate(grown(there, sources, samples, seed, drawn), sources_path, path, workers=0)
+    outcome = generate(grown(there, sources, samples, seed, mixture(drawn)), sources_path, path, workers=0)
     assert not outcome.failed
     return outcome
 
@@ -30,7 +31,9 @@ def bits(sample):
 def make_corpus(path, sources_path, *settings, samples=22, seed=7, shard_size=8, layout="layered"):
     sources = SourceStore(sources_path)
     drawn = override(sources.region.synthesis, list(settings))
-    outcome = generate(make_manifest(sources, samples, seed, drawn, shard_size, layout), sources_path, path, workers=0)
+    outcome = generate(
+        make_manifest(sources, samples, seed, mixture(drawn), shard_size, layout), sources_path, path, workers=0
+    )
     assert not outcome.failed
     return path
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from scans.catalog.region import Region
+from scans.catalog.synthesis import Synthesis
 from scans.errors import StoreError
 from synth.cli.application import app
 from synth.convert.assemble import gather
@@ -373,7 +374,7 @@ def test_sources_go_with_the_last_list_that_names_them(both, tmp_path):
 
 def described(draws):
     """Return a manifest of two generations, of one source."""
-    settings = {"mask": {"soft_mm": 0}}
+    settings = Synthesis().model_dump(mode="json")
     generations = tuple(Generation(seed, settings, (0,), {}) for seed in (1, 2))
     source = {"name": "a", "content_sha256": "0" * 64, "statistics": None}
     return Manifest("layered", 8, 4, {}, None, (source,), generations, (Block(tuple(draws)),))

@@ -103,7 +103,7 @@ def test_a_layer_holds_what_the_roi_cut_off_and_a_dense_corpus_knows_the_rest(pa
         assert len(layer.tissue) == form.sum()
         assert not mask[~form].any()
         if chosen.mask.soft_mm or chosen.texture_target == "composite":
-            with pytest.raises(StoreError, match="is dense, and was made with mask"):
+            with pytest.raises(StoreError, match="is dense, and was made with soft edges"):
                 dense.layer(index)
         else:
             seen = layered.source(int(layered.normal[index])).roi[form]

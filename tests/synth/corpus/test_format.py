@@ -17,6 +17,7 @@ from synth.sources.reader import SourceStore
 from synth.store.opening import open_store
 from synth.tumour.recipe import COLUMNS
 from tests.made.plain_reader import read
+from tests.made.ways import mixture
 
 PAGE = (Path(__file__).parents[3] / "docs" / "corpus-format.md").read_text(encoding="utf-8")
 SETTINGS = {
@@ -41,7 +42,7 @@ def same(path):
 @pytest.mark.parametrize("layout", ["layered", "dense"])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_reader_of_forty_lines_and_zarr_alone_reads_the_same(sources, sources_path, tmp_path, layout, name):
-    manifest = make_manifest(sources, 5, 3, override(sources.region.synthesis, SETTINGS[name]), 4, layout)
+    manifest = make_manifest(sources, 5, 3, mixture(override(sources.region.synthesis, SETTINGS[name])), 4, layout)
     assert not generate(manifest, sources_path, tmp_path / "c.zarr", workers=0).failed
     same(tmp_path / "c.zarr")
 
@@ -51,7 +52,7 @@ def test_it_reads_a_corpus_that_has_grown(sources, sources_path, tmp_path):
     generate(make_manifest(sources, 5, 3, shard_size=4), sources_path, out, workers=0)
     for total, changed in ((7, ["mask.soft_mm=1.0"]), (10, ["texture_target=composite"])):
         settings = override(sources.region.synthesis, changed)
-        manifest = grown(Corpus(out).manifest, SourceStore(sources_path), total, seed=total, settings=settings)
+        manifest = grown(Corpus(out).manifest, SourceStore(sources_path), total, seed=total, mixture=mixture(settings))
         assert not generate(manifest, sources_path, out, workers=0).failed
     assert len(Corpus(out)) == 10
     same(out)
@@ -69,7 +70,7 @@ def test_the_reader_is_as_short_as_the_page_says():
 
 @pytest.mark.parametrize("layout", ["layered", "dense"])
 def test_zarr_understands_every_array_as_the_page_lists_it(sources, sources_path, tmp_path, layout):
-    manifest = make_manifest(sources, 5, 3, override(sources.region.synthesis, ["mask.soft_mm=1"]), 4, layout)
+    manifest = make_manifest(sources, 5, 3, mixture(override(sources.region.synthesis, ["mask.soft_mm=1"])), 4, layout)
     generate(manifest, sources_path, tmp_path / "c.zarr", workers=0)
     group = zarr.open_group(tmp_path / "c.zarr", mode="r")
     for key in metadata(manifest):

@@ -16,6 +16,7 @@ from synth.sources.format import open_to_write, write_source
 from synth.sources.reader import SourceStore
 from tests.made.corpora import OPTIONS
 from tests.made.sources import make_scan
+from tests.made.ways import mixture
 
 CONTENT = {
     "default": "2e78e706e86c1f379d30a89a7e14c515b58f81224a29a015411012cac0a9fda5 "
@@ -53,7 +54,9 @@ def test_content_is_what_it_was_on_every_machine_before(name, tmp_path):
             scan = whole_number_scan(seed)
             write_source(tmp_path / "s.zarr", f"n--{seed}", scan["arrays"], scan["provenance"])
     settings = override(region.synthesis, OPTIONS[name])
-    plan = make_manifest(SourceStore(tmp_path / "s.zarr"), samples=6, seed=2**63 + 5, settings=settings, shard_size=4)
+    plan = make_manifest(
+        SourceStore(tmp_path / "s.zarr"), samples=6, seed=2**63 + 5, mixture=mixture(settings), shard_size=4
+    )
     assert not generate(plan, tmp_path / "s.zarr", tmp_path / "c.zarr", workers=0).failed
     contents = [receipt.content for _, receipt in sorted(Corpus(tmp_path / "c.zarr").receipts.items())]
     assert contents == CONTENT[name].split()

@@ -14,12 +14,14 @@ from synth.corpus.layout import sample_arrays
 from synth.corpus.receipt import sample_digest
 from synth.corpus.shard_writer import ShardWriter
 from synth.generate.plan import make_manifest
+from synth.generators.layers import LAYERS
+from synth.generators.way import Way
 from synth.store.opening import open_store
 from synth.tumour.blend import lay
 from synth.tumour.compose import make_layer, make_sample, make_tumour
-from synth.tumour.draw import draw_recipe
 from synth.tumour.recipe import Recipe
 from synth.tumour.sample import Tumour
+from tests.made.ways import mixture
 
 
 class LaidOut:
@@ -28,10 +30,10 @@ class LaidOut:
     def __init__(self, sources, path, layout, settings=()):
         self.path, self.store = path, open_store(path)
         self.settings = override(sources.region.synthesis, list(settings))
-        self.manifest = make_manifest(sources, 6, 3, self.settings, shard_size=4, layout=layout)
+        self.manifest = make_manifest(sources, 6, 3, mixture(self.settings), shard_size=4, layout=layout)
         self.loaded = [sources.load(name) for name in sources.names]
         create(self.store, self.manifest, lambda position: self.loaded[position].normal)
-        self.recipes = [draw_recipe(self.loaded.__getitem__, 3, self.settings, 3, i)[0] for i in range(6)]
+        self.recipes = [Way(LAYERS, self.settings).draw(self.loaded.__getitem__, 3, 3, i) for i in range(6)]
 
     def write(self, shard):
         with ShardWriter(self.store, self.manifest, shard) as writer:

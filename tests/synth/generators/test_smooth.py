@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from scans.image.normalisation import Statistics
-from synth.generators.generator import COMMON, Draw
+from synth.generators.facts import COMMON
+from synth.generators.generator import Draw
 from synth.generators.random_field import field_form, noise_field
 from synth.generators.smooth import SMOOTH, Smooth, SmoothRecipe
 from synth.tumour.blend import lay

@@ -24,6 +24,7 @@ from synth.report.montage import montage_png
 from synth.report.permissions import common_licence, united
 from tests.made.hostile_text import texts
 from tests.made.retold_corpus import RetoldCorpus, with_sources
+from tests.made.ways import way
 
 parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
@@ -168,14 +169,14 @@ def test_generations_that_differ_have_a_column_each_and_share_only_equal_laws(co
 
 def test_what_is_drawn_but_left_out_is_said(corpus):
     without = override(Synthesis(), ["blur.enabled=false"])
-    assert "blur σ, drawn but not used" in [each.name for each in distributions(corpus, [without])]
+    assert "blur σ, drawn but not used" in [each.name for each in distributions(corpus, [way(without)])]
 
 
 def test_the_commands_in_the_card_make_the_same_corpus(corpus, sources_path, tmp_path):
     other = override(generations_of(corpus)[0][1], ["alpha=[0.3,0.6]", "shape.volume_law=log-uniform"])
     line = next(
         line
-        for line in readme(corpus, [(7, other)], distributions(corpus, [other])).splitlines()
+        for line in readme(corpus, [(7, way(other))], distributions(corpus, [way(other)])).splitlines()
         if line.startswith("synth generate")
     )
     arguments = shlex.split(line)[1:]
@@ -228,7 +229,7 @@ def test_pictures_bear_any_name_and_constant_settings(corpus):
     recipes[:, [column.index(name) for name in ("drawn_volume_mm3", "volume_mm3")]] = 500
     recipes[:, column.index("kept")] = 1
     one = RetoldCorpus(corpus, recipes=recipes[:1], normal=corpus.normal[:1], donor=corpus.donor[:1])
-    assert distributions_png(distributions(one, [fixed])).startswith(b"\x89PNG")
+    assert distributions_png(distributions(one, [way(fixed)])).startswith(b"\x89PNG")
 
 
 @settings(deadline=None, max_examples=300)

@@ -253,7 +253,7 @@ def test_a_thousand_recipes_take_less_than_100_kilobytes(count):
     rows = drawn(count, 1)
     encoded = encode_recipes(rows)
     assert len(encoded) / count < 100
-    assert decode_recipes(encoded, np.arange(count)).tobytes() == rows.tobytes()
+    assert decode_recipes(encoded, np.arange(count), rows.shape[1]).tobytes() == rows.tobytes()
 
 
 _NUMBER = st.one_of(
@@ -267,7 +267,7 @@ _WHOLE = [number for number, field in enumerate(dataclasses.fields(Recipe)) if f
 @given(arrays.arrays(np.float64, st.tuples(st.integers(1, 5), st.just(len(COLUMNS))), elements=_NUMBER))
 def test_any_table_comes_back_bit_for_bit(rows):
     rows[:, _WHOLE] = np.clip(np.rint(rows[:, _WHOLE]), -(2**52), 2**52) + 0.0  # an index has no -0
-    decoded = decode_recipes(encode_recipes(rows), rows[:, 0].astype(np.int64))
+    decoded = decode_recipes(encode_recipes(rows), rows[:, 0].astype(np.int64), rows.shape[1])
     assert decoded.tobytes() == rows.tobytes()
 
 

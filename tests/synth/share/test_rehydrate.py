@@ -29,6 +29,7 @@ from tests.made.packs import content_of, synth
 from tests.made.running import running, wait_for_receipts
 from tests.made.scan_files import brain, mask, save
 from tests.made.sources import make_scan
+from tests.made.ways import mixture
 
 VOLUMES = ["shape.volume_mm3=[300,3000]"]
 
@@ -48,7 +49,7 @@ def lab(tmp_path_factory) -> Path:
     catalog = write_scans(folder)
     prepare_datasets(load_catalog(catalog), ["mine"], folder / "sources.zarr", 32, workers=0)
     store = SourceStore(folder / "sources.zarr")
-    manifest = make_manifest(store, 14, 3, override(store.region.synthesis, VOLUMES), shard_size=4)
+    manifest = make_manifest(store, 14, 3, mixture(override(store.region.synthesis, VOLUMES)), shard_size=4)
     assert not generate(manifest, folder / "sources.zarr", folder / "corpus.zarr", workers=0).failed
     pack_recipes(folder / "corpus.zarr", folder / "recipes.zip")
     return folder
@@ -218,7 +219,7 @@ def test_a_corpus_that_grew_is_made_again_whole(sources, sources_path, tmp_path)
     generate(make_manifest(SourceStore(store), 6, 1, shard_size=4), store, out, workers=0)
     soft = override(sources.region.synthesis, ["mask.soft_mm=1.5"])
     for samples, seed, settings in ((11, 2, soft), (13, None, None)):
-        manifest = grown(load_manifest(open_store(out)), sources, samples, seed, settings)
+        manifest = grown(load_manifest(open_store(out)), sources, samples, seed, mixture(settings))
         assert not generate(manifest, sources_path, out, workers=0).failed
     there = load_manifest(open_store(out))
     assert (len(there.blocks), len(there.sources)) == (3, 3)
@@ -230,12 +231,12 @@ def test_a_corpus_that_grew_is_made_again_whole(sources, sources_path, tmp_path)
 
 def test_shards_that_come_out_otherwise_are_named(lab, elsewhere, monkeypatch):
     """A lab whose arithmetic differs in one voxel of one tumour."""
-    import synth.generate.worker as module
+    import synth.generators.layers as module
 
     right = module.make_layer
 
-    def otherwise(recipe, normal, donor, settings, placed):
-        layer = right(recipe, normal, donor, settings, placed)
+    def otherwise(recipe, normal, donor, settings):
+        layer = right(recipe, normal, donor, settings)
         if recipe.index == 9:
             layer.tissue[len(layer.tissue) // 2] += np.float16(0.25)
         return layer

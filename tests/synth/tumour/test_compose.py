@@ -8,9 +8,10 @@ import pytest
 from scipy import ndimage
 
 from scans.catalog.synthesis import Synthesis, override
+from synth.generators.layers import LAYERS
+from synth.generators.way import Way
 from synth.tumour.blend import blend
 from synth.tumour.compose import make_sample
-from synth.tumour.draw import draw_recipe
 
 BASE = override(Synthesis(), ["shape.volume_mm3=[600,6000]"])
 
@@ -21,7 +22,7 @@ def loaded(sources):
 
 
 def sample_of(loaded, settings, index, seed=3):
-    recipe, _ = draw_recipe(loaded.__getitem__, len(loaded), settings, seed, index)
+    recipe = Way(LAYERS, settings).draw(loaded.__getitem__, len(loaded), seed, index)
     return recipe, make_sample(recipe, loaded[recipe.normal], loaded[recipe.donor], settings)
 
 

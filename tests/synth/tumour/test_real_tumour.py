@@ -15,6 +15,8 @@ from synth.corpus import Corpus, Recombine
 from synth.corpus.verify import verify
 from synth.generate.plan import grown, make_manifest
 from synth.generate.run import generate
+from synth.generators.layers import LAYERS
+from synth.generators.way import Way
 from synth.report.caveats import METHOD, limitations, method
 from synth.report.stats import measure
 from synth.sources.format import finalise, open_to_write, write_source
@@ -22,12 +24,12 @@ from synth.sources.prepare import prepare_datasets
 from synth.sources.reader import SourceStore
 from synth.tumour.blend import blend
 from synth.tumour.compose import make_sample
-from synth.tumour.draw import draw_recipe
 from synth.tumour.real_tumour import cut_out
 from tests.made.corpora import files_of
 from tests.made.sources import REGION, make_scan
 from tests.made.tables import CATALOG, TINY, Watched  # noqa: F401
 from tests.made.tiny_checkpoint import save_bright
+from tests.made.ways import mixture, way
 from train.evaluation.evaluate import evaluate
 from train.share.export import export
 from train.tables.make import make_table
@@ -66,7 +68,7 @@ def store(path):
 @pytest.fixture(scope="module")
 def corpus(path, store, tmp_path_factory):
     out = tmp_path_factory.mktemp("corpus") / "corpus.zarr"
-    assert not generate(make_manifest(store, 24, 7, REAL, shard_size=8), path, out, workers=0).failed
+    assert not generate(make_manifest(store, 24, 7, mixture(REAL), shard_size=8), path, out, workers=0).failed
     return Corpus(out)
 
 
@@ -74,7 +76,7 @@ def corpus(path, store, tmp_path_factory):
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**40))
 def test_a_tumour_is_laid_over_a_normal_voxel_for_voxel_as_it_was_in_its_own_scan(store, seed, index):
     loaded = [store.load(name) for name in store.names]
-    recipe, _ = draw_recipe(loaded.__getitem__, 5, REAL, seed, index, TUMOURS)
+    recipe = Way(LAYERS, REAL).draw(loaded.__getitem__, 5, seed, index, TUMOURS)
     assert recipe.normal not in TUMOURS
     assert recipe.donor in TUMOURS
     normal, donor = loaded[recipe.normal], loaded[recipe.donor]
@@ -101,8 +103,8 @@ def test_a_tumour_is_laid_over_a_normal_voxel_for_voxel_as_it_was_in_its_own_sca
 def test_all_that_is_not_the_tumour_is_drawn_as_for_artificial_ones(store):
     loaded = [store.load(name) for name in store.names]
     for index in range(20):
-        real, _ = draw_recipe(loaded.__getitem__, 5, REAL, 1, index, TUMOURS)
-        drawn, _ = draw_recipe(loaded.__getitem__, 3, REGION.synthesis, 1, index)
+        real = Way(LAYERS, REAL).draw(loaded.__getitem__, 5, 1, index, TUMOURS)
+        drawn = Way(LAYERS, REGION.synthesis).draw(loaded.__getitem__, 3, 1, index)
         assert (real.normal, real.alpha) == (drawn.normal, drawn.alpha)
 
 
@@ -137,7 +139,7 @@ def test_off_a_corpus_is_the_one_of_a_store_without_tumours_and_does_not_mention
 def test_a_corpus_may_grow_by_real_tumours(path, store, tmp_path):
     first = make_manifest(store, 4, 7, shard_size=4)
     generate(first, path, tmp_path / "c", workers=0)
-    generate(grown(first, store, 8, settings=REAL), path, tmp_path / "c", workers=0)
+    generate(grown(first, store, 8, mixture=mixture(REAL)), path, tmp_path / "c", workers=0)
     corpus = Corpus(tmp_path / "c")
     names = [[corpus.sources[int(p)]["dataset"] for p in part] for part in (corpus.donor[:4], corpus.donor[4:])]
     assert names == [["made"] * 4, ["ward"] * 4]
@@ -148,9 +150,9 @@ def test_a_name_without_a_tumour_is_refused_in_a_sentence(store, path):
     for name in ("made--case0", "nobody"):
         wrong = override(REGION.synthesis, [f"donor.tumours=[{name}]"])
         with pytest.raises(StoreError, match=rf"donor.tumours {name}: .* there are ward--t3, ward--t4"):
-            make_manifest(store, 4, 1, wrong)
+            make_manifest(store, 4, 1, mixture(wrong))
     with pytest.raises(StoreError, match="real tumours follow no law"):
-        measure(path, REAL, 1, 4)
+        measure(path, way(REAL), 1, 4)
 
 
 def test_annotated_scans_have_no_part_in_common_statistics(tmp_path):
@@ -160,11 +162,11 @@ def test_annotated_scans_have_no_part_in_common_statistics(tmp_path):
 
 
 def test_the_card_says_whose_tumours_they_are():
-    assert any("cut out by its mask" in sentence for sentence in method([REAL]))
-    assert not any("simplex" in sentence for sentence in method([REAL]))
-    assert "healthy tissue in another brightness" not in " ".join(limitations([REAL]))
+    assert any("cut out by its mask" in sentence for sentence in method([way(REAL)]))
+    assert not any("simplex" in sentence for sentence in method([way(REAL)]))
+    assert "healthy tissue in another brightness" not in " ".join(limitations([way(REAL)]))
     assert method([Synthesis()]) == METHOD
-    assert set(method([Synthesis(), REAL])) > set(METHOD)
+    assert set(method([way(Synthesis()), way(REAL)])) > set(METHOD)
 
 
 # From annotated files to a row of the table.

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scans.catalog.synthesis import Synthesis, override
-from synth.corpus.verify import check_recipe
-from synth.tumour.draw import draw_recipe
+from synth.generators.layers import LAYERS
+from synth.generators.way import Way
 from synth.tumour.recipe import COLUMNS, NUMBERS, Recipe
 
 SETTINGS = override(Synthesis(), ["shape.volume_mm3=[600,6000]", "donor.shift=2"])
@@ -24,7 +24,7 @@ def load(sources):
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**64 - 1), index=st.integers(0, 2**32))
 def test_every_number_lies_in_its_range(load, seed, index):
-    recipe, _ = draw_recipe(load, 3, SETTINGS, seed, index)
+    recipe = Way(LAYERS, SETTINGS).draw(load, 3, seed, index)
     shape = SETTINGS.shape
     assert recipe.normal in range(3)
     assert recipe.donor in range(3)
@@ -45,26 +45,26 @@ def test_every_number_lies_in_its_range(load, seed, index):
 
 @pytest.mark.parametrize("column", [column for column, number in NUMBERS.items() if number.within(SETTINGS)])
 def test_a_number_beyond_what_the_settings_say_is_named(load, column):
-    recipe, _ = draw_recipe(load, 3, SETTINGS, 1, 0)
-    assert check_recipe(recipe, SETTINGS, range(3), 32) == []
+    recipe = Way(LAYERS, SETTINGS).draw(load, 3, 1, 0)
+    assert Way(LAYERS, SETTINGS).check(recipe, range(3), 32) == []
     ends = NUMBERS[column].within(SETTINGS)
     for wrong in (min(low for low, _ in ends) - 0.01, max(high for _, high in ends) + 0.01):
         if np.isfinite(wrong):
-            found = check_recipe(dataclasses.replace(recipe, **{column: wrong}), SETTINGS, range(3), 32)
+            found = Way(LAYERS, SETTINGS).check(dataclasses.replace(recipe, **{column: wrong}), range(3), 32)
             assert f"recipe: {column} is out of range" in found
 
 
 @given(seed=st.integers(0, 2**64 - 1), index=st.integers(0, 2**40))
 @settings(max_examples=10, deadline=None)
 def test_a_row_of_numbers_is_the_whole_recipe(load, seed, index):
-    recipe, _ = draw_recipe(load, 3, SETTINGS, seed, index)
+    recipe = Way(LAYERS, SETTINGS).draw(load, 3, seed, index)
     assert Recipe.from_row(recipe.row()) == recipe
     assert len(recipe.row()) == len(COLUMNS)
 
 
 def test_the_order_of_drawing_does_not_matter(load):
-    forward = [draw_recipe(load, 3, SETTINGS, 1, i)[0] for i in range(12)]
-    backward = [draw_recipe(load, 3, SETTINGS, 1, i)[0] for i in reversed(range(12))]
+    forward = [Way(LAYERS, SETTINGS).draw(load, 3, 1, i) for i in range(12)]
+    backward = [Way(LAYERS, SETTINGS).draw(load, 3, 1, i) for i in reversed(range(12))]
     assert forward == backward[::-1]
     assert len({dataclasses.replace(r, index=0) for r in forward}) == 12
 
@@ -72,14 +72,14 @@ def test_the_order_of_drawing_does_not_matter(load):
 def test_leaving_a_transformation_out_changes_no_other_choice(load):
     plain = override(SETTINGS, ["linear.enabled=false", "blur.enabled=false", "elastic.enabled=false"])
     for index in range(5):
-        assert draw_recipe(load, 3, plain, 1, index)[0] == draw_recipe(load, 3, SETTINGS, 1, index)[0]
+        assert Way(LAYERS, plain).draw(load, 3, 1, index) == Way(LAYERS, SETTINGS).draw(load, 3, 1, index)
 
 
 def test_every_pair_of_sources_is_used_alike(load):
     pairs = np.zeros((3, 3))
     quick = override(SETTINGS, ["shape.volume_mm3=[50,60]"])
     for index in range(600):
-        recipe, _ = draw_recipe(load, 3, quick, 2, index)
+        recipe = Way(LAYERS, quick).draw(load, 3, 2, index)
         pairs[recipe.normal, recipe.donor] += 1
     assert (np.diag(pairs) == 0).all()
     assert pairs[~np.eye(3, dtype=bool)].min() > 60  # 100 expected each
@@ -87,19 +87,19 @@ def test_every_pair_of_sources_is_used_alike(load):
 
 def test_a_tumour_too_large_for_the_roi_shrinks_until_it_fits(load):
     large = override(SETTINGS, ["shape.volume_mm3=[500000,500000]", "mask.centre_tries=2"])
-    recipe, _ = draw_recipe(load, 3, large, 1, 0)
+    recipe = Way(LAYERS, large).draw(load, 3, 1, 0)
     assert recipe.volume_mm3 < recipe.drawn_volume_mm3 == 500000
     assert recipe.kept >= 0.5
     assert recipe.tries > 2
 
 
 def test_a_single_source_lends_to_itself(load):
-    recipe, _ = draw_recipe(load, 1, SETTINGS, 1, 0)
+    recipe = Way(LAYERS, SETTINGS).draw(load, 1, 1, 0)
     assert recipe.normal == recipe.donor == 0
 
 
 def test_ratios_of_several_intervals_come_from_all_of_them(load):
     both = override(SETTINGS, ["linear.ratio=[[0.5,0.9],[1.1,1.5]]", "shape.volume_mm3=[50,60]"])
-    ratios = np.array([draw_recipe(load, 3, both, 3, i)[0].ratio for i in range(60)])
+    ratios = np.array([Way(LAYERS, both).draw(load, 3, 3, i).ratio for i in range(60)])
     assert (((ratios >= 0.5) & (ratios <= 0.9)) | ((ratios >= 1.1) & (ratios <= 1.5))).all()
     assert 10 < (ratios < 1).sum() < 50
