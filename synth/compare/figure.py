@@ -25,7 +25,9 @@ def grey_window(columns: Sequence[Column]) -> tuple[float, float]:
     shown = [np.asarray(each.values[each.values != 0], np.float32) for column in columns for each in column.slices]
     if not shown:
         return 0.0, 1.0
-    low, high = np.percentile([np.percentile(values, [1, 99.5]) for values in shown], 50, axis=0)
+    # Of most scans, not of the median one: scans of a `window` region differ in level, and dark ones would be black.
+    lows, highs = np.transpose([np.percentile(values, [1, 99.5]) for values in shown])
+    low, high = np.percentile(lows, 10), np.percentile(highs, 75)
     return float(low), max(float(high), float(low) + 1e-3)
 
 

@@ -1,6 +1,7 @@
 """Corpora and real tumours side by side: one page, or one picture, of what is there."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from scans.catalog.region import Normalisation
 from scans.errors import StoreError
 from synth.cli.application import app
 from synth.compare.column import column_of_annotated, column_of_corpus
-from synth.compare.figure import comparison_png, scale_of
+from synth.compare.figure import comparison_png, grey_window, scale_of
 from synth.compare.labelled import annotated, annotated_scans, samples_of
 from synth.compare.measuring import MEASURES, measure
 from synth.compare.page import write_comparison
@@ -140,6 +141,15 @@ def test_scans_without_a_tumour_are_counted_and_not_drawn(columns, corpus_path, 
     assert "3 of 3 samples, 3 of them without a tumour" in text
     assert text.count("nothing to measure") == len(MEASURES) - 1
     assert comparison_png([without], 6).startswith(b"\x89PNG")
+
+
+def test_the_grey_window_leaves_no_tissue_black_where_scans_differ_in_level(columns):
+    first = columns[0].slices[0]
+    levels = [replace(first, values=np.where(first.values == 0, 0, first.values / 10 + shift)) for shift in (-3, -3, 5)]
+    low, high = grey_window([replace(columns[0], slices=levels)])
+    for each in levels:
+        tissue = each.values[each.values != 0]
+        assert low < np.median(tissue) < high
 
 
 def test_without_pictures_no_voxel_of_a_scan_is_shown(columns, tmp_path):
