@@ -169,7 +169,7 @@ class SmoothGenerator:
         )  # fmt: skip
         tries, room = 0, len(normal.centres)
         while True:
-            if self.fits(recipe, normal, donor, settings):
+            if _has_room(recipe, normal):
                 placed = _placement(recipe, normal)
                 for _ in range(settings.centre_tries):
                     tries += 1
@@ -190,16 +190,17 @@ class SmoothGenerator:
         return Layer(box, form, normal.to_network(_tissue(recipe, normal, box)[form]))
 
     def check(self, recipe: SmoothRecipe, settings: Smooth, size: int) -> Sequence[str]:
-        """Name what is wrong with a recipe beyond the intervals of its numbers."""
-        right = {
-            "volume_mm3": 0 < recipe.volume_mm3 <= recipe.drawn_volume_mm3,
-            "centre": all(0 <= c < size for c in recipe.centre),
-        }
-        return [f"{name} is out of range" for name, holds in right.items() if not holds]
+        """Name the numbers of a recipe that are wrong beyond their intervals."""
+        return [] if 0 < recipe.volume_mm3 <= recipe.drawn_volume_mm3 else ["volume_mm3"]
 
     def fits(self, recipe: SmoothRecipe, normal: "Source", donor: "Source", settings: Smooth) -> bool:
-        """Say whether a form is no larger than the ROI; no other is made, since it takes memory and cannot fit."""
-        return _voxels(recipe, normal) <= len(normal.centres)
+        """Say whether anything of the form lies in the normal's ROI; one larger than that is not even made."""
+        return _has_room(recipe, normal) and _placement(recipe, normal).clipped_at(recipe.centre)[2] > 0
+
+
+def _has_room(recipe: SmoothRecipe, normal: "Source") -> bool:
+    """Say whether a form is no larger than the ROI: no other can be kept, and making it takes memory."""
+    return _voxels(recipe, normal) <= len(normal.centres)
 
 
 def _voxels(recipe: SmoothRecipe, normal: "Source") -> int:
