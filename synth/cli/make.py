@@ -243,7 +243,7 @@ def stats(
     beside real ones: volume, visible contrast, heterogeneity, edge, foci, place, and pictures.
     """
     if compare:
-        if sources is not None or settings or generator:
+        if sources is not None or settings or generator is not None:
             raise UserError(
                 "--sources, --generator and --set belong to a corpus that is to be made; --compare takes finished ones"
             )
