@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from synth.corpus.reader import Corpus
 
 
-_STREAM = 6  # those below belong to `synth.tumour.draw`; never renumber, samples would change
+_STREAM = 6  # those below belong to `synth.generators.layers`; never renumber, samples would change
 _TRIES = 20  # centres of one pair of tumour and source; then another pair is drawn
 _MOST_PAIRS = 1000  # then the corpus cannot be recombined
 

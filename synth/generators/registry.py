@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 GROUP = "layered_tumors.generators"
 _OWN = {  # of this package: module and object; loaded when asked for
     "layers": ("synth.generators.layers", "LAYERS"),
-    "compound": ("synth.generators.compound", "COMPOUND"),
+    "compound": ("synth.compound.generator", "COMPOUND"),
     "smooth": ("synth.generators.smooth", "smooth"),
 }
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")

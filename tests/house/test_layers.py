@@ -30,6 +30,7 @@ ROOMS = {  # a room: the rooms of its half that it may import
         "store": "",
         "tumour": "",
         "generators": "tumour",
+        "compound": "generators tumour",
         "corpus": "generators store tumour",
         "sources": "cluster store tasks tumour",
         "generate": "cluster corpus generators sources store tasks tumour",

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scans.image.box import Box, clip, within
-from synth.generators.compound_recipe import CAVITY, CORE, NO_PART, RING, CompoundRecipe
-from synth.generators.compound_settings import Compound
+from synth.compound.recipe import CAVITY, CORE, NO_PART, RING, CompoundRecipe
+from synth.compound.settings import Compound
 from synth.generators.generator import Draw
 from synth.tumour.depth import depth, depth_within
 from synth.tumour.philox import Stream

@@ -11,11 +11,11 @@ from scipy import ndimage
 
 from scans.image.box import ends_of
 from scans.image.normalisation import Statistics
-from synth.generators.compound import COMPOUND
-from synth.generators.compound_draw import SHELL_MM, depth_of, first, foci_of, placed
-from synth.generators.compound_focus import make_focus, part_depth, place_of
-from synth.generators.compound_recipe import CompoundRecipe
-from synth.generators.compound_settings import Compound
+from synth.compound.draw import SHELL_MM, depth_of, first, foci_of, placed
+from synth.compound.focus import make_focus, part_depth, place_of
+from synth.compound.generator import COMPOUND
+from synth.compound.recipe import CompoundRecipe
+from synth.compound.settings import Compound
 from synth.generators.facts import COMMON
 from synth.generators.generator import Draw
 from synth.tumour.blend import FULL, INSIDE, lay, paste

@@ -9,9 +9,9 @@ from numba import njit
 from scans.catalog.synthesis import Elastic
 from scans.image.box import Box, clip, tight_box, within
 from scans.image.normalisation import Statistics, scale
-from synth.generators.compound_draw import SHELL_MM, Focus, depth_of, edge_reach_mm, placed
-from synth.generators.compound_recipe import NO_PART, RING, CompoundRecipe
-from synth.generators.compound_settings import Compound
+from synth.compound.draw import SHELL_MM, Focus, depth_of, edge_reach_mm, placed
+from synth.compound.recipe import NO_PART, RING, CompoundRecipe
+from synth.compound.settings import Compound
 from synth.tumour.blend import FULL, INSIDE, widen
 from synth.tumour.depth import FAR, depth, follow, mean_around, soften, step
 from synth.tumour.philox import Stream

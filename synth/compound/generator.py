@@ -9,11 +9,11 @@ import numpy as np
 
 from scans.catalog.settings import Strict
 from scans.image.box import Box, tight_box, within
-from synth.generators.compound_draw import draw_recipe, foci_of
-from synth.generators.compound_focus import Patch, make_focus
-from synth.generators.compound_recipe import CompoundRecipe
-from synth.generators.compound_settings import Compound
-from synth.generators.distractors import distractors
+from synth.compound.distractors import distractors
+from synth.compound.draw import draw_recipe, foci_of
+from synth.compound.focus import Patch, make_focus
+from synth.compound.recipe import CompoundRecipe
+from synth.compound.settings import Compound
 from synth.generators.facts import Facts
 from synth.generators.generator import Draw, Generator
 from synth.tumour.recipe import Numbers

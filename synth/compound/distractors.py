@@ -6,10 +6,10 @@ import math
 import numpy as np
 
 from scans.image.box import clip
-from synth.generators.compound_draw import Three
-from synth.generators.compound_focus import Patch, contrast_unit
-from synth.generators.compound_recipe import CompoundRecipe
-from synth.generators.compound_settings import Compound
+from synth.compound.draw import Three
+from synth.compound.focus import Patch, contrast_unit
+from synth.compound.recipe import CompoundRecipe
+from synth.compound.settings import Compound
 from synth.tumour.blend import FULL, widen
 from synth.tumour.philox import Stream
 from synth.tumour.source import Source
