@@ -48,7 +48,9 @@ class Parts:
         return cls((z, y, x), labels, np.bincount(labels.ravel())[1:])
 
 
-def keep_parts(mask: np.ndarray, *, largest: bool = False, least_ml: float = 0.0, voxel_mm3: float = 1.0) -> None:
+def keep_parts(
+    mask: np.ndarray, *, largest: bool = False, of_largest: float = 0.0, least_ml: float = 0.0, voxel_mm3: float = 1.0
+) -> None:
     """Leave out parts of a mask, in place.
 
     Parameters
@@ -56,6 +58,8 @@ def keep_parts(mask: np.ndarray, *, largest: bool = False, least_ml: float = 0.0
     mask : ndarray of bool, shape (z, y, x)
     largest : bool
         Keep the largest part alone, the first in scan order among equals.
+    of_largest : float
+        Keep parts of at least this share of the largest one's volume.
     least_ml : float
         Keep parts of at least this volume.
     voxel_mm3 : float
@@ -64,7 +68,7 @@ def keep_parts(mask: np.ndarray, *, largest: bool = False, least_ml: float = 0.0
     parts = Parts.of(mask)
     if not parts.sizes.size:
         return
-    kept = parts.sizes * voxel_mm3 / 1000.0 >= least_ml
+    kept = (parts.sizes * voxel_mm3 / 1000.0 >= least_ml) & (parts.sizes >= of_largest * parts.sizes.max())
     if largest:
         kept &= np.arange(parts.sizes.size) == parts.sizes.argmax()
     mask[parts.box] = np.concatenate([[False], kept])[parts.labels]

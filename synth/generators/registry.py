@@ -28,7 +28,7 @@ GROUP = "layered_tumors.generators"
 _OWN = {  # of this package: module and object; loaded when asked for
     "layers": ("synth.generators.layers", "LAYERS"),
     "compound": ("synth.compound.generator", "COMPOUND"),
-    "smooth": ("synth.generators.smooth", "smooth"),
+    "smooth": ("synth.generators.smooth", "SMOOTH"),
 }
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 

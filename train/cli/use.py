@@ -41,7 +41,10 @@ LevelOption = Annotated[
     ),
 ]
 CleanOption = Annotated[
-    str | None, typer.Option(help="largest: keep the largest connected part alone; none: all; else as recorded.")
+    str | None,
+    typer.Option(
+        help="large: keep connected parts of at least a quarter of the largest; largest: that one alone; none: all."
+    ),
 ]
 LeastOption = Annotated[float | None, typer.Option(help="Leave out connected parts smaller than this, in ml.")]
 

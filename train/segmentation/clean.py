@@ -5,7 +5,9 @@ from scans.image.volume import Volume
 from train.cases.classes import TUMOUR, Classes, labels_of, masks_of, outside_in
 
 
-def clean(labels: Volume, classes: Classes = TUMOUR, *, largest: bool = False, least_ml: float = 0.0) -> Volume:
+def clean(
+    labels: Volume, classes: Classes = TUMOUR, *, largest: bool = False, of_largest: float = 0.0, least_ml: float = 0.0
+) -> Volume:
     """Leave out parts of each class; what lies in another class is cleaned within what is left of that.
 
     Parameters
@@ -15,6 +17,8 @@ def clean(labels: Volume, classes: Classes = TUMOUR, *, largest: bool = False, l
     classes : Classes
     largest : bool
         Keep the largest part alone.
+    of_largest : float
+        Keep parts of at least this share of the largest one's volume.
     least_ml : float
         Keep parts of at least this volume.
 
@@ -26,5 +30,11 @@ def clean(labels: Volume, classes: Classes = TUMOUR, *, largest: bool = False, l
     masks = masks_of(labels.array, classes)
     for inner, outer in outside_in(classes).items():
         masks[inner] &= masks[outer].all(axis=0)
-        keep_parts(masks[inner], largest=largest, least_ml=least_ml, voxel_mm3=labels.grid.voxel_mm3)
+        keep_parts(
+            masks[inner],
+            largest=largest,
+            of_largest=of_largest,
+            least_ml=least_ml,
+            voxel_mm3=labels.grid.voxel_mm3,
+        )
     return labels.with_array(labels_of(masks, classes))

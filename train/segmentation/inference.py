@@ -260,4 +260,4 @@ def label_map(shares: Sequence[Volume], classes: Classes, reading: Reading = PLA
     labels = shares[0].with_array(labels_of(masks, classes))
     if reading.clean == "none" and not reading.least_ml:
         return labels
-    return clean(labels, classes, largest=reading.clean == "largest", least_ml=reading.least_ml)
+    return clean(labels, classes, **reading.kept_parts(), least_ml=reading.least_ml)

@@ -17,6 +17,8 @@ from train.settings import recorded
 
 Way = Literal["plain", "mask", "residual", "both"]
 Level = Annotated[float, Field(gt=0, lt=1)] | Literal["scan"]
+Clean = Literal["none", "large", "largest"]
+LARGE = 0.25  # of the largest part's volume: what is far smaller is more often a mistake than a second tumour
 _FAINT = 0.1  # least share of what `own_level` parts; below it is what nobody would take for tumour
 _OWN = (0.25, 0.75)  # bounds of a scan's own level: something is always above the lower half of what there is
 _BINS = 180
@@ -37,7 +39,7 @@ class Reading(Strict):
     residual_scale : float
         Residual whose share is 0.5, in the network's units.
     clean : str
-        ``largest``: the largest connected part alone.
+        ``largest``: the largest connected part alone. ``large``: parts of at least a quarter of its volume.
     least_ml : float
         Least volume of a connected part.
     """
@@ -46,7 +48,7 @@ class Reading(Strict):
     level: Level = 0.5
     smooth_mm: float = Field(0.0, ge=0, allow_inf_nan=False)
     residual_scale: float = Field(1.0, gt=0, allow_inf_nan=False)
-    clean: Literal["none", "largest"] = "none"
+    clean: Clean = "none"
     least_ml: float = Field(0.0, ge=0, allow_inf_nan=False)
 
     def share(
@@ -92,6 +94,10 @@ class Reading(Strict):
         reached: np.ndarray = share >= np.float32(level)
         return reached
 
+    def kept_parts(self) -> dict[str, Any]:
+        """Return which connected parts stay, as `scans.image.components.keep_parts` is told."""
+        return {"largest": self.clean == "largest", "of_largest": LARGE if self.clean == "large" else 0.0}
+
     def said(self) -> str:
         """Return what differs from the plain reading, as the summary of a segmented folder records it."""
         changed = self.model_dump(exclude_defaults=True)
@@ -108,7 +114,11 @@ class Reading(Strict):
             "residual": f"share by {far}",
             "both": f"mean of the mask channel's probability and the share by {far}",
         }[self.by]
-        parts = ", the largest connected part alone" if self.clean == "largest" else ""
+        parts = {
+            "none": "",
+            "large": f", connected parts of at least {LARGE:g} of the largest one's volume",
+            "largest": ", the largest connected part alone",
+        }[self.clean]
         parts += f", connected parts of at least {self.least_ml:g} ml" if self.least_ml else ""
         level = "a level of each scan's own" if self.level == "scan" else f"{self.level:g}"
         return f"{by}, where it is at least {level}{parts}"
@@ -165,7 +175,7 @@ class Asked(Strict):
 
     read: Way | None = None
     level: Level | None = None
-    clean: Literal["largest", "none"] | None = None
+    clean: Clean | None = None
     least_ml: float | None = Field(None, ge=0, allow_inf_nan=False)
 
 

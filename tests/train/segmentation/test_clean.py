@@ -61,13 +61,21 @@ def test_volumes_count_the_scans_own_millimetres():
     assert clean(mask, largest=True, least_ml=0.6).array.sum() == 0
 
 
+def test_parts_far_smaller_than_the_largest_may_go():
+    mask = blobs(1, 3, 5)
+    assert clean(mask, of_largest=0.25).array.sum() == 8
+    assert clean(mask, of_largest=0.6).array.sum() == 8
+    assert clean(mask, of_largest=0.61).array.sum() == 5
+    assert clean(mask, of_largest=0.1).array.sum() == 9
+
+
 def test_voxels_that_share_a_corner_are_one_part():
     mask = blobs()
     mask.array[1, 1, 1] = mask.array[2, 2, 2] = 1
     assert Parts.of(mask.array).sizes.tolist() == [2]
 
 
-@pytest.mark.parametrize("options", [{}, {"largest": True}, {"least_ml": 1.0}])
+@pytest.mark.parametrize("options", [{}, {"largest": True}, {"of_largest": 0.25}, {"least_ml": 1.0}])
 def test_an_empty_mask_stays_empty(options):
     assert not clean(blobs(), **options).array.any()
     assert Parts.of(blobs().array).sizes.size == 0
