@@ -34,7 +34,7 @@ ONNX       ?=
 OUT        ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-data synth pretrain adapt finetune segment evaluate report replay export table test lint bench clean
+.PHONY: help setup demo demo-data network synth pretrain adapt finetune segment evaluate report replay export table test lint bench clean
 
 help: ## List the targets and the variables
 	@echo "Targets:"
@@ -85,6 +85,9 @@ adapt: setup ## Let real, unlabelled scans join: CHECKPOINT, CORPUS, DATASET, OU
 
 finetune: setup ## Train on labelled scans from a pretrained encoder: CHECKPOINT (or scratch), TASK or DATASET, FOLD, FRACTION, OUT
 	$(BIN)/train finetune --init $(CHECKPOINT) --catalog $(CATALOG) $(if $(TASK),--task $(TASK),$(addprefix --dataset ,$(DATASET))) --fold $(FOLD) --fraction $(FRACTION) --out $(or $(OUT),runs/finetuned) $(if $(STEPS),--steps $(STEPS))
+
+network: setup ## Make the network that comes with the software: NETWORK_DATA (docs/network.md), OUT; the same bits on one CPU thread
+	$(BIN)/python examples/make_network.py $(if $(OUT),--out $(OUT))
 
 segment: setup ## Segment scans: CHECKPOINT, SCAN="a.nii.gz b.nrrd folder", OUT, OPTIONS="--flips --clean largest"
 	$(BIN)/train segment --checkpoint $(CHECKPOINT) $(SCAN) --out $(or $(OUT),out/segmented) $(OPTIONS)

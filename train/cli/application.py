@@ -20,6 +20,10 @@ app = command_line(
 DEFAULT_CATALOG = Path("data_catalog.yaml")
 CatalogOption = Annotated[Path, typer.Option("--catalog", help="The catalog of datasets and regions.")]
 CheckpointOption = Annotated[Path, typer.Option("--checkpoint", help="A .safetensors file made by train.")]
+ShippedOption = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", help="A .safetensors file made by train; the network that comes with the software."),
+]
 CorpusOption = Annotated[
     list[str],
     typer.Option("--corpus", help="A corpus made by synth generate: a folder or a URL. Repeat it, one a modality."),

@@ -14,9 +14,9 @@ from scans.terminal import err, out
 from train.cli.application import (
     DEFAULT_CATALOG,
     CatalogOption,
-    CheckpointOption,
     DeviceOption,
     PrecisionOption,
+    ShippedOption,
     app,
     named,
 )
@@ -60,8 +60,8 @@ def segment(
             metavar="SCAN...",
         ),
     ],
-    checkpoint: CheckpointOption,
-    out_folder: Annotated[Path, typer.Option("--out", help="Folder for the masks and summary.csv.")],
+    checkpoint: ShippedOption = None,
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder for the masks and summary.csv.")] = Path("masks"),
     pattern: Annotated[
         list[str] | None,
         typer.Option(
@@ -117,6 +117,7 @@ def segment(
     """Segment scans; each mask comes in its scan's own grid and affine, as OUT/NAME_mask.nii.gz.
 
     Example: `train segment --checkpoint runs/first/best.safetensors a.nii.gz b.nrrd --out masks`.
+    Without --checkpoint the network that comes with the software is used: skull-stripped FLAIR of brains.
     A folder, two modalities: `train segment --checkpoint runs/first/best.safetensors scans --out masks
     --pattern '{case}_flair.nii.gz' --pattern '{case}_t1.nii.gz' --roi '{case}_brain.nii.gz'`.
 
@@ -126,6 +127,9 @@ def segment(
     Exits with 1 if a scan could not be segmented.
     """
     say = functools.partial(err.print, markup=False)
+    from train.segmentation.shipped import checkpoint_or_shipped
+
+    checkpoint = checkpoint_or_shipped(checkpoint)
     say(f"loading the network from {checkpoint}")  # the imports alone take seconds
     from train.segmentation.outputs import Options
     from train.segmentation.segment import segment as run
@@ -183,8 +187,8 @@ def segment(
 
 @app.command()
 def evaluate(
-    checkpoint: CheckpointOption,
     out_folder: Annotated[Path, typer.Option("--out", help="Folder for scores, masks and the report.")],
+    checkpoint: ShippedOption = None,
     task: Annotated[str | None, typer.Option(help="A task of the catalog: WTS, LTS, BTS.")] = None,
     dataset: Annotated[
         str | None, typer.Option(help="In place of a task: a dataset, scored on what its labels mark.")
@@ -208,8 +212,10 @@ def evaluate(
     """
     from train.evaluation.evaluate import evaluate as run
     from train.segmentation.reading import Asked
+    from train.segmentation.shipped import checkpoint_or_shipped
     from train.settings import validated
 
+    checkpoint = checkpoint_or_shipped(checkpoint)
     asked = {"read": read, "level": level, "clean": clean, "least_ml": least_ml}
 
     def told(result: "CaseResult") -> None:

@@ -115,8 +115,8 @@ def test_a_gain_too_small_to_trust_changes_nothing():
 @pytest.mark.parametrize(("radius", "clean"), [(2.2, "large"), (3.2, "largest")])
 def test_stray_parts_are_cleaned_away_where_that_helps(radius, clean):
     readings = choose_readings([samples(stray=0.8, residual=0.2, radius=radius)])
-    assert readings.chosen == "mask"
-    assert readings.mask.clean == clean
+    assert readings.chosen in ("mask", "both")  # each is right, cleaned up
+    assert readings.way(readings.chosen).clean == clean
     assert readings.mask.dice == 1
 
 
