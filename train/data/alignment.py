@@ -13,7 +13,7 @@ _TERMS = ("case", "licence", "terms", "citation", "redistribute_derived")
 _SPACE = ("frame", "spacing_mm", "roi_voxels")
 _REMEDY = (
     "make them from one dataset that lists the modalities: synth prepare --modality for each, "
-    "then synth generate with the same -n and --seed"
+    "then synth generate --generator layers with the same -n and --seed"
 )
 
 

@@ -169,7 +169,7 @@ def _corpus(runs: Runs, step: Piece, folder: Path) -> None:
         overridden += ["--set", f"donor.tumours={json.dumps(lending)}"]
     _synth(
         runs, folder, (0,), "generate", "--sources", str(sources), "--out", str(folder / "corpus.zarr"),
-        "-n", str(step.settings["samples"]), "--seed", str(step.settings["seed"]), *overridden,
+        "-n", str(step.settings["samples"]), "--seed", str(step.settings["seed"]), "--generator", "layers", *overridden,
     )  # fmt: skip
 
 
