@@ -1,7 +1,8 @@
 """Presets: named sets of settings that belong together. What a user gives beside one wins over it.
 
 ``robust``, the default, is for tumours that are to be found: a training that does not fall once it has risen, so that
-its last checkpoint is the one to use (measured, ``docs/presets.md``). ``paper`` is Zhang et al. 2021, for comparison.
+its last checkpoint is the one to use (measured, ``docs/presets.md``). Its variation is light: full lost 0.05 on real
+scans with six normals (measured, same page). ``paper`` is Zhang et al. 2021, for comparison.
 ``none`` is what ``train.settings`` has, as of trainings from before there were presets.
 
 What ``paper`` keeps of ours, since the paper does not say, or says two things: layers are weighed once more inside the
@@ -35,7 +36,7 @@ _ZHANG_LOSS: Values = {"l0": 1.0, "l1": 1.0, "l2": 1.0, "l3": 1.0, "cross_entrop
 _AS_STORED: Values = {"variation": "none", "standardise": False, "recombine": False}
 
 PRETRAIN: dict[PresetName, Values] = {
-    "robust": {"network": {"norm": "instance"}, "schedule": _HOLDS, "variation": "full"},
+    "robust": {"network": {"norm": "instance"}, "schedule": _HOLDS, "variation": "light"},
     "paper": {
         "network": {"norm": "batch", "mask_bias": 0.0},
         "loss": _ZHANG_LOSS,
@@ -45,7 +46,7 @@ PRETRAIN: dict[PresetName, Values] = {
     "none": {},
 }
 ADAPT: dict[PresetName, Values] = {  # the norm is the network's own
-    "robust": {"schedule": _HOLDS, "variation": "full"},
+    "robust": {"schedule": _HOLDS, "variation": "light"},
     "paper": {"loss": _ZHANG_LOSS, "schedule": _ZHANG, **_AS_STORED},
     "none": {},
 }

@@ -33,11 +33,11 @@ def test_paper_has_the_numbers_of_zhang_et_al():
 
 
 @pytest.mark.parametrize("model", [Pretrain, Adapt])
-def test_robust_averages_on_a_cosine_with_full_variation_and_uses_its_last_network(model):
+def test_robust_averages_on_a_cosine_with_light_variation_and_uses_its_last_network(model):
     settings = settings_of(model, "robust", {"schedule": {"steps": 300}}, "here")
     schedule = settings.schedule
     assert (schedule.averaging, schedule.rate_rule, schedule.chosen) == (0.99, "cosine", "last")
-    assert (schedule.warmup_steps, settings.variation, settings.preset) == (30, "full", "robust")
+    assert (schedule.warmup_steps, settings.variation, settings.preset) == (30, "light", "robust")
     assert settings.schedule.learning_rate == model().schedule.learning_rate
 
 
