@@ -156,7 +156,8 @@ class CompoundRecipe(Numbers):
     ))  # fmt: skip
     part_volume: float = field(metadata=_is(
         lambda settings: (settings.parts.volume,), words="volume of the part's form over the tumour's",
-        name="volume of the part over the tumour's", section="Shape", drawn=True, used=_has_parts,
+        name="volume of the part over the tumour's", section="Shape", drawn=True, log=lambda settings: True,
+        used=_has_parts,
     ))  # fmt: skip
     part_contrast: float = field(metadata=_is(
         _part_contrasts, words="contrast of the second part to the tissue around the tumour", used=_has_parts,

@@ -120,7 +120,7 @@ def test_a_broken_promise_is_named_even_when_checksums_agree(dense, name, change
     ("name", "change", "expected"),
     [
         ("layer", lambda a: a + np.float16(1), "its content is not the receipt's"),
-        ("form", lambda a: a * (np.arange(8) > 0).astype(np.uint8)[:, None], "the tumour of sample 0 is empty"),
+        ("form", lambda a: a * (np.arange(8) > 0).astype(np.uint8)[:, None], "the layer of sample 0 is empty"),
         ("alpha", lambda a: a + np.float32(0.5), "its alpha is not the recipe's"),
         ("recipes", lambda a: a * np.inf, "a recipe's numbers are finite"),
         ("recipes", lambda a: a[::-1], "its recipe is that of index 7, not 0"),

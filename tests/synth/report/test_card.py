@@ -154,7 +154,7 @@ def test_settings_that_differ_from_the_defaults_are_named(card):
 
 def test_generations_that_differ_have_a_column_each_and_share_only_equal_laws(corpus):
     first = generations_of(corpus)[0]
-    other = override(first[1], ["alpha=[0.4,0.5]"])
+    other = way(override(first[1].settings, ["alpha=[0.4,0.5]"]))
     generations = [first, (8, other), (9, first[1])]
     both = distributions(corpus, [each for _, each in generations])
     page = readme(corpus, generations, both)
@@ -173,7 +173,7 @@ def test_what_is_drawn_but_left_out_is_said(corpus):
 
 
 def test_the_commands_in_the_card_make_the_same_corpus(corpus, sources_path, tmp_path):
-    other = override(generations_of(corpus)[0][1], ["alpha=[0.3,0.6]", "shape.volume_law=log-uniform"])
+    other = override(generations_of(corpus)[0][1].settings, ["alpha=[0.3,0.6]", "shape.volume_law=log-uniform"])
     line = next(
         line
         for line in readme(corpus, [(7, way(other))], distributions(corpus, [way(other)])).splitlines()
@@ -187,7 +187,7 @@ def test_the_commands_in_the_card_make_the_same_corpus(corpus, sources_path, tmp
     )
     assert done.returncode == 0, done.stderr
     again = Corpus(tmp_path / "c.zarr")
-    assert generations_of(again) == [(7, other)]
+    assert generations_of(again) == [(7, way(other))]
     assert (len(again), again.shard_size) == (len(corpus), corpus.shard_size)
 
 
@@ -215,6 +215,7 @@ def test_a_card_reads_no_more_samples_than_it_shows(corpus):
         donor=np.resize(corpus.donor, 50_000),
     )
     many.recipe = lambda index: corpus.recipe(index % len(corpus))
+    many.generation = lambda index: corpus.generation(index % len(corpus))
     many.spacing_mm = lambda index: corpus.spacing_mm(index % len(corpus))
     assert "50,000 artificial tumours" in card_files(many, samples=4)["README.md"].decode()
     assert many.read == 4

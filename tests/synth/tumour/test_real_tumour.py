@@ -165,7 +165,7 @@ def test_the_card_says_whose_tumours_they_are():
     assert any("cut out by its mask" in sentence for sentence in method([way(REAL)]))
     assert not any("simplex" in sentence for sentence in method([way(REAL)]))
     assert "healthy tissue in another brightness" not in " ".join(limitations([way(REAL)]))
-    assert method([Synthesis()]) == METHOD
+    assert method([way(Synthesis())]) == METHOD
     assert set(method([way(Synthesis()), way(REAL)])) > set(METHOD)
 
 
