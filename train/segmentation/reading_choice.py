@@ -18,7 +18,6 @@ GAIN = 0.005  # least Dice that a reading must gain over the plain one to be use
 # Least Dice that the largest part alone must gain over all parts. Artificial scans have one tumour each, so that there
 # it gains by construction; real ones may have several, and where the largest part is a wrong one the tumour is lost.
 CLEAN_GAIN = 0.02
-_CLEANED = {"none": 0.0, "large": GAIN, "largest": CLEAN_GAIN}  # small parts alone are rarely a tumour: less to lose
 LEVELS = tuple(round(0.05 * step, 2) for step in (10, 9, 11, 8, 12, 7, 13, 6, 14, 5, 15, 4, 16, 3, 17, 2, 18))
 SMOOTH_MM = (0.0, 1.0, 2.0, 4.0)
 TAILS = 24  # residuals tried as scale
@@ -115,7 +114,7 @@ def _scale(smoothed: Sequence[np.ndarray], samples: Sequence[Found], weights: np
 def _best_level(
     reading: Reading, shares: Sequence[np.ndarray], truths: Sequence[np.ndarray], weights: np.ndarray, beaten: float
 ) -> Scored:
-    """Return a reading at its best level, cleaned up if that gains enough and beats `beaten`."""
+    """Return a reading at its best level, with the largest part alone if that gains enough and beats `beaten`."""
     levels = np.array(LEVELS, np.float32)
     whole = weights @ [_dices(share, truth, levels) for share, truth in zip(shares, truths, strict=True)]
     at = _first_best(whole)
@@ -123,26 +122,24 @@ def _best_level(
     # To find parts takes time, and is left out where it cannot help: the largest part overlaps the truth by o voxels
     # at most, so that its Dice is at most 2 o / (o + truth).
     most = np.array([_most(share, truth, levels) for share, truth in zip(shares, truths, strict=True)])
-    for clean in ("large", "largest"):
-        cleaned = reading.model_copy(update={"clean": clean})
-        for at in np.argsort(-(weights @ most), kind="stable"):
-            needed = max(_worth(best), beaten) + _CLEANED[clean] + _EQUAL
-            each = most[:, at].copy()
-            for number, (share, truth) in enumerate(zip(shares, truths, strict=True)):
-                if weights @ each <= needed:
-                    break
-                mask = share >= levels[at]
-                keep_parts(mask, **cleaned.kept_parts())
-                each[number] = dice(mask, truth)
-            if weights @ each > needed:
-                changed = {"level": LEVELS[at], "dice": _in_bounds(weights @ each)}
-                best = Scored(**{**cleaned.model_dump(), **changed})
+    for at in np.argsort(-(weights @ most), kind="stable"):
+        needed = max(_worth(best), beaten) + CLEAN_GAIN + _EQUAL
+        each = most[:, at].copy()
+        for number, (share, truth) in enumerate(zip(shares, truths, strict=True)):
+            if weights @ each <= needed:
+                break
+            mask = share >= levels[at]
+            keep_parts(mask, largest=True)
+            each[number] = dice(mask, truth)
+        if weights @ each > needed:
+            changed = {"level": LEVELS[at], "clean": "largest", "dice": _in_bounds(weights @ each)}
+            best = Scored(**{**reading.model_dump(), **changed})
     return best
 
 
 def _worth(scored: Scored) -> float:
     """Return the Dice of a reading, less what its clean-up must gain."""
-    return scored.dice - _CLEANED[scored.clean]
+    return scored.dice - (CLEAN_GAIN if scored.clean == "largest" else 0.0)
 
 
 def _in_bounds(score: float) -> float:

@@ -26,14 +26,14 @@ from train.settings import SettingsError, validated
 SIDE, SPACING = 20, (2.0, 1.0, 1.0)
 
 
-def sample(seed, mask=0.9, residual=2.0, stray=0.0, radius=2.2):
+def sample(seed, mask=0.9, residual=2.0, stray=0.0):
     """Return a ball that the mask channel and the residual each show by so much, and perhaps a stray part."""
     draw = np.random.default_rng(seed)
     z, y, x = np.indices((SIDE,) * 3) - (SIDE - 1) / 2
     roi = z**2 + y**2 + x**2 < 9.5**2
     cz, cy, cx = draw.uniform(-1, 1, 3)
     truth = (z - cz) ** 2 + (y - cy) ** 2 + (x - cx) ** 2 < 4**2
-    off = (z + 5) ** 2 + (y + 5) ** 2 + (x + 5) ** 2 < radius**2
+    off = (z + 5) ** 2 + (y + 5) ** 2 + (x + 5) ** 2 < 2.2**2
     probability = np.where(truth, mask, 0.1) + np.where(off & ~truth, stray, 0)
     far = np.where(truth, residual, 0.2) + draw.uniform(0, 0.1, truth.shape)
     return Found(probability.astype(np.float32), far.astype(np.float32) * roi, roi, truth, SPACING)
@@ -52,10 +52,6 @@ def score(reading, found):
             parts, count = ndimage.label(mask, np.ones((3, 3, 3)))
             sizes = [np.count_nonzero(parts == part) for part in range(1, count + 1)]
             mask = parts == 1 + int(np.argmax(sizes)) if count else mask
-        if reading.clean == "large":
-            parts, count = ndimage.label(mask, np.ones((3, 3, 3)))
-            sizes = np.array([0] + [np.count_nonzero(parts == part) for part in range(1, count + 1)])
-            mask = (4 * sizes >= sizes.max())[parts] & mask
         overlaps.append(dice(mask, one.truth))
     return float(np.mean(overlaps))
 
@@ -112,12 +108,11 @@ def test_a_gain_too_small_to_trust_changes_nothing():
     assert readings.chosen == "plain"
 
 
-@pytest.mark.parametrize(("radius", "clean"), [(2.2, "large"), (3.2, "largest")])
-def test_stray_parts_are_cleaned_away_where_that_helps(radius, clean):
-    readings = choose_readings([samples(stray=0.8, residual=0.2, radius=radius)])
-    assert readings.chosen in ("mask", "both")  # each is right, cleaned up
-    assert readings.way(readings.chosen).clean == clean
-    assert readings.way(readings.chosen).dice > readings.plain.dice + CLEAN_GAIN
+def test_stray_parts_are_cleaned_away_where_that_helps():
+    readings = choose_readings([samples(stray=0.8, residual=0.2)])
+    assert readings.chosen == "mask"
+    assert readings.mask.clean == "largest"
+    assert readings.mask.dice == 1
 
 
 def test_a_clean_up_that_gains_little_is_not_trusted():
