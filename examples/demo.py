@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
-SIZE, SAMPLES, STEPS = 48, 256, 450
+SIZE, SAMPLES, STEPS = 48, 256, 400
 TRAINED_ON, HELD_OUT = "demo-mni152", "demo-papaya"
 
 SHOWN = f"""
