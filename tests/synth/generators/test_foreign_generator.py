@@ -94,7 +94,7 @@ def installed(tmp_path_factory):
 def synth(installed, *arguments):
     path = os.pathsep.join([str(installed), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.run(
-        [sys.executable, "-m", "synth.cli", *map(str, arguments)], capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "synth.cli", *map(str, arguments)], capture_output=True, encoding="utf-8", check=False,
         timeout=300, env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
 
