@@ -28,8 +28,9 @@ from synth.cluster import open_cluster
 from synth.corpus.codec import index_bytes
 from synth.corpus.creation import create, unfinished
 from synth.corpus.layout import sample_arrays
-from synth.corpus.manifest import Block, Generation, Manifest
+from synth.corpus.manifest import Block, Manifest
 from synth.corpus.receipt import Receipt, receipt_key
+from synth.generators.generation import Generation
 from synth.store.opening import open_store
 from synth.tasks import Failure, run_tasks
 from synth.tumour.sample import Normal
@@ -101,7 +102,7 @@ def plan_it(samples: int, shard_size: int) -> list[tuple[str, str]]:
     sources = tuple({"name": f"made--{i}", "content_sha256": f"{i:064x}", "statistics": None} for i in range(100))
     empty = Normal(np.zeros((128, 128, 128), np.float16), np.zeros((128, 128, 128), bool))
     began = time.perf_counter()
-    generation = Generation(1, region.synthesis.model_dump(mode="json"), tuple(range(len(sources))), {})
+    generation = Generation.of_layers(1, region.synthesis.model_dump(mode="json"), tuple(range(len(sources))), {})
     block = Block(((0, 0, samples),))
     manifest = Manifest(
         "layered", 128, shard_size, region.model_dump(mode="json"), None, sources, (generation,), (block,)

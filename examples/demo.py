@@ -4,15 +4,14 @@ Runs the commands a user would type, prints each, and ends with the Dice table. 
 """
 
 import argparse
+import functools
 import json
-import shlex
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-BIN = Path(sys.executable).parent
+import commands
+
 SIZE, SAMPLES, STEPS = 48, 256, 400
 TRAINED_ON, HELD_OUT = "demo-mni152", "demo-papaya"
 
@@ -27,12 +26,7 @@ network comes with the software: train segment FLAIR.nii.gz, or make demo SCAN=F
 """
 
 
-def run(*command: str) -> None:
-    """Print a command and run it; stop where it stops."""
-    print(f"\n$ {shlex.join(command)}", flush=True)
-    finished = subprocess.run([str(BIN / command[0]), *command[1:]], check=False)
-    if finished.returncode:
-        sys.exit(f"error: {command[0]} {command[1]} ended with {finished.returncode}; the demo stops here")
+run = functools.partial(commands.run, without="the demo stops here")
 
 
 def main() -> None:

@@ -5,27 +5,21 @@ first to the last: the same scans then give the same weights. `make network` cal
 """
 
 import argparse
+import functools
 import os
-import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-BIN = Path(sys.executable).parent
+import commands
+
 SHIPPED = Path("train/shipped")
 CATALOG, DATASET, HELD_OUT = "catalogs/network.yaml", "open-flair", "open-flair--ms26"
 SIZE, SAMPLES, STEPS, WIDTH = 48, 1024, 800, 8
 DEVELOPMENT = ("catalogs/dev.yaml", "dev-flair-tumour")  # scored for the card where it is at hand
 
 
-def run(*command: str) -> None:
-    """Print a command and run it on one thread; stop where it stops."""
-    print(f"\n$ {shlex.join(command)}", flush=True)
-    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
-    finished = subprocess.run([str(BIN / command[0]), *command[1:]], check=False, env=alone)
-    if finished.returncode:
-        sys.exit(f"error: {command[0]} {command[1]} ended with {finished.returncode}; no network was made")
+run = functools.partial(commands.run, without="no network was made", OMP_NUM_THREADS="1")
 
 
 def main() -> None:

@@ -33,6 +33,12 @@ def clip(box: Box, by: Sequence[int], size: int | Sequence[int]) -> Box:
     return z, y, x
 
 
+def from_within(box: Box, outer: Box) -> Box:
+    """Return a box (z, y, x) that is counted from the corner of another, counted as that one is: undoes `within`."""
+    z, y, x = (slice(o.start + part.start, o.start + part.stop) for part, o in zip(box, outer, strict=True))
+    return z, y, x
+
+
 def within(box: Box, outer: Sequence[slice]) -> Box:
     """Return a box (z, y, x) counted from the corner of another that holds it."""
     z, y, x = (slice(part.start - o.start, part.stop - o.start) for part, o in zip(box, outer, strict=True))

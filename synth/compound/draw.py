@@ -13,9 +13,11 @@ from scans.image.box import Box, clip, within
 from synth.compound.recipe import CAVITY, CORE, NO_PART, RING, CompoundRecipe
 from synth.compound.settings import Compound
 from synth.generators.generator import Draw
-from synth.tumour.depth import depth, depth_within
+from synth.tumour.depth import depth
 from synth.tumour.philox import Stream
-from synth.tumour.shape import Form, make_form
+from synth.tumour.placement import Placement, VoxelForm
+from synth.tumour.recipe import halves
+from synth.tumour.shape import Form, half_box, make_form
 from synth.tumour.source import Source
 
 Three = tuple[float, float, float]
@@ -54,7 +56,7 @@ class Focus:
         """Return its form, on the surface that all tumours of a scan share."""
         return make_form(
             self.volume_mm3, self.axis_ratio, self.rotation, recipe.octaves, settings.shape.amplitude,
-            recipe.noise_seed,
+            recipe.seed("noise"),
         )  # fmt: skip
 
 
@@ -103,10 +105,10 @@ def draw_recipe(draw: Draw, normal: Source, settings: Compound) -> CompoundRecip
 
     recipe = CompoundRecipe(
         draw.index, draw.normal, draw.donor, 0, 0, 0, volume, volume, axis_ratio, *rotation, int(one_side),
-        octaves, *_words(noise), 0, 0.0, 0 if empty else foci, *_words(foci_seed), contrast, int(darker),
-        part, part_volume, levels[max(part, CORE) - CORE], rim_mm, ring_mm, ring_gain, *_words(part_seed),
-        edge_mm, int(diffuse), diffuse_mm, *_words(diffuse_seed), int(spared), follow_mm,
-        int(own), heterogeneity, fade, sigma_mm, *_words(elastic_seed), spots, caps, *_words(distractor_seed), alpha,
+        octaves, *halves(noise), 0, 0.0, 0 if empty else foci, *halves(foci_seed), contrast, int(darker),
+        part, part_volume, levels[max(part, CORE) - CORE], rim_mm, ring_mm, ring_gain, *halves(part_seed),
+        edge_mm, int(diffuse), diffuse_mm, *halves(diffuse_seed), int(spared), follow_mm,
+        int(own), heterogeneity, fade, sigma_mm, *halves(elastic_seed), spots, caps, *halves(distractor_seed), alpha,
     )  # fmt: skip
     return _put(recipe, draw.stream(_PLACE), normal, settings)
 
@@ -120,10 +122,6 @@ def _part_of(unit: float, settings: Compound) -> int:
     return NO_PART
 
 
-def _words(seed: int) -> tuple[int, int]:
-    return seed >> 32, seed & 0xFFFFFFFF
-
-
 def _put(recipe: CompoundRecipe, places: Stream, normal: Source, settings: Compound) -> CompoundRecipe:
     """Find a centre where the ROI leaves enough of the first tumour; else make it smaller."""
     tries, size = 0, normal.roi.shape[0]
@@ -132,18 +130,21 @@ def _put(recipe: CompoundRecipe, places: Stream, normal: Source, settings: Compo
         extent = focus.form(recipe, settings).half_extent_mm
         if all(e <= _MOST_EXTENT * size * side for e, side in zip(extent, normal.spacing_mm, strict=True)):
             deep = depth_of(focus, recipe, settings, normal)
-            inside = deep >= 0
-            whole = int(np.count_nonzero(inside))
-            for _ in range(settings.centre_tries if whole else 0):
-                tries += 1
-                centre = normal.centres[places.below(len(normal.centres))]
-                box, visible = placed(inside, centre, size)
-                kept = int(np.count_nonzero(visible & normal.roi[box])) / whole
-                if kept >= settings.least_kept:
-                    z, y, x = centre
-                    return replace(recipe, centre_z=z, centre_y=y, centre_x=x, tries=tries, kept=kept)
+            tried, found = _form(deep, normal).find(places, normal.centres, settings.centre_tries, settings.least_kept)
+            tries += tried
+            if found:
+                (z, y, x), kept = found
+                return replace(recipe, centre_z=z, centre_y=y, centre_x=x, tries=tries, kept=kept)
         # Ends at the latest with a form of one voxel, its centre, which fits any.
         recipe = replace(recipe, volume_mm3=recipe.volume_mm3 * _SHRINK)
+
+
+def _form(deep: np.ndarray, normal: Source) -> Placement:
+    """Return the voxels inside a surface, to be tried at many centres."""
+    inside = (deep >= 0).view(np.uint8)
+    z, y, x = (-(n // 2) for n in inside.shape)
+    whole = VoxelForm(None, inside, (z, y, x), int(np.count_nonzero(inside)))
+    return Placement(whole, normal.roi, normal.spacing_mm)
 
 
 def reach_mm(recipe: CompoundRecipe) -> float:
@@ -164,7 +165,7 @@ def depth_of(focus: Focus, recipe: CompoundRecipe, settings: Compound, normal: S
     """
     return _depth_of(
         focus.volume_mm3, focus.axis_ratio, focus.rotation, recipe.octaves, settings.shape.amplitude,
-        recipe.noise_seed, normal.spacing_mm, normal.roi.shape[0], reach_mm(recipe),
+        recipe.seed("noise"), normal.spacing_mm, normal.roi.shape[0], reach_mm(recipe),
     )  # fmt: skip
 
 
@@ -174,7 +175,7 @@ def _depth_of(
     noise_seed: int, spacing_mm: Three, size: int, reach: float,
 ) -> np.ndarray:  # fmt: skip
     form = make_form(volume_mm3, axis_ratio, rotation, octaves, amplitude, noise_seed)
-    half = [min(voxels, size - 1) for voxels in depth_within(form, spacing_mm, reach)]
+    half = [min(voxels, size - 1) for voxels in half_box(form, spacing_mm, reach)]
     offset = (-half[0] * spacing_mm[0], -half[1] * spacing_mm[1], -half[2] * spacing_mm[2])
     found = depth(form, spacing_mm, offset, (2 * half[0] + 1, 2 * half[1] + 1, 2 * half[2] + 1), reach)
     found.flags.writeable = False  # shared by all who ask

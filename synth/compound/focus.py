@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 
 from scans.catalog.synthesis import Elastic
-from scans.image.box import Box, clip, tight_box, within
+from scans.image.box import Box, clip, from_within, tight_box, within
 from scans.image.normalisation import Statistics, scale
 from synth.compound.draw import SHELL_MM, Focus, depth_of, edge_reach_mm, placed
 from synth.compound.recipe import NO_PART, RING, CompoundRecipe
@@ -16,7 +16,7 @@ from synth.tumour.blend import FULL, INSIDE, widen
 from synth.tumour.depth import FAR, depth, follow, mean_around, soften, step
 from synth.tumour.philox import Stream
 from synth.tumour.placement import elastic_control
-from synth.tumour.shape import make_form
+from synth.tumour.shape import make_form, rotation_matrix
 from synth.tumour.source import Source
 from synth.tumour.texture import blur_radius, gaussian_blur, warp
 
@@ -142,8 +142,7 @@ def place_of(focus: Focus, recipe: CompoundRecipe, normal: Source, settings: Com
     follow_mm = min(max(recipe.follow_mm, -_MOST_FOLLOW * radius_mm), _MOST_FOLLOW * radius_mm)
 
     tight = tight_box(deep > -(edge_reach_mm(recipe) + abs(follow_mm)))
-    z, y, x = (slice(o.start + t.start, o.start + t.stop) for o, t in zip(box, tight, strict=True))
-    box, deep = (z, y, x), deep[tight]
+    box, deep = from_within(tight, box), deep[tight]
     roi = normal.roi[box]
     lent, smooth = _tissue(normal, box, settings.tissue.grain_mm)
     deep = follow(deep, roi, smooth, follow_mm)
@@ -174,7 +173,8 @@ def _edge(
 ) -> np.ndarray:
     """Return the edge of a tumour over a box, see `synth.tumour.depth.soften`; narrower if the tumour is small."""
     offset = np.array([(p.start - c) * s for p, c, s in zip(box, focus.centre, spacing_mm, strict=True)])
-    direction = np.array(_direction(recipe.seed("diffuse")))
+    # A unit vector uniform over the sphere: where a rotation takes an axis.
+    direction = rotation_matrix(Stream(recipe.seed("diffuse"), 0).rotation())[:, 0].copy()
     sharp_mm = min(recipe.edge_mm, radius_mm)
     wide_mm = min(recipe.diffuse_mm, 2 * radius_mm) if recipe.diffuse else sharp_mm
     return soften(deep, np.array(spacing_mm), offset, direction, sharp_mm, wide_mm)
@@ -208,7 +208,7 @@ def part_depth(focus: Focus, recipe: CompoundRecipe, settings: Compound, box: Bo
     whole = focus.form(recipe, settings)
     form = make_form(
         focus.volume_mm3 * recipe.part_volume, _PART_AXIS, rotation, recipe.octaves, settings.shape.amplitude,
-        recipe.noise_seed,
+        recipe.seed("noise"),
     )  # fmt: skip
     most = _OFF_CENTRE * min(whole.half_extent_mm)
     z, y, x = (
@@ -218,12 +218,6 @@ def part_depth(focus: Focus, recipe: CompoundRecipe, settings: Compound, box: Bo
     sides = [b.stop - b.start for b in box]
     reach = recipe.ring_mm + settings.parts.border_mm
     return depth(form, spacing_mm, (z, y, x), (sides[0], sides[1], sides[2]), reach)
-
-
-def _direction(seed: int) -> Three:
-    """Return a unit vector (z, y, x), uniform over the sphere: where a rotation takes an axis."""
-    w, x, y, z = Stream(seed, 0).rotation()
-    return 1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)
 
 
 def _window(statistics: Statistics) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scans.catalog.settings import Strict
-from scans.image.box import Box, tight_box, within
+from scans.image.box import Box, from_within, tight_box, within
 from synth.compound.distractors import distractors
 from synth.compound.draw import draw_recipe, foci_of
 from synth.compound.focus import Patch, make_focus
@@ -24,7 +24,7 @@ _LEAST_VOLUME = 1e-3  # mm3; a form shrinks until a centre fits, at the latest t
 
 
 class CompoundGenerator:
-    """The generator `compound`, see `synth.generators.generator.Generator`."""
+    """Tumours of several parts and foci, of a drawn visible contrast, with soft edges; and spots that are none."""
 
     name = "compound"
     version = 1
@@ -77,9 +77,8 @@ def _layer(patches: list[Patch]) -> Layer:
             edge[at][free], tissue[at][free] = patch.edge[free], patch.tissue[free]
     tight = tight_box(edge)
     edge, tissue = edge[tight], tissue[tight]
-    z, y, x = (slice(o.start + t.start, o.start + t.stop) for o, t in zip(box, tight, strict=True))
     form = edge != 0
-    return Layer((z, y, x), form, tissue[form].astype(np.float16), edge[form])
+    return Layer(from_within(tight, box), form, tissue[form].astype(np.float16), edge[form])
 
 
 def _nothing(recipe: CompoundRecipe, normal: Source) -> Layer:

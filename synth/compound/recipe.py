@@ -5,17 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from synth.tumour.number import Number
+from synth.tumour.number import HIGH, INDEX, TRIES, VOLUME, WORD, described
 from synth.tumour.recipe import Numbers
 
 NO_PART, CORE, CAVITY, RING = range(4)
 
 
-def _is(within: Callable[[Any], Sequence[tuple[float, float]]] = lambda settings: (), **said: Any) -> dict[str, Number]:
-    return {"number": Number(within=within, **said)}
-
-
-_WORD = _is(lambda settings: ((0, 2**32 - 1),))
 _FLAG: Callable[[Any], Sequence[tuple[float, float]]] = lambda settings: ((0, 1),)  # noqa: E731
 
 
@@ -101,21 +96,19 @@ class CompoundRecipe(Numbers):
     alpha : float
     """
 
-    index: int = field(metadata=_is(words="number of the sample"))
+    index: int = field(metadata=INDEX)
     normal: int
     donor: int
     centre_z: int
     centre_y: int
     centre_x: int
-    drawn_volume_mm3: float = field(metadata=_is(
+    drawn_volume_mm3: float = field(metadata=described(
         lambda settings: (settings.shape.volume_mm3,), words="volume of the form as drawn, in mm3",
         name="volume drawn", unit="ml", per_unit=1000, section="Volume", drawn=True,
         log=lambda settings: settings.shape.volume_law == "log-uniform",
     ))  # fmt: skip
-    volume_mm3: float = field(metadata=_is(
-        words="volume of the form as used, in mm3; less than drawn if no centre left room for it",
-    ))  # fmt: skip
-    axis_ratio: float = field(metadata=_is(
+    volume_mm3: float = field(metadata=VOLUME)
+    axis_ratio: float = field(metadata=described(
         lambda settings: (settings.shape.axis_ratio,), words="q of the form's semi-axes r, r/q, r*q",
         name="axis ratio q", short="q {:.2f}", section="Shape", drawn=True,
     ))  # fmt: skip
@@ -123,127 +116,110 @@ class CompoundRecipe(Numbers):
     rotation_x: float
     rotation_y: float
     rotation_z: float
-    one_side: int = field(metadata=_is(
+    one_side: int = field(metadata=described(
         _FLAG, words="1 if the tumour ends at the plane between left and right, else 0",
         used=lambda settings: settings.shape.one_side > 0,
     ))  # fmt: skip
-    octaves: int = field(metadata=_is(
+    octaves: int = field(metadata=described(
         lambda settings: (settings.shape.octaves,), words="octaves of the form's surface noise",
         name="octaves of surface noise", short="octaves {:.0f}", section="Shape", drawn=True,
     ))  # fmt: skip
-    noise_high: int = field(metadata=_is(lambda settings: ((0, 2**31 - 1),)))
-    noise_low: int = field(metadata=_WORD)
-    tries: int = field(metadata=_is(words="centres tried until one left enough of the form", name="centres tried"))
-    kept: float = field(metadata=_is(
+    noise_high: int = field(metadata=HIGH)
+    noise_low: int = field(metadata=WORD)
+    tries: int = field(metadata=TRIES)
+    kept: float = field(metadata=described(
         lambda settings: ((settings.least_kept, math.inf),), name="share kept by the ROI",
         words="share of the form's voxels that the region of interest left",
     ))  # fmt: skip
-    foci: int = field(metadata=_is(
+    foci: int = field(metadata=described(
         lambda settings: ((0, max(1, settings.foci.most)),), words="tumours in the scan; 0: a scan without a tumour",
         name="tumours in the scan", short="{:.0f} foci", section="Choice",
     ))  # fmt: skip
-    foci_high: int = field(metadata=_WORD)
-    foci_low: int = field(metadata=_WORD)
-    contrast: float = field(metadata=_is(
+    foci_high: int = field(metadata=WORD)
+    foci_low: int = field(metadata=WORD)
+    contrast: float = field(metadata=described(
         lambda settings: (settings.contrast.strength,), name="contrast drawn", short="contrast {:.2f}",
         words="visible contrast of the main part to the tissue around it, without its sign", section="Contrast",
         drawn=True, log=lambda settings: settings.contrast.law == "log-uniform",
     ))  # fmt: skip
-    darker: int = field(metadata=_is(_FLAG, words="1 if the tumour is darker than the tissue around it, 0 if brighter"))
-    part: int = field(metadata=_is(
+    darker: int = field(
+        metadata=described(_FLAG, words="1 if the tumour is darker than the tissue around it, 0 if brighter")
+    )
+    part: int = field(metadata=described(
         lambda settings: ((0, 3),), words="second part: 0 none, 1 core, 2 cavity, 3 necrotic centre in a bright ring",
         name="second part", short="part {:.0f}", section="Shape", used=_has_parts,
     ))  # fmt: skip
-    part_volume: float = field(metadata=_is(
+    part_volume: float = field(metadata=described(
         lambda settings: (settings.parts.volume,), words="volume of the part's form over the tumour's",
         name="volume of the part over the tumour's", section="Shape", drawn=True, log=lambda settings: True,
         used=_has_parts,
     ))  # fmt: skip
-    part_contrast: float = field(metadata=_is(
+    part_contrast: float = field(metadata=described(
         _part_contrasts, words="contrast of the second part to the tissue around the tumour", used=_has_parts,
     ))  # fmt: skip
-    rim_mm: float = field(metadata=_is(
+    rim_mm: float = field(metadata=described(
         lambda settings: (settings.parts.rim_mm,), words="least depth of a second part below the surface, in mm",
         name="rim around a part", unit="mm", section="Shape", drawn=True, used=_has_parts,
     ))  # fmt: skip
-    ring_mm: float = field(metadata=_is(
+    ring_mm: float = field(metadata=described(
         lambda settings: (settings.parts.ring_mm,), words="width of the bright ring, in mm",
         name="width of a ring", unit="mm", section="Shape", drawn=True, used=lambda settings: settings.parts.ring > 0,
     ))  # fmt: skip
-    ring_gain: float = field(metadata=_is(
+    ring_gain: float = field(metadata=described(
         lambda settings: (settings.parts.ring_gain,), words="contrast of the bright ring over the tumour's, less 1",
         name="gain of a ring", section="Contrast", drawn=True, used=lambda settings: settings.parts.ring > 0,
     ))  # fmt: skip
-    part_high: int = field(metadata=_WORD)
-    part_low: int = field(metadata=_WORD)
-    edge_mm: float = field(metadata=_is(
+    part_high: int = field(metadata=WORD)
+    part_low: int = field(metadata=WORD)
+    edge_mm: float = field(metadata=described(
         lambda settings: (settings.edge.width_mm,), words="width of the soft edge, in mm",
         name="width of the edge", unit="mm", short="edge {:.1f} mm", section="Contrast", drawn=True,
     ))  # fmt: skip
-    diffuse: int = field(metadata=_is(
+    diffuse: int = field(metadata=described(
         _FLAG, words="1 if one side of the edge is diffuse, else 0", used=lambda settings: settings.edge.diffuse > 0,
     ))  # fmt: skip
-    diffuse_mm: float = field(metadata=_is(
+    diffuse_mm: float = field(metadata=described(
         lambda settings: (settings.edge.diffuse_mm,), words="width of the edge on the diffuse side, in mm",
         name="width of a diffuse edge", unit="mm", section="Contrast", drawn=True,
         used=lambda settings: settings.edge.diffuse > 0,
     ))  # fmt: skip
-    diffuse_high: int = field(metadata=_WORD)
-    diffuse_low: int = field(metadata=_WORD)
-    spared: int = field(metadata=_is(
+    diffuse_high: int = field(metadata=WORD)
+    diffuse_low: int = field(metadata=WORD)
+    spared: int = field(metadata=described(
         _FLAG, words="1 if the tumour ends at fluid, 0 if it lies over it",
         used=lambda settings: settings.edge.spared > 0 and settings.fluid is not None,
     ))  # fmt: skip
-    follow_mm: float = field(metadata=_is(
+    follow_mm: float = field(metadata=described(
         lambda settings: (settings.edge.follow_mm,), words="how far the surface moves into darker tissue, in mm",
         name="surface into darker tissue", unit="mm", section="Shape", drawn=True,
     ))  # fmt: skip
-    own: int = field(metadata=_is(_FLAG, words="1 if the texture is the normal's own tissue, 0 if the donor's"))
-    heterogeneity: float = field(metadata=_is(
+    own: int = field(metadata=described(_FLAG, words="1 if the texture is the normal's own tissue, 0 if the donor's"))
+    heterogeneity: float = field(metadata=described(
         lambda settings: (settings.tissue.heterogeneity,), words="share of the tissue's structure that is kept",
         name="heterogeneity", short="heterogeneity {:.2f}", section="Contrast", drawn=True,
     ))  # fmt: skip
-    fade: float = field(metadata=_is(
+    fade: float = field(metadata=described(
         lambda settings: (settings.tissue.fade,), words="contrast in the middle over the mean, less 1",
         name="fade to the surface", short="fade {:.2f}", section="Contrast", drawn=True,
     ))  # fmt: skip
-    sigma_mm: float = field(metadata=_is(
+    sigma_mm: float = field(metadata=described(
         lambda settings: (settings.tissue.sigma_mm,), name="blur σ", unit="mm", short="blur {:.1f} mm",
         words="standard deviation of the Gaussian blur of a donor's tissue, in mm", section="Contrast", drawn=True,
         used=lambda settings: settings.tissue.own < 1,
     ))  # fmt: skip
-    elastic_high: int = field(metadata=_WORD)
-    elastic_low: int = field(metadata=_WORD)
-    spots: int = field(metadata=_is(
+    elastic_high: int = field(metadata=WORD)
+    elastic_low: int = field(metadata=WORD)
+    spots: int = field(metadata=described(
         lambda settings: ((0, settings.distractors.most_spots),), words="bright spots that are no tumours",
         name="spots", section="Choice", used=lambda settings: settings.distractors.spots > 0,
     ))  # fmt: skip
-    caps: int = field(metadata=_is(
+    caps: int = field(metadata=described(
         lambda settings: ((0, settings.distractors.most_caps),), words="bright caps of ventricles that are no tumours",
         name="caps of ventricles", section="Choice", used=lambda settings: settings.distractors.caps > 0,
     ))  # fmt: skip
-    distractor_high: int = field(metadata=_WORD)
-    distractor_low: int = field(metadata=_WORD)
-    alpha: float = field(metadata=_is(
+    distractor_high: int = field(metadata=WORD)
+    distractor_low: int = field(metadata=WORD)
+    alpha: float = field(metadata=described(
         lambda settings: (settings.alpha,), words="blending strength, 0 to 1", name="alpha", short="alpha {:.2f}",
         section="Contrast", drawn=True,
     ))  # fmt: skip
-
-    @property
-    def centre(self) -> tuple[int, int, int]:
-        """Centre voxel (z, y, x)."""
-        return self.centre_z, self.centre_y, self.centre_x
-
-    @property
-    def rotation(self) -> tuple[float, float, float, float]:
-        """Unit quaternion (w, x, y, z)."""
-        return self.rotation_w, self.rotation_x, self.rotation_y, self.rotation_z
-
-    @property
-    def noise_seed(self) -> int:
-        """Seed of the surface noise, 63 bits."""
-        return self.noise_high << 32 | self.noise_low
-
-    def seed(self, of: str) -> int:
-        """Return the 64 bits of a seed: "foci", "part", "diffuse", "elastic" or "distractor"."""
-        return int(getattr(self, f"{of}_high") << 32 | getattr(self, f"{of}_low"))

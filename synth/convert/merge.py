@@ -13,9 +13,10 @@ from scans.catalog.region import LATER
 from scans.errors import StoreError
 from synth.convert.locate import Whereabouts
 from synth.corpus import Corpus
-from synth.corpus.manifest import Block, Generation, Manifest
+from synth.corpus.manifest import Block, Manifest
 from synth.corpus.receipt import source_sums
 from synth.generate.plan import arranged
+from synth.generators.generation import Generation
 
 _UNITED = ("licence", "terms", "citation")  # texts that all bind
 _BETWEEN = " / "

@@ -9,95 +9,20 @@ import bisect
 import functools
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from scans.errors import StoreError
 from synth.corpus.manifest_checks import check
-from synth.generators.facts import Facts
+from synth.generators.generation import Generation
 from synth.store.base import Readable
 from synth.store.sealed_json import MOST_BYTES, check_seal, digest, parse, seal, to_bytes
-from synth.tumour.recipe import COLUMNS
 
 FORMAT = "layered-tumors-corpus"
 VERSION = 3
 ROOT, COPY = "zarr.json", "manifest.json"  # the manifest stands in both
-
-
-@dataclass(frozen=True)
-class Generation:
-    """How samples were drawn.
-
-    Attributes
-    ----------
-    seed : int
-        0 to 2**64 - 1.
-    settings : dict
-        JSON of the generator's settings; of `layers`, ``scans.catalog.synthesis.Synthesis``.
-    sources : tuple of int
-        Positions in the corpus's sources, in the order that the draws count them.
-    software : dict of str to str
-        Versions that made them; decides nothing.
-    generator : str
-    version : int
-        Of the generator's samples.
-    columns : tuple of str
-        Names of a recipe's numbers.
-    facts : Facts
-        What a reader must know of the settings. Of `layers` they follow from them, if not given.
-    named : bool
-        Whether the manifest names the generator: those from before there were several do not, and stay as they are.
-    """
-
-    seed: int
-    settings: dict[str, Any]
-    sources: tuple[int, ...]
-    software: dict[str, str] = field(compare=False)
-    generator: str = "layers"
-    version: int = 1
-    columns: tuple[str, ...] = COLUMNS
-    facts: Facts = None  # type: ignore[assignment]
-    named: bool = field(default=True, compare=False)
-
-    def __post_init__(self) -> None:
-        """Say the facts of `layers`."""
-        if self.facts is None:
-            object.__setattr__(self, "facts", Facts.of_layers(self.settings))
-
-    @property
-    def drawn(self) -> list[Any]:
-        """What decides its samples but the sources, as JSON; `layers` is not named, as before there were others."""
-        if (self.generator, self.version) == ("layers", 1):
-            return [self.seed, self.settings]
-        return [self.seed, self.settings, self.generator, self.version, list(self.columns), self.facts.to_json()]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as it stands in the manifest."""
-        generator = {
-            "name": self.generator,
-            "version": self.version,
-            "columns": list(self.columns),
-            "facts": self.facts.to_json(),
-        }
-        return {
-            "seed": self.seed,
-            "settings": self.settings,
-            "sources": list(self.sources),
-            "software": self.software,
-            **({"generator": generator} if self.named else {}),
-        }
-
-    @classmethod
-    def from_json(cls, entry: dict[str, Any]) -> "Generation":
-        """Make it of what `to_json` returned, or of an entry from before there were generators."""
-        plain = (entry["seed"], entry["settings"], tuple(entry["sources"]), entry["software"])
-        if "generator" not in entry:
-            return cls(*plain, named=False)
-        said = entry["generator"]
-        facts = Facts.from_json(said["facts"])
-        return cls(*plain, said["name"], said["version"], tuple(said["columns"]), facts)
 
 
 @dataclass(frozen=True)

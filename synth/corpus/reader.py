@@ -17,10 +17,11 @@ from scans.errors import StoreError
 from scans.image.box import Box, box_of, tight_box
 from synth.corpus.codec import decode
 from synth.corpus.layout import VOLUMES, Array, sample_arrays, source_arrays
-from synth.corpus.manifest import Generation, Manifest, load_manifest
+from synth.corpus.manifest import Manifest, load_manifest
 from synth.corpus.receipt import Receipt, content_hash, is_own, read_receipts, source_sums
 from synth.corpus.sample_table import SampleTable, most_bytes
 from synth.corpus.shard_reader import ShardReader
+from synth.generators.generation import Generation
 from synth.store.base import Readable
 from synth.store.cached import Cached
 from synth.store.opening import open_store

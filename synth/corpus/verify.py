@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from scans.errors import StoreError
-from synth.corpus.generations import recorded_way
 from synth.corpus.layout import metadata, sample_arrays, source_arrays
 from synth.corpus.manifest import COPY, ROOT, Manifest, load_manifest
 from synth.corpus.reader import Corpus
 from synth.corpus.receipt import CARD, SOURCES, Receipt, is_own, read_receipts, receipt_key, sample_digest, source_sums
 from synth.generators.facts import Facts
+from synth.generators.registry import recorded_way
 from synth.generators.way import Way
 from synth.store.base import Readable
 from synth.store.opening import open_store

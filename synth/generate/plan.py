@@ -9,11 +9,11 @@ from typing import Any
 from scans.catalog.region import Region
 from scans.catalog.synthesis import override
 from scans.errors import CatalogError, StoreError
-from synth.corpus.generations import recorded_way
-from synth.corpus.manifest import Block, Generation, Manifest
+from synth.corpus.manifest import Block, Manifest
 from synth.corpus.manifest_checks import LAYOUTS, MOST_DRAWS, MOST_IN_SHARD
+from synth.generators.generation import Generation
 from synth.generators.mixture import Mixture, parse_mixture
-from synth.generators.registry import way_of
+from synth.generators.registry import recorded_way, way_of
 from synth.generators.way import Way
 from synth.sources.reader import SourceStore
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from scans.errors import StoreError
-from synth.corpus.generations import recorded_way
 from synth.corpus.manifest import Manifest, load_manifest
 from synth.corpus.receipt import bytes_of
 from synth.corpus.shard_writer import ShardWriter
+from synth.generators.registry import recorded_way
 from synth.generators.way import Way
 from synth.sources.reader import SourceStore
 from synth.store.base import Store
@@ -84,17 +84,22 @@ def write_shard(
 
 def recipes(lend: "Lender", manifest: Manifest, shard: int) -> Iterator[Drawn]:
     """Draw the recipes of a shard's samples; sources stand by the corpus's positions."""
-    for number, first, count in manifest.draws(manifest.indices(shard)):
+
+    @functools.cache  # of a mixture, each sample may be a draw of its own
+    def drawn_with(number: int) -> tuple[Way, list[int]]:
         generation = manifest.generations[number]
-        way = recorded_way(generation, "the manifest")
-        places = generation.sources
-        tumours = [at for at, place in enumerate(places) if lends_tumour(manifest.sources[place])]
+        lending = (lends_tumour(manifest.sources[place]) for place in generation.sources)
+        return recorded_way(generation, "the manifest"), [at for at, lends in enumerate(lending) if lends]
+
+    for number, first, count in manifest.draws(manifest.indices(shard)):
+        way, tumours = drawn_with(number)
+        places, seed = manifest.generations[number].sources, manifest.generations[number].seed
 
         def drawn(position: int, places: tuple[int, ...] = places) -> Source:
             return lend(places[position])
 
         for index in range(first, first + count):
-            recipe = way.draw(drawn, len(places), generation.seed, index, tumours)
+            recipe = way.draw(drawn, len(places), seed, index, tumours)
             recipe = dataclasses.replace(recipe, normal=places[recipe.normal], donor=places[recipe.donor])
             yield number, recipe, way
 

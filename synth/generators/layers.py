@@ -14,14 +14,14 @@ from synth.generators.facts import Facts
 from synth.generators.generator import Draw
 from synth.tumour import placement
 from synth.tumour.compose import make_layer
-from synth.tumour.recipe import Recipe
+from synth.tumour.recipe import Recipe, halves
 from synth.tumour.sample import Layer
 
 if TYPE_CHECKING:
     from synth.tumour.source import Source
 
 
-_SHAPE, _PLACE, _TEXTURE, _BLEND, _ELASTIC = range(1, 6)  # streams; never renumber, samples would change
+_SHAPE, _PLACE, _TEXTURE, _BLEND = range(1, 5)  # streams; never renumber, samples would change
 _REAL = 7
 _SHRINK = 0.7  # of the volume, each time no centre fits
 _MOST_DONORS = 1000  # tumours are not shrunk: as often another is drawn
@@ -29,7 +29,7 @@ _LEAST_VOLUME = 1e-3  # mm3; a form shrinks until a centre fits, at the latest t
 
 
 class Layers:
-    """The generator `layers`; see `synth.generators.generator.Generator`."""
+    """Forms of a donor's tissue, one texture each, blended into the normal (Zhang et al. 2021)."""
 
     name, version = "layers", 1
     settings, recipe = Synthesis, Recipe
@@ -67,8 +67,7 @@ class Layers:
         lenders = list(draw.lenders)
         recipe = Recipe(
             draw.index, draw.normal, draw.donor, 0, 0, 0, drawn_volume, drawn_volume, axis_ratio, *rotation, octaves,
-            noise_seed >> 32, noise_seed & 0xFFFFFFFF, 0, 0.0, ratio, sigma_mm,
-            elastic_seed >> 32, elastic_seed & 0xFFFFFFFF, shift[0], shift[1], shift[2], alpha,
+            *halves(noise_seed), 0, 0.0, ratio, sigma_mm, *halves(elastic_seed), shift[0], shift[1], shift[2], alpha,
         )  # fmt: skip
         tries = 0
         while True:
@@ -77,16 +76,15 @@ class Layers:
                 donor = draw.lenders[recipe.donor]()
             placed = placement.of(recipe, normal, donor, settings)
             if placed is not None:
-                for _ in range(settings.mask.centre_tries):
-                    tries += 1
-                    centre = normal.centres[places.below(len(normal.centres))]
-                    _, _, kept = placed.clipped_at(centre)
-                    if kept >= settings.mask.least_kept:
-                        z, y, x = centre
-                        if lenders:
-                            volume = placed.volume_mm3
-                            recipe = replace(recipe, drawn_volume_mm3=volume, volume_mm3=volume)
-                        return replace(recipe, centre_z=z, centre_y=y, centre_x=x, tries=tries, kept=kept)
+                mask = settings.mask
+                tried, found = placed.find(places, normal.centres, mask.centre_tries, mask.least_kept)
+                tries += tried
+                if found:
+                    (z, y, x), kept = found
+                    if lenders:
+                        volume = placed.volume_mm3
+                        recipe = replace(recipe, drawn_volume_mm3=volume, volume_mm3=volume)
+                    return replace(recipe, centre_z=z, centre_y=y, centre_x=x, tries=tries, kept=kept)
             if lenders and tries >= _MOST_DONORS * settings.mask.centre_tries:
                 raise StoreError(
                     f"none of {len(lenders)} tumours fits into source {normal.name}; lower mask.least_kept"

@@ -15,8 +15,9 @@ from pydantic import ValidationError
 
 from scans.catalog.settings import one_line
 from scans.catalog.synthesis import override
-from scans.errors import CatalogError
+from scans.errors import CatalogError, StoreError
 from synth.generators.facts import COMMON
+from synth.generators.generation import Generation
 from synth.generators.generator import Generator
 from synth.generators.way import Way
 
@@ -106,3 +107,32 @@ def way_of(region: "Region", name: str | None = None, assignments: Sequence[str]
         except ValidationError as error:
             raise CatalogError(f"region {region.name}, generator {generator.name}: {one_line(error)}") from error
     return Way(generator, override(settings, list(assignments)))
+
+
+def recorded_way(generation: Generation, where: str) -> Way:
+    """Return the way that a generation of a corpus recorded.
+
+    Raises
+    ------
+    StoreError
+        If its generator is not here, of another version, or does not know its settings.
+    """
+    try:
+        generator = named(generation.generator)
+    except CatalogError as error:
+        raise StoreError(f"{where}: {error}") from error
+    if generator.version != generation.version or generator.recipe.columns() != generation.columns:
+        raise StoreError(
+            f"{where}: was made by version {generation.version} of generator {generator.name}, here is "
+            f"{generator.version}; use the release that made it"
+        )
+    try:
+        settings = generator.settings.model_validate(generation.settings)
+    except ValidationError as error:
+        raise StoreError(
+            f"{where}: its settings do not fit this release of layered-tumors ({one_line(error)})"
+        ) from error
+    way = Way(generator, settings)
+    if way.facts != generation.facts:
+        raise StoreError(f"{where}: what it says of its settings is not what they say; it was changed, make it again")
+    return way

@@ -8,20 +8,19 @@ them (as in PL-BTS, 2023). They are not meant to be trained on.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from scans.catalog.settings import Interval, Strict
-from scans.catalog.synthesis import Elastic
-from scans.image.box import Box, clip, tight_box, within
+from scans.image.box import Box, clip, from_within, tight_box, within
 from synth.generators.facts import Facts
 from synth.generators.generator import Draw
 from synth.generators.random_field import LEAST_GRAIN, field_form
-from synth.tumour.number import Number
+from synth.tumour.number import HIGH, INDEX, TRIES, VOLUME, WORD, described
 from synth.tumour.placement import Placement
-from synth.tumour.recipe import Numbers
+from synth.tumour.recipe import Numbers, halves
 from synth.tumour.sample import Layer
 from synth.tumour.texture import blur_radius, gaussian_blur
 
@@ -63,11 +62,6 @@ class Smooth(Strict):
         return self
 
 
-def _is(**said: Any) -> dict[str, Number]:
-    """Return the metadata of a field that is a `synth.tumour.number.Number`."""
-    return {"number": Number(**said)}
-
-
 @dataclass(frozen=True)
 class SmoothRecipe(Numbers):
     """What makes sample `index` of a corpus.
@@ -97,55 +91,48 @@ class SmoothRecipe(Numbers):
         1: opaque.
     """
 
-    index: int = field(metadata=_is(words="number of the sample"))
+    index: int = field(metadata=INDEX)
     normal: int
     donor: int
     centre_z: int
     centre_y: int
     centre_x: int
-    drawn_volume_mm3: float = field(metadata=_is(
+    drawn_volume_mm3: float = field(metadata=described(
         words="volume of the form as drawn, in mm3", name="volume drawn", unit="ml", per_unit=1000, section="Volume",
         within=lambda settings: (settings.volume_mm3,), drawn=True, log=lambda settings: True,
     ))  # fmt: skip
-    volume_mm3: float = field(metadata=_is(
-        words="volume of the form as used, in mm3; less than drawn if no centre left room for it",
-    ))  # fmt: skip
-    roughness: float = field(metadata=_is(
+    volume_mm3: float = field(metadata=VOLUME)
+    roughness: float = field(metadata=described(
         words="standard deviation of the noise that displaces the form's surface, in its radii", name="roughness",
         short="roughness {:.2f}", section="Shape", within=lambda settings: (settings.roughness,), drawn=True,
     ))  # fmt: skip
-    grain: float = field(metadata=_is(
+    grain: float = field(metadata=described(
         words="standard deviation of the Gaussian that smooths that noise, in the form's radii", name="grain",
         short="grain {:.2f}", section="Shape", within=lambda settings: (settings.grain,), drawn=True,
     ))  # fmt: skip
-    noise_high: int = field(metadata=_is(within=lambda settings: ((0, 2**31 - 1),)))
-    noise_low: int = field(metadata=_is(within=lambda settings: ((0, 2**32 - 1),)))
-    tries: int = field(metadata=_is(words="centres tried until one left enough of the form", name="centres tried"))
-    kept: float = field(metadata=_is(
+    noise_high: int = field(metadata=HIGH)
+    noise_low: int = field(metadata=WORD)
+    tries: int = field(metadata=TRIES)
+    kept: float = field(metadata=described(
         words="share of the form's voxels that the region of interest left", name="share kept by the ROI",
         within=lambda settings: ((settings.least_kept, 1.0),),
     ))  # fmt: skip
-    factor: float = field(metadata=_is(
+    factor: float = field(metadata=described(
         words="the tumour's raw intensity over that of the normal's blurred tissue", name="factor",
         short="factor {:.2f}", section="Contrast", within=lambda settings: settings.factor, drawn=True,
     ))  # fmt: skip
-    sigma_mm: float = field(metadata=_is(
+    sigma_mm: float = field(metadata=described(
         words="standard deviation of the Gaussian blur of the tissue, in mm", name="blur σ", unit="mm",
         short="blur {:.1f} mm", section="Contrast", within=lambda settings: (settings.sigma_mm,), drawn=True,
     ))  # fmt: skip
-    alpha: float = field(metadata=_is(
+    alpha: float = field(metadata=described(
         words="blending strength, always 1", name="alpha", section="Contrast", within=lambda settings: ((1.0, 1.0),),
         drawn=True,
     ))  # fmt: skip
 
-    @property
-    def centre(self) -> tuple[int, int, int]:
-        """Centre voxel (z, y, x)."""
-        return self.centre_z, self.centre_y, self.centre_x
-
 
 class SmoothGenerator:
-    """The generator; see `synth.generators.generator.Generator`."""
+    """The normal's own tissue, blurred and made brighter or darker, opaque, in the form of a random field."""
 
     name = "smooth"
     version = 1
@@ -164,19 +151,18 @@ class SmoothGenerator:
         recipe = SmoothRecipe(
             draw.index, draw.normal, draw.donor, 0, 0, 0, drawn_volume, drawn_volume,
             form.uniform(*settings.roughness), form.uniform(*settings.grain),
-            noise_seed >> 32, noise_seed & 0xFFFFFFFF, 0, 0.0,
+            *halves(noise_seed), 0, 0.0,
             tissue.uniform_over(settings.factor), tissue.uniform(*settings.sigma_mm), 1.0,
         )  # fmt: skip
-        tries, room = 0, len(normal.centres)
+        tries = 0
         while True:
             if _has_room(recipe, normal):
                 placed = _placement(recipe, normal)
-                for _ in range(settings.centre_tries):
-                    tries += 1
-                    z, y, x = normal.centres[places.below(room)]
-                    _, _, kept = placed.clipped_at((z, y, x))
-                    if kept >= settings.least_kept:
-                        return replace(recipe, centre_z=z, centre_y=y, centre_x=x, tries=tries, kept=kept)
+                tried, found = placed.find(places, normal.centres, settings.centre_tries, settings.least_kept)
+                tries += tried
+                if found:
+                    (z, y, x), kept = found
+                    return replace(recipe, centre_z=z, centre_y=y, centre_x=x, tries=tries, kept=kept)
             # Ends at the latest with a form of one voxel, which fits any centre.
             recipe = replace(recipe, volume_mm3=recipe.volume_mm3 * _SHRINK)
 
@@ -184,8 +170,7 @@ class SmoothGenerator:
         """Make the layer; no source but the normal is read."""
         box, voxels = _placement(recipe, normal).voxels_at(recipe.centre)
         if voxels.shape != voxels[tight := tight_box(voxels)].shape:  # the cube's face cut it
-            z, y, x = (slice(o.start + t.start, o.start + t.stop) for o, t in zip(box, tight, strict=True))
-            box, voxels = (z, y, x), voxels[tight]
+            box, voxels = from_within(tight, box), voxels[tight]
         form = voxels.astype(bool)
         return Layer(box, form, normal.to_network(_tissue(recipe, normal, box)[form]))
 
@@ -210,9 +195,8 @@ def _voxels(recipe: SmoothRecipe, normal: "Source") -> int:
 
 def _placement(recipe: SmoothRecipe, normal: "Source") -> Placement:
     """Return what puts the form at any centre."""
-    noise_seed = recipe.noise_high << 32 | recipe.noise_low
-    whole = field_form(_voxels(recipe, normal), recipe.roughness, recipe.grain, noise_seed, normal.spacing_mm)
-    return Placement(whole, normal.roi, normal.spacing_mm, Elastic(enabled=False), 0)
+    whole = field_form(_voxels(recipe, normal), recipe.roughness, recipe.grain, recipe.seed("noise"), normal.spacing_mm)
+    return Placement(whole, normal.roi, normal.spacing_mm)
 
 
 def _tissue(recipe: SmoothRecipe, normal: "Source", box: Box) -> np.ndarray:

@@ -12,6 +12,7 @@ from synth.generators.facts import Facts
 from synth.generators.generator import Draw, Generator
 from synth.tumour.blend import lay
 from synth.tumour.number import Number, numbers_of
+from synth.tumour.philox import Stream
 from synth.tumour.sample import Layer, Tumour
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Way:
         """The generator's."""
         return self.generator.name
 
-    @property
+    @functools.cached_property
     def facts(self) -> Facts:
         """What readers must know of the settings."""
         return self.generator.facts(self.settings)
@@ -89,7 +90,7 @@ class Way:
         lending = frozenset(tumours)
         normals = [position for position in range(source_count) if position not in lending]
         lenders = {position: functools.partial(load, position) for position in tumours}
-        pair = Draw(seed, index, 0, 0).stream(_PAIR)
+        pair = Stream(seed, index, _PAIR)
         number = pair.below(len(normals))
         normal = donor = normals[number]
         if len(normals) > 1:  # uniform over the others
@@ -117,11 +118,10 @@ class Way:
 
     def check(self, recipe: Any, sources: Sequence[int], size: int) -> list[str]:
         """Say which numbers of a recipe cannot come from the settings, or from the positions it was drawn among."""
-        centre = (recipe.centre_z, recipe.centre_y, recipe.centre_x)
         within = {
             **{name: number.allows(getattr(recipe, name), self.settings) for name, number in self.numbers.items()},
             "alpha": 0 <= recipe.alpha <= 1 and self.numbers["alpha"].allows(recipe.alpha, self.settings),
-            "centre": all(0 <= c < size for c in centre),
+            "centre": all(0 <= c < size for c in recipe.centre),
             "normal": recipe.normal in sources,
             "donor": recipe.donor in sources and (recipe.donor != recipe.normal or len(sources) == 1),
             **dict.fromkeys(self.generator.check(recipe, self.settings, size), False),

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from scans.markdown import clean
 from synth.corpus import Corpus
-from synth.corpus.generations import recorded_way
+from synth.generators.registry import recorded_way
 from synth.tumour.source import lends_tumour
 
 _COLUMNS = ("composite", "normal", "tumour texture", "composite, mask contour")

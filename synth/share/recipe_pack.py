@@ -26,10 +26,10 @@ import numpy as np
 
 from scans.errors import StoreError
 from synth.corpus.codec import decode
-from synth.corpus.generations import recorded_way
 from synth.corpus.layout import sample_arrays
 from synth.corpus.manifest import COPY, Manifest, load_manifest
 from synth.corpus.receipt import Receipt
+from synth.generators.registry import recorded_way
 from synth.generators.way import Way
 from synth.share.bag import RECIPES, Bag, item_of, write_bag
 from synth.share.pack import Packed, Progress, complete, local, told_of

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scans.catalog.synthesis import Synthesis
-from scans.image.box import Box, clip, tight_box, within
+from scans.image.box import Box, clip, from_within, tight_box, within
 from synth.tumour import placement
 from synth.tumour.blend import FULL, INSIDE, lay, paste
 from synth.tumour.placement import elastic_control
@@ -67,8 +67,7 @@ def make_layer(recipe: Recipe, normal: "Source", donor: "Source", settings: Synt
     tight = tight_box(weight)
     if weight[tight].shape != weight.shape:
         voxels, weight = voxels[tight], weight[tight]
-        z, y, x = (slice(o.start + t.start, o.start + t.stop) for o, t in zip(box, tight, strict=True))
-        box = (z, y, x)
+        box = from_within(tight, box)
 
     touched = weight != 0
     edge = weight[touched] if settings.mask.soft_mm else None

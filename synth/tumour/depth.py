@@ -11,23 +11,6 @@ from synth.tumour.shape import Form, estimate
 FAR = np.float32(-1e6)  # of voxels that are further outside than asked
 
 
-def depth_within(form: Form, spacing_mm: tuple[float, float, float], reach_mm: float) -> tuple[int, int, int]:
-    """Return half sides (z, y, x), in voxels, of a box around the centre voxel that holds a form and its surroundings.
-
-    Parameters
-    ----------
-    form : Form
-    spacing_mm : tuple of float
-        Voxel sides (z, y, x).
-    reach_mm : float
-        How far outside the form voxels are wanted.
-    """
-    z, y, x = (
-        math.ceil((extent + reach_mm) / side) for extent, side in zip(form.half_extent_mm, spacing_mm, strict=True)
-    )
-    return z, y, x
-
-
 def depth(
     form: Form,
     spacing_mm: tuple[float, float, float],

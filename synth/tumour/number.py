@@ -55,6 +55,21 @@ class Number:
         return not intervals or any(low <= value <= high for low, high in intervals)
 
 
+def described(
+    within: "Callable[[Any], Sequence[tuple[float, float]]]" = Number.within, **said: Any
+) -> dict[str, Number]:
+    """Return the metadata of a recipe's field that is a `Number`: what holds it, and what else is said of it."""
+    return {"number": Number(within=within, **said)}
+
+
+# What means the same in every recipe.
+INDEX = described(words="number of the sample")
+VOLUME = described(words="volume of the form as used, in mm3; less than drawn if no centre left room for it")
+TRIES = described(words="centres tried until one left enough of the form", name="centres tried")
+HIGH = described(lambda settings: ((0, 2**31 - 1),))  # of a seed of 63 bits
+WORD = described(lambda settings: ((0, 2**32 - 1),))  # of half a seed
+
+
 def numbers_of(recipe: type[Any]) -> dict[str, Number]:
     """Return what the fields of a recipe's dataclass are, by column: their metadata, where they have any."""
     return {

@@ -12,6 +12,7 @@ from scans.image.box import Box, clip, tight_box, within
 from synth.tumour.philox import Stream
 from synth.tumour.real_tumour import cut_out
 from synth.tumour.recipe import Recipe
+from synth.tumour.sample import Voxels
 from synth.tumour.shape import Form, half_box, make_form, rasterise
 from synth.tumour.texture import control_displacements, displacement_field
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from synth.tumour.source import Source
 
 
+_STILL = Elastic(enabled=False)
 _MOST_REACH = 2  # sides of the cube from the centre: no centre keeps enough of a larger form, and it takes memory
 
 
@@ -66,7 +68,7 @@ class Placement:
         Where a tumour may be visible.
     spacing_mm : tuple of float
         Voxel sides (z, y, x).
-    elastic : Elastic
+    elastic : Elastic, optional
         With ``mask`` set, the mask is warped as the donor is; it then depends on where it is placed.
     elastic_seed : int
     """
@@ -76,8 +78,8 @@ class Placement:
         whole: VoxelForm,
         roi: np.ndarray,
         spacing_mm: tuple[float, float, float],
-        elastic: Elastic,
-        elastic_seed: int,
+        elastic: Elastic = _STILL,
+        elastic_seed: int = 0,
     ) -> None:
         self._whole, self._roi, self._spacing_mm = whole, roi, spacing_mm
         self._control = elastic_control(elastic, elastic_seed) if elastic.enabled and elastic.mask else None
@@ -87,6 +89,35 @@ class Placement:
     def volume_mm3(self) -> float:
         """Volume of the form's voxels."""
         return self._whole.count * math.prod(self._spacing_mm)
+
+    def find(
+        self, places: Stream, centres: Voxels, tries: int, least_kept: float
+    ) -> tuple[int, tuple[tuple[int, int, int], float] | None]:
+        """Draw centres until the ROI leaves enough of the form there.
+
+        Parameters
+        ----------
+        places : Stream
+        centres : Voxels
+            Those to draw from, all as likely.
+        tries : int
+            Of centres at the most; none of an empty form.
+        least_kept : float
+            Share of the form's voxels.
+
+        Returns
+        -------
+        int
+            Centres tried.
+        tuple of (tuple of int, float), or None
+            The centre (z, y, x) and the share kept there; None if no centre left enough.
+        """
+        for tried in range(1, tries + 1 if self._whole.count else 1):
+            centre = centres[places.below(len(centres))]
+            _, _, kept = self.clipped_at(centre)
+            if kept >= least_kept:
+                return tried, (centre, kept)
+        return tries if self._whole.count else 0, None
 
     def clipped_at(self, centre: tuple[int, int, int]) -> tuple[Box, np.ndarray, float]:
         """Put the form at a centre voxel and cut it to the ROI.
@@ -159,7 +190,7 @@ def of(recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis) -
     if donor.lends_tumour:
         real = cut_out(donor)
         lent = VoxelForm(None, real.voxels, real.start, int(real.voxels.sum()))
-        return Placement(lent, normal.roi, normal.spacing_mm, Elastic(enabled=False), 0)
+        return Placement(lent, normal.roi, normal.spacing_mm)
     whole = _cut(
         recipe.volume_mm3, recipe.axis_ratio, recipe.rotation, recipe.octaves, settings.shape.amplitude,
         recipe.noise_seed, normal.spacing_mm, _MOST_REACH * normal.roi.shape[0],

@@ -6,15 +6,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from synth.tumour.number import Number, numbers_of
+from synth.tumour.number import HIGH, INDEX, TRIES, VOLUME, WORD, described, numbers_of
 
 if TYPE_CHECKING:
     from scans.catalog.synthesis import Synthesis
-
-
-def _is(**said: Any) -> dict[str, Number]:
-    """Return the metadata of a field that is a `synth.tumour.number.Number`."""
-    return {"number": Number(**said)}
 
 
 def _has_form(settings: "Synthesis") -> bool:
@@ -22,7 +17,6 @@ def _has_form(settings: "Synthesis") -> bool:
     return not settings.donor.tumours
 
 
-_WORD = _is(within=lambda settings: ((0, 2**32 - 1),))
 _SHIFT: dict[str, Any] = {
     "unit": "voxels",
     "section": "Choice",
@@ -51,6 +45,27 @@ class Numbers:
         if not np.isfinite(row).all():
             raise ValueError("a recipe's numbers are finite")
         return cls(*(f.type(value) for f, value in zip(fields(cls), row, strict=True)))  # type: ignore[operator]
+
+    @property
+    def centre(self) -> tuple[int, int, int]:
+        """Centre voxel (z, y, x)."""
+        z, y, x = (int(getattr(self, f"centre_{axis}")) for axis in "zyx")
+        return z, y, x
+
+    @property
+    def rotation(self) -> tuple[float, float, float, float]:
+        """Unit quaternion (w, x, y, z), of recipes that turn their form."""
+        w, x, y, z = (float(getattr(self, f"rotation_{part}")) for part in "wxyz")
+        return w, x, y, z
+
+    def seed(self, of: str) -> int:
+        """Return a seed that stands in two columns, `of` with "_high" and "_low" behind it."""
+        return int(getattr(self, f"{of}_high") << 32 | getattr(self, f"{of}_low"))
+
+
+def halves(seed: int) -> tuple[int, int]:
+    """Return a seed of up to 64 bits as it stands in two columns: its upper bits, and its lower 32."""
+    return seed >> 32, seed & 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -88,21 +103,19 @@ class Recipe(Numbers):
     alpha : float
     """
 
-    index: int = field(metadata=_is(words="number of the sample"))
+    index: int = field(metadata=INDEX)
     normal: int
     donor: int
     centre_z: int
     centre_y: int
     centre_x: int
-    drawn_volume_mm3: float = field(metadata=_is(
+    drawn_volume_mm3: float = field(metadata=described(
         words="volume of the form as drawn, in mm3", name="volume drawn", unit="ml", per_unit=1000, section="Volume",
         within=lambda settings: () if settings.donor.tumours else (settings.shape.volume_mm3,), drawn=True,
         log=lambda settings: settings.shape.volume_law == "log-uniform",
     ))  # fmt: skip
-    volume_mm3: float = field(metadata=_is(
-        words="volume of the form as used, in mm3; less than drawn if no centre left room for it",
-    ))  # fmt: skip
-    axis_ratio: float = field(metadata=_is(
+    volume_mm3: float = field(metadata=VOLUME)
+    axis_ratio: float = field(metadata=described(
         words="q of the form's semi-axes r, r/q, r*q", name="axis ratio q", short="q {:.2f}", section="Shape",
         within=lambda settings: (settings.shape.axis_ratio,), drawn=True, used=_has_form,
     ))  # fmt: skip
@@ -110,46 +123,36 @@ class Recipe(Numbers):
     rotation_x: float
     rotation_y: float
     rotation_z: float
-    octaves: int = field(metadata=_is(
+    octaves: int = field(metadata=described(
         words="octaves of the form's surface noise", name="octaves of surface noise", short="octaves {:.0f}",
         section="Shape", within=lambda settings: (settings.shape.octaves,), drawn=True, used=_has_form,
     ))  # fmt: skip
-    noise_high: int = field(metadata=_is(within=lambda settings: ((0, 2**31 - 1),)))
-    noise_low: int = field(metadata=_WORD)
-    tries: int = field(metadata=_is(words="centres tried until one left enough of the form", name="centres tried"))
-    kept: float = field(metadata=_is(
+    noise_high: int = field(metadata=HIGH)
+    noise_low: int = field(metadata=WORD)
+    tries: int = field(metadata=TRIES)
+    kept: float = field(metadata=described(
         words="share of the form's voxels that the region of interest left", name="share kept by the ROI",
         within=lambda settings: ((settings.mask.least_kept, math.inf),),
     ))  # fmt: skip
-    ratio: float = field(metadata=_is(
+    ratio: float = field(metadata=described(
         words="r: the donor's mean over the normal's, after scaling", name="intensity ratio r", short="r {:.2f}",
         section="Contrast", within=lambda settings: settings.linear.ratio, drawn=True,
         used=lambda settings: settings.linear.enabled and _has_form(settings),
     ))  # fmt: skip
-    sigma_mm: float = field(metadata=_is(
+    sigma_mm: float = field(metadata=described(
         words="standard deviation of the Gaussian blur of the texture, in mm", name="blur σ", unit="mm",
         short="blur {:.1f} mm", section="Contrast", within=lambda settings: (settings.blur.sigma_mm,), drawn=True,
         used=lambda settings: settings.blur.enabled and _has_form(settings),
     ))  # fmt: skip
-    elastic_high: int = field(metadata=_WORD)
-    elastic_low: int = field(metadata=_WORD)
-    shift_z: int = field(metadata=_is(name="donor shift, z", **_SHIFT))
-    shift_y: int = field(metadata=_is(name="donor shift, y", **_SHIFT))
-    shift_x: int = field(metadata=_is(name="donor shift, x", **_SHIFT))
-    alpha: float = field(metadata=_is(
+    elastic_high: int = field(metadata=WORD)
+    elastic_low: int = field(metadata=WORD)
+    shift_z: int = field(metadata=described(name="donor shift, z", **_SHIFT))
+    shift_y: int = field(metadata=described(name="donor shift, y", **_SHIFT))
+    shift_x: int = field(metadata=described(name="donor shift, x", **_SHIFT))
+    alpha: float = field(metadata=described(
         words="blending strength, 0 to 1", name="alpha", short="alpha {:.2f}", section="Contrast",
         within=lambda settings: (settings.alpha,), drawn=True,
     ))  # fmt: skip
-
-    @property
-    def centre(self) -> tuple[int, int, int]:
-        """Centre voxel (z, y, x)."""
-        return self.centre_z, self.centre_y, self.centre_x
-
-    @property
-    def rotation(self) -> tuple[float, float, float, float]:
-        """Unit quaternion (w, x, y, z)."""
-        return self.rotation_w, self.rotation_x, self.rotation_y, self.rotation_z
 
     @property
     def shift(self) -> tuple[int, int, int]:
@@ -159,12 +162,12 @@ class Recipe(Numbers):
     @property
     def noise_seed(self) -> int:
         """Seed of the surface noise, 63 bits."""
-        return self.noise_high << 32 | self.noise_low
+        return self.seed("noise")
 
     @property
     def elastic_seed(self) -> int:
         """Seed of the elastic deformation, 64 bits."""
-        return self.elastic_high << 32 | self.elastic_low
+        return self.seed("elastic")
 
 
 NUMBERS = numbers_of(Recipe)

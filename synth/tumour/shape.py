@@ -74,16 +74,29 @@ def make_form(
     # volume = 4/3 pi r**3 mean(rho**3), since the semi-axes multiply to r**3; nine digits hide the cube root's last bit
     radius = float(f"{(3.0 * volume_mm3 / (4.0 * math.pi * mean_cube)) ** (1.0 / 3.0):.9g}")
     semi_axes = np.array([radius, radius / axis_ratio, radius * axis_ratio])
-    turn = _rotation_matrix(rotation)
+    turn = rotation_matrix(rotation)
     inverse = turn.T / semi_axes[:, None]
     reach = (rho.max() + _doubt(octaves, amplitude)) * np.sqrt(((turn * semi_axes) ** 2).sum(axis=1))
     extent = (float(reach[0]), float(reach[1]), float(reach[2]))
     return Form(inverse, extent, rho.reshape(6, _CELLS + 1, _CELLS + 1), permutation, gradient, octaves, amplitude)
 
 
-def half_box(form: Form, spacing_mm: tuple[float, float, float]) -> tuple[int, int, int]:
-    """Return half sides (z, y, x), in voxels, of a box around the centre voxel that holds the form."""
-    z, y, x = (math.ceil(extent / side) for extent, side in zip(form.half_extent_mm, spacing_mm, strict=True))
+def half_box(
+    form: Form, spacing_mm: tuple[float, float, float], reach_mm: float = 0.0
+) -> tuple[int, int, int]:  # fmt: skip
+    """Return half sides (z, y, x), in voxels, of a box around the centre voxel that holds the form, and what is near.
+
+    Parameters
+    ----------
+    form : Form
+    spacing_mm : tuple of float
+        Voxel sides (z, y, x).
+    reach_mm : float
+        How far outside the form voxels are wanted.
+    """
+    z, y, x = (
+        math.ceil((extent + reach_mm) / side) for extent, side in zip(form.half_extent_mm, spacing_mm, strict=True)
+    )
     return z, y, x
 
 
@@ -125,7 +138,8 @@ def rasterise(
     )  # fmt: skip
 
 
-def _rotation_matrix(rotation: tuple[float, float, float, float]) -> np.ndarray:
+def rotation_matrix(rotation: tuple[float, float, float, float]) -> np.ndarray:
+    """Return the matrix of a unit quaternion (w, x, y, z), float64, shape (3, 3)."""
     w, x, y, z = rotation
     return np.array(
         [

@@ -33,11 +33,12 @@ from scans.errors import StoreError, UserError
 from synth.corpus import Corpus
 from synth.corpus.codec import SUM, decode, encode, encode_index, index_bytes
 from synth.corpus.layout import Array, sample_arrays
-from synth.corpus.manifest import COPY, ROOT, Block, Generation, Manifest, load_manifest
+from synth.corpus.manifest import COPY, ROOT, Block, Manifest, load_manifest
 from synth.corpus.receipt import CARD, SOURCES
 from synth.corpus.verify import verify
 from synth.generate.plan import make_manifest
 from synth.generate.run import generate
+from synth.generators.generation import Generation
 from synth.share.bag import PAYLOAD
 from synth.share.pack import pack
 from synth.share.recipe_codec import encode_recipes

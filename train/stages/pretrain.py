@@ -5,13 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from scans.errors import StoreError
 from synth.corpus import Corpus
 from train.data.corpora import Corpora, open_corpus
-from train.data.split import Split, shifted_samples, split_by_source
+from train.data.split import Split, evenly, shifted_samples, split_by_source
 from train.evaluation.threshold_row import Threshold, choose_threshold
 from train.network import hardware
 from train.network.channels import recorded_channel
@@ -166,8 +165,7 @@ def describe(corpus: Corpus | Corpora, split: Split) -> dict[str, Any]:
 def corpus_threshold(corpus: Corpus | Corpora, split: Split) -> Threshold:
     """Choose the threshold row on training composites of the first modality, evenly spread over the corpus."""
     corpus = corpus.first if isinstance(corpus, Corpora) else corpus
-    spread = np.linspace(0, len(split.training) - 1, min(BASELINE_SAMPLES, len(split.training)))
-    numbers = [int(split.training[int(i)]) for i in spread]
+    numbers = evenly(split.training, BASELINE_SAMPLES).tolist()
     return choose_threshold([corpus[n] for n in numbers], [corpus.spacing_mm(n) for n in numbers])
 
 

@@ -16,7 +16,7 @@ from scans.one_scan import one_scan
 from scans.writing import make_folder
 from train.cases.prepared import dataset_cases
 from train.data.corpora import open_corpus
-from train.data.split import split_by_source
+from train.data.split import evenly, split_by_source
 from train.evaluation.evaluate import evaluate_case
 from train.evaluation.result import CaseResult, Evaluation
 from train.evaluation.scores_file import write_scores
@@ -142,9 +142,8 @@ def level_for(model: Model, corpus_path: Path, source: Source) -> tuple[float, f
     settings = recorded(Pretrain, model.record.settings, str(model.path))
     held_out = tuple(model.record.data.get("held_out", ()))
     split = split_by_source(corpus, held_out, settings.schedule.seed, settings.validation_samples)
-    chosen = np.linspace(0, len(split.training) - 1, min(BASELINE_SAMPLES, len(split.training))).astype(int)
     errors, truths = [], []
-    for number in split.training[chosen]:
+    for number in evenly(split.training, BASELINE_SAMPLES):
         sample = corpus[int(number)]
         scan = torch.from_numpy(np.array(sample.composite).reshape(1, -1, *sample.mask.shape)).to(model.machine.device)
         with torch.inference_mode(), model.machine.autocast():

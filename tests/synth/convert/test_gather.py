@@ -19,12 +19,13 @@ from synth.convert.locate import Whereabouts, drawn_by
 from synth.convert.merge import merged
 from synth.convert.subset import choose, subset
 from synth.corpus import Corpus
-from synth.corpus.manifest import Block, Generation, Manifest
+from synth.corpus.manifest import Block, Manifest
 from synth.corpus.receipt import receipt_key
 from synth.corpus.verify import verify
 from synth.generate.plan import arranged, grown
 from synth.generate.repair import repair
 from synth.generate.run import generate
+from synth.generators.generation import Generation
 from synth.sources.reader import SourceStore
 from synth.store.opening import open_store
 from tests.made.corpora import assert_same, files_of, make_corpus, pick_store
@@ -375,7 +376,7 @@ def test_sources_go_with_the_last_list_that_names_them(both, tmp_path):
 def described(draws):
     """Return a manifest of two generations, of one source."""
     settings = Synthesis().model_dump(mode="json")
-    generations = tuple(Generation(seed, settings, (0,), {}) for seed in (1, 2))
+    generations = tuple(Generation.of_layers(seed, settings, (0,), {}) for seed in (1, 2))
     source = {"name": "a", "content_sha256": "0" * 64, "statistics": None}
     return Manifest("layered", 8, 4, {}, None, (source,), generations, (Block(tuple(draws)),))
 

@@ -6,15 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synth.tumour.blend import FULL, INSIDE
-from synth.tumour.depth import FAR, depth, depth_within, soften
+from synth.tumour.depth import FAR, depth, soften
 from synth.tumour.philox import Stream
-from synth.tumour.shape import make_form, rasterise
+from synth.tumour.shape import half_box, make_form, rasterise
 
 SPACING = (2.0, 1.5, 1.2)
 
 
 def measured(form, reach):
-    half = depth_within(form, SPACING, reach)
+    half = half_box(form, SPACING, reach)
     offset = tuple(-h * side for h, side in zip(half, SPACING, strict=True))
     return half, depth(form, SPACING, offset, tuple(2 * h + 1 for h in half), reach)
 
