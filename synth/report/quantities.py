@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synth.generators.way import Way
 from synth.report.laws import Law, Steps, chance, law_of, one_of, uniform
 from synth.report.stats import ENOUGH_VOXELS, PLACED, Measurement
 
@@ -83,30 +82,31 @@ def quantities(measured: Measurement, orientation: str = "LPS") -> list[Quantity
     """
     way = measured.way
     found = [
-        *_volume(measured.values, way),
-        *_form(measured.values, way),
-        *_contrast(measured.values, way),
+        *_volume(measured),
+        *_form(measured),
+        *_contrast(measured),
         *_position(measured, orientation),
         *_choice(measured),
     ]
     known = {quantity.column for quantity in found}
     for column, number in way.numbers.items():
         if number.drawn and number.name and number.used(way.settings) and column not in known:
-            found += _drawn(measured.values, way, column)
+            found += _drawn(measured, column)
     sections = list(SECTIONS)
     return sorted(found, key=lambda quantity: sections.index(quantity.section))
 
 
-def _drawn(values: dict[str, np.ndarray], way: Way, column: str, name: str = "") -> list[Quantity]:
+def _drawn(measured: Measurement, column: str, name: str = "") -> list[Quantity]:
     """Return a number of the recipes, held against the law that it was drawn from; nothing if they have none such."""
+    way = measured.way
     if column not in way.numbers:
         return []
     number, settings = way.numbers[column], way.settings
     section = number.section if number.section in SECTIONS else "Choice"
     return [
         Quantity(
-            section, name or number.name, number.unit, values[column] / number.per_unit, law_of(number, settings),
-            drawn=True, log=number.log(settings), column=column,
+            section, name or number.name, number.unit, measured.recipes[column] / number.per_unit,
+            law_of(number, settings), drawn=True, log=number.log(settings), column=column,
         )
     ]  # fmt: skip
 
@@ -119,23 +119,24 @@ def ellipsoid_sphericity(axis_ratio: float) -> float:
     return float(1.0 / elliprg(a * b, a * c, b * c))
 
 
-def _volume(values: dict[str, np.ndarray], way: Way) -> list[Quantity]:
-    drawn = _drawn(values, way, "drawn_volume_mm3", "volume, drawn")
+def _volume(measured: Measurement) -> list[Quantity]:
+    values, way = measured.values, measured.way
+    drawn = _drawn(measured, "drawn_volume_mm3", "volume, drawn")
     law, log = (drawn[0].law, drawn[0].log) if drawn else (None, False)
     shrunk = float(np.mean(values["volume_mm3"] < values["drawn_volume_mm3"])) if drawn else 0.0
     return [
         *drawn,
         Quantity(
-            "Volume", "volume of the whole form", "ml", values["form_mm3"] / 1000, law, log=log,
+            "Volume", "volume of the whole form", "ml", _of_tumours(values["form_mm3"]) / 1000, law, log=log,
             note=f"in voxels; {shrunk:.1%} shrunk because no centre left them room",
         ),
         Quantity(
-            "Volume", "volume in the ROI", "ml", values["kept_mm3"] / 1000, law, log=log,
+            "Volume", "volume in the ROI", "ml", _of_tumours(values["kept_mm3"]) / 1000, law, log=log,
             note="what the network sees: the form cut to the ROI",
         ),
         Quantity(
             "Volume", "voxels over volume asked", "",
-            values["form_mm3"] / np.where(values["volume_mm3"] > 0, values["volume_mm3"], np.nan), marks=((1.0, ""),),
+            _of_tumours(values["form_mm3"]) / values["volume_mm3"], marks=((1.0, ""),),
             note="the error of cutting a form into voxels",
         ),
         Quantity(
@@ -145,7 +146,13 @@ def _volume(values: dict[str, np.ndarray], way: Way) -> list[Quantity]:
     ]  # fmt: skip
 
 
-def _form(values: dict[str, np.ndarray], way: Way) -> list[Quantity]:
+def _of_tumours(volumes: np.ndarray) -> np.ndarray:
+    """Return volumes with NaN for scans without a tumour: they have none to measure."""
+    return np.where(volumes > 0, volumes, np.nan)
+
+
+def _form(measured: Measurement) -> list[Quantity]:
+    values, way = measured.values, measured.way
     long: dict[str, np.ndarray] = {}
     if all(f"rotation_{part}" in values for part in "wxyz"):
         w, x, y, z = (values[f"rotation_{part}"] for part in "wxyz")
@@ -163,8 +170,8 @@ def _form(values: dict[str, np.ndarray], way: Way) -> list[Quantity]:
             marks=tuple(marks),
             note="surface of the ball of equal volume over the tumour's (Crofton's formula)" + left_out,
         ),
-        *_drawn(values, way, "axis_ratio"),
-        *_drawn(values, way, "octaves"),
+        *_drawn(measured, "axis_ratio"),
+        *_drawn(measured, "octaves"),
         *(
             Quantity("Shape", f"long axis against {axis}", "|cos|", np.abs(part), uniform((0.0, 1.0)), drawn=True,
                      note="uniform if every rotation is as likely")
@@ -173,17 +180,18 @@ def _form(values: dict[str, np.ndarray], way: Way) -> list[Quantity]:
     ]  # fmt: skip
 
 
-def _contrast(values: dict[str, np.ndarray], way: Way) -> list[Quantity]:
+def _contrast(measured: Measurement) -> list[Quantity]:
+    values, way = measured.values, measured.way
     faint = float(np.mean(np.abs(values["contrast"]) < 0.25))
     visible = Quantity(
         "Contrast", "visible contrast", "σ", values["contrast"], marks=((0.0, ""),),
         note=f"mean of composite minus normal in the mask, in standard deviations of the normal; {faint:.1%} lie "
         "within ±0.25",
     )  # fmt: skip
-    beside = [*_drawn(values, way, "alpha"), *_drawn(values, way, "sigma_mm", "blur")]
+    beside = [*_drawn(measured, "alpha"), *_drawn(measured, "sigma_mm", "blur")]
     if way.name != "layers":
-        return [*_drawn(values, way, "contrast"), visible, *beside]
-    (ratio,) = _drawn(values, way, "ratio")
+        return [*_drawn(measured, "contrast"), visible, *beside]
+    (ratio,) = _drawn(measured, "ratio")
     means = "mean of the texture in the mask over the normal's mean, both raw"
     if way.settings.linear.reference == "roi":
         means += "; r holds over the donor's whole ROI, so the place inside the donor widens it"

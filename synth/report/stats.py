@@ -4,7 +4,7 @@ import contextlib
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -59,15 +59,17 @@ class Measurement:
         How they are made.
     seed : int
     values : dict of str to ndarray of float64, shape (n,)
-        By name of the recipe's columns, :data:`MEASURED` and :data:`PLACED`. ``form_mm3``: volume of the
-        whole form's voxels; ``kept_mm3``: of those that the ROI left; ``sphericity`` of the latter, NaN where there are
-        too few; ``texture_ratio``: mean of the texture inside the mask, in raw units, over the normal's mean;
-        ``contrast``: mean of composite minus normal inside the mask, in standard deviations of the normal's ROI; then
-        where the centre lies, as in :class:`Roi`.
+        By name of the recipe's columns, :data:`MEASURED` and :data:`PLACED`; what is measured wins where a column has
+        its name. ``form_mm3``: volume of the whole form's voxels; ``kept_mm3``: of those that the ROI left; ``sphericity``
+        of the latter, NaN where there are too few; ``texture_ratio``: mean of the texture inside the mask, in raw
+        units, over the normal's mean; ``contrast``: mean of composite minus normal inside the mask, in standard
+        deviations of the normal's ROI; then where the centre lies, as in :class:`Roi`.
     masks : list of bytes
         SHA-256 of each mask, cut to its bounding box.
     rois : list of Roi
         Of each source.
+    outshone : dict of str to ndarray of float64, shape (n,)
+        Columns of the recipe whose name something measured has.
     """
 
     sources: list[str]
@@ -76,6 +78,12 @@ class Measurement:
     values: dict[str, np.ndarray]
     masks: list[bytes]
     rois: list[Roi]
+    outshone: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def recipes(self) -> dict[str, np.ndarray]:
+        """What was drawn, by name of the recipe's columns."""
+        return {name: self.outshone.get(name, self.values[name]) for name in self.way.columns}
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -83,14 +91,15 @@ class Measurement:
 
     def duplicates(self) -> dict[str, list[tuple[int, int]]]:
         """Return pairs (first, later) of samples with the same recipe, the same noise seed or the same mask."""
-        recipe = [self.values[name] for name in self.way.columns if name != "index"]
+        recipes = self.recipes
+        recipe = [numbers for name, numbers in recipes.items() if name != "index"]
         masks: list[Any] = [  # a scan without a tumour is no duplicate
             mask if volume else number
             for number, (mask, volume) in enumerate(zip(self.masks, self.values["kept_mm3"], strict=True))
         ]
         kinds: dict[str, Sequence[Any]] = {"recipes": list(zip(*recipe, strict=True)), "masks": masks}
-        if {"noise_high", "noise_low"} <= self.values.keys():
-            kinds["noise seeds"] = list(zip(self.values["noise_high"], self.values["noise_low"], strict=True))
+        if {"noise_high", "noise_low"} <= recipes.keys():
+            kinds["noise seeds"] = list(zip(recipes["noise_high"], recipes["noise_low"], strict=True))
         found = {}
         for name, keys in kinds.items():
             first: dict[Any, int] = {}
@@ -147,13 +156,14 @@ def measure(
             rows[chunk.start : chunk.stop], masks[chunk.start : chunk.stop] = some, hashes
             progress(len(chunk))
         values = {name: rows[:, column] for column, name in enumerate((*way.columns, *MEASURED))}
+        outshone = {name: rows[:, column] for column, name in enumerate(way.columns) if name in (*MEASURED, *PLACED)}
         centres = np.stack([values["centre_z"], values["centre_y"], values["centre_x"]], axis=1).astype(int)
         within = [np.flatnonzero(values["normal"] == position) for position in range(len(names))]
         todo = [(position, centres[where]) for position, where in enumerate(within)]
         for (position, _), (roi, found) in _run(client, functools.partial(_examine, sources), todo):
             rois[position], placed[within[position]] = roi, found
     values |= {name: placed[:, column] for column, name in enumerate(PLACED)}
-    return Measurement(names, way, seed, values, masks, rois)
+    return Measurement(names, way, seed, values, masks, rois, outshone)
 
 
 def sphericity(mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> float:

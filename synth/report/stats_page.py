@@ -103,7 +103,7 @@ def _slices(measured: Measurement, store: SourceStore) -> list[dict[str, Any]]:
     for place in np.unique(np.linspace(0.02, 0.98, _PICTURES) * (len(order) - 1)).round().astype(int):
         index = int(order[place])
         way = measured.way
-        recipe = way.recipe(np.array([measured.values[name][index] for name in way.columns]))
+        recipe = way.recipe(np.array([measured.recipes[name][index] for name in way.columns]))
         normal, donor = (store.load(measured.sources[position]) for position in (recipe.normal, recipe.donor))
         sample = paste(normal.normal.voxels, way.tumour(recipe, normal, donor), empty_sample(len(normal.roi)))
         ratio = f"r {recipe.ratio:.2f}, " if hasattr(recipe, "ratio") else ""

@@ -17,9 +17,11 @@ from synth.corpus.verify import verify
 from synth.generate.plan import arranged, grown, make_manifest
 from synth.generate.run import generate
 from synth.generators.mixture import parse_mixture
+from synth.generators.registry import way_of
 from synth.report.card import card_files
 from synth.report.quantities import quantities
 from synth.report.stats import measure
+from synth.report.stats_page import write_page
 from synth.share.recipe_pack import pack_recipes
 from synth.share.rehydrate import rehydrate
 from synth.sources.reader import SourceStore
@@ -144,6 +146,25 @@ def test_what_it_draws_keeps_to_its_laws(made, sources_path, name):
     again = Corpus(made / name)
     for column in ("volume_mm3", "alpha", "centre_x"):
         assert [again.recipe(i)[column] for i in range(12)] == measured.values[column][:12].tolist()
+
+
+def test_a_page_holds_what_was_drawn_apart_from_what_is_seen_and_has_room_for_scans_without_a_tumour(
+    made, sources, sources_path, tmp_path
+):
+    way = way_of(sources.region, "compound", [*SMALL["compound"], "empty=0.4"])
+    measured = measure(sources_path, way, seed=5, count=24)
+    without = measured.recipes["foci"] == 0
+    assert 0 < without.sum() < 24
+    assert (measured.values["kept_mm3"][without] == 0).all()
+    low, high = way.settings.contrast.strength
+    assert ((measured.recipes["contrast"] >= low) & (measured.recipes["contrast"] <= high)).all()
+    drawn = [Corpus(made / "compound").recipe(index)["contrast"] for index in range(12)]
+    assert measured.recipes["contrast"][:12].tolist() == drawn
+    shown = {quantity.name: quantity for quantity in quantities(measured)}
+    np.testing.assert_array_equal(shown["contrast drawn"].values, measured.recipes["contrast"])
+    assert len(shown["volume in the ROI"].measured) == 24 - without.sum()
+    write_page(measured, sources, tmp_path / "page.html")
+    assert "contrast drawn" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_a_mixture_has_exactly_its_shares_in_an_order_of_the_seed(sources):
