@@ -60,10 +60,10 @@ class Measurement:
     seed : int
     values : dict of str to ndarray of float64, shape (n,)
         By name of the recipe's columns, :data:`MEASURED` and :data:`PLACED`; what is measured wins where a column has
-        its name. ``form_mm3``: volume of the whole form's voxels; ``kept_mm3``: of those that the ROI left; ``sphericity``
-        of the latter, NaN where there are too few; ``texture_ratio``: mean of the texture inside the mask, in raw
-        units, over the normal's mean; ``contrast``: mean of composite minus normal inside the mask, in standard
-        deviations of the normal's ROI; then where the centre lies, as in :class:`Roi`.
+        its name. ``form_mm3``: volume of the whole form's voxels; ``kept_mm3``: of those that the ROI left;
+        ``sphericity`` of the latter, NaN where there are too few; ``texture_ratio``: mean of the texture inside the
+        mask, in raw units, over the normal's mean; ``contrast``: mean of composite minus normal inside the mask,
+        in standard deviations of the normal's ROI; then where the centre lies, as in :class:`Roi`.
     masks : list of bytes
         SHA-256 of each mask, cut to its bounding box.
     rois : list of Roi

@@ -32,8 +32,8 @@ ValidationOption = Annotated[
     list[str] | None,
     typer.Option(
         "--validation-corpus",
-        help="A corpus of another generator: loss and Dice there choose the rate and the best checkpoint. "
-        "Repeat it as --corpus, one a modality.",
+        help="A corpus of another generator: loss and Dice there are watched, and choose the rate and the best "
+        "checkpoint where the preset lets validations choose. Repeat it as --corpus, one a modality.",
     ),
 ]
 CacheOption = Annotated[Path | None, typer.Option(help="Folder that keeps what is read from a URL.")]

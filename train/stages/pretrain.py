@@ -94,7 +94,8 @@ def pretrain(
                 f"--validation-corpus: --proxy {settings.proxy} has a validation of its own; leave it out"
             )
         shifted = shifted_samples(corpus, split, open_corpus(validation_corpus, cache), settings.validation_samples)
-        say(f"another generator's tumours steer: {shifted.note}")
+        steers = schedule.rate_rule == "plateau" or schedule.chosen == "score"
+        say(f"another generator's tumours {'steer' if steers else 'are watched'}: {shifted.note}")
     proxy = proxy_of(settings, corpus.size)
     machine = hardware.of(schedule, corpus.size if proxy is None else proxy.side(corpus.size))
     interrupted = load_last(out) if resume else None
