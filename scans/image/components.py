@@ -4,17 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-
-def largest_component(mask: np.ndarray) -> np.ndarray:
-    """Keep the largest face-connected component; the first in scan order among equals."""
-    from scipy import ndimage
-
-    labels, count = ndimage.label(mask)
-    if count <= 1:
-        return mask
-    sizes = np.bincount(labels[mask])[1:]
-    return labels == 1 + int(sizes.argmax())
-
+from scans.image.box import Box, tight_box
 
 _TOUCHING = np.ones((3, 3, 3), bool)  # 26 neighbours: voxels that share a corner are one part
 
@@ -33,19 +23,19 @@ class Parts:
         Voxels of each part, that of part 1 first; empty for an empty mask.
     """
 
-    box: tuple[slice, slice, slice]
+    box: Box
     labels: np.ndarray
     sizes: np.ndarray
 
     @classmethod
-    def of(cls, mask: np.ndarray) -> "Parts":
-        """Find the parts of a mask of 0 and 1, shape (z, y, x)."""
+    def of(cls, mask: np.ndarray, *, faces: bool = False) -> "Parts":
+        """Find the parts of a mask of 0 and 1, shape (z, y, x); with `faces` voxels touch at their faces alone."""
         from scipy import ndimage
 
-        found = ndimage.find_objects(mask.astype(np.uint8, copy=False))
-        z, y, x = found[0] if found else (slice(0, 0),) * 3
-        labels, _ = ndimage.label(mask[z, y, x], structure=_TOUCHING)
-        return cls((z, y, x), labels, np.bincount(labels.ravel())[1:])
+        box = tight_box(mask) if mask.any() else (slice(0, 0),) * 3
+        filled = mask[box]
+        labels, _ = ndimage.label(filled, structure=None if faces else _TOUCHING)
+        return cls(box, labels, np.bincount(labels[filled != 0])[1:])
 
 
 def keep_parts(

@@ -2,6 +2,10 @@
 
 import numpy as np
 
+from scans.image.box import clip, tight_box
+
+_TRUNCATE = 4.0  # standard deviations that the Gaussian reaches
+
 
 def smooth(
     intensity: np.ndarray, roi: np.ndarray, sigma_mm: float, spacing_mm: tuple[float, float, float]
@@ -26,7 +30,14 @@ def smooth(
         return np.where(roi, intensity, 0).astype(np.float32)
     from scipy import ndimage  # 0.1 s, which a training that is resumed does not need
 
+    smoothed = np.zeros(roi.shape, np.float32)
+    if not roi.any():
+        return smoothed
     sigma = [sigma_mm / s for s in spacing_mm]
-    total = ndimage.gaussian_filter(np.where(roi, intensity, 0).astype(np.float32), sigma)
-    weight = ndimage.gaussian_filter(roi.astype(np.float32), sigma)
-    return np.where(roi, total / np.maximum(weight, 1e-6), 0).astype(np.float32)
+    reach = [int(_TRUNCATE * each + 1) for each in sigma]
+    box = clip(tight_box(roi), reach, roi.shape)  # all that a voxel of the ROI takes part of
+    inside = roi[box]
+    total = ndimage.gaussian_filter(np.where(inside, intensity[box], 0).astype(np.float32), sigma, truncate=_TRUNCATE)
+    weight = ndimage.gaussian_filter(inside.astype(np.float32), sigma, truncate=_TRUNCATE)
+    smoothed[box] = np.where(inside, total / np.maximum(weight, 1e-6), 0)
+    return smoothed

@@ -112,6 +112,8 @@ def test_a_tensor_larger_than_its_file_is_refused(tmp_path):
         {"channels": [{"region": {}, "statistics": {"mean": 0.0, "std": float("nan")}}]},
         {"threshold": {"sigma_mm": 1.0}},
         {"threshold": {"sigma_mm": 1.0, "level": 1.0, "side": "beside", "dice": 0.5}},
+        {"threshold": {"sigma_mm": 1.0, "level": 1.0, "side": "above", "dice": 0.5, "unit": "<b>"}},
+        {"threshold": {"sigma_mm": 1.0, "level": 1.0, "side": "above", "dice": 0.5, "parts": -1}},
         {"validation": [1]},
         {"surprise": 1},
         {"format": "line one\nline two"},

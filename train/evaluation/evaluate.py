@@ -19,7 +19,7 @@ from train.evaluation.failure_picture import failure_picture
 from train.evaluation.metrics import score
 from train.evaluation.result import CaseResult, Evaluation
 from train.evaluation.scores_file import write_scores
-from train.evaluation.threshold_row import Threshold
+from train.evaluation.threshold_row import segment
 from train.evaluation.upright import upright
 from train.network.data_terms import lent_tumours
 from train.segmentation.inference import Model, decompose, label_map, load_model, prepare_for, share_in_scan, to_scan
@@ -140,10 +140,8 @@ def evaluate_case(
     labels = label_map([share_in_scan(each, first) for each in share], model.classes, model.reading)
     write_volume(labels, masks / f"{case.name}_mask.nii.gz", like=case.image)
     found_in_scan = dict(zip(model.classes, masks_of(labels.array, model.classes), strict=True))
-    rule = None
-    if model.record.threshold is not None and whole(classes) is not None:
-        rule = Threshold(**model.record.threshold)
-    beyond = None if rule is None else rule(found.scan[0], first.roi, first.frame.spacing_mm)
+    rule = None if whole(classes) is None else model.record.rule
+    beyond = None if rule is None else segment(rule, found.scan[0], first.roi, first.frame.spacing_mm)
     reference = None if beyond is None else score(to_scan(beyond, first).array, truths[main], spacing)
     reached = np.stack([model.reading.reached(each) for each in share])
     inside = masks_of(labels_of(reached, model.classes), {main: model.classes[main]})[0]

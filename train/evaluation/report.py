@@ -72,7 +72,7 @@ def _content(evaluation: Evaluation, outcomes: dict[str, list[CaseOutcome]]) -> 
         "record": record,
         "modalities": modalities,
         "of_modality": f" of the first modality, {modalities[0]}" if len(modalities) > 1 else "",
-        "rule": record.threshold,
+        "rule": record.rule,
         "reading": evaluation.model.reading.words(),
         "network_is": _described(evaluation.model.network),
         "sources": record.data.get("sources", []),

@@ -97,7 +97,7 @@ def scores_json(evaluation: "Evaluation") -> dict[str, Any]:
             "corpus": record.data.get("corpus"),
         },
         "reading": {**evaluation.model.reading.model_dump(), "words": evaluation.model.reading.words()},
-        "threshold_rule": record.threshold,
+        "threshold_rule": None if record.rule is None else {**record.rule.model_dump(), "words": record.rule.words()},
         **(classes if evaluation.several else {}),
         "mean": {
             row: {

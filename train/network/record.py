@@ -31,11 +31,57 @@ class _Channel(_Exact):
     statistics: _Statistics | None
 
 
-class _Threshold(_Exact):
+class Threshold(_Exact):
+    """The threshold row: a rule that needs no learning, as `train.evaluation.threshold_row` chooses and applies it.
+
+    Attributes
+    ----------
+    sigma_mm : float
+        Gaussian smoothing; 0: none.
+    level : float
+        What a tumour's voxels lie beyond: in the network's units or, from the median, in `unit`.
+    side : str
+        Whether a tumour lies ``above`` or ``below`` the level.
+    dice : float
+        Mean Dice on the composites it was chosen on.
+    origin : str
+        What the level counts from: the ``zero`` of the network's units, or the ``median`` of the scan within its ROI.
+    unit : str
+        Of a level from the median.
+    unit_size : float
+        What one of the network's units is in `unit`.
+    parts : int
+        How many of the largest parts are kept; 0: all of at least `least_ml`.
+    least_ml : float
+    """
+
     sigma_mm: float = Field(ge=0, allow_inf_nan=False)
     level: FiniteFloat
     side: Literal["above", "below"]
     dice: FiniteFloat
+    # Rules of before these could be chosen count from zero, and keep the largest part.
+    origin: Literal["zero", "median"] = "zero"
+    unit: Literal["standard deviations", "HU", "raw units"] = "standard deviations"
+    unit_size: float = Field(1.0, gt=0, allow_inf_nan=False)
+    parts: int = Field(1, ge=0)
+    least_ml: float = Field(0.0, ge=0, allow_inf_nan=False)
+
+    def words(self) -> str:
+        """Say what the rule does, as ``smooth 2 mm, above 1.43, largest part``."""
+        level = _short(self.level)
+        if self.origin == "median":
+            level = f"the organ's median {'-' if self.level < 0 else '+'} {_short(abs(self.level))} {self.unit}"
+        smoothed = f"smooth {self.sigma_mm:g} mm" if self.sigma_mm else "no smoothing"
+        return f"{smoothed}, {self.side} {level}, {self._kept()}"
+
+    def _kept(self) -> str:
+        if self.parts:
+            return {1: "largest part", 2: "two largest parts"}.get(self.parts, f"{self.parts} largest parts")
+        return f"parts of {self.least_ml:g} ml and more" if self.least_ml else "all parts"
+
+
+def _short(number: float) -> str:
+    return f"{number:.2f}".rstrip("0").rstrip(".")
 
 
 class _Details(_Exact):
@@ -43,7 +89,7 @@ class _Details(_Exact):
 
     channels: list[_Channel] = Field(min_length=1)
     size: int = Field(ge=2**POOLINGS, le=_LARGEST, multiple_of=2**POOLINGS)
-    threshold: _Threshold | None
+    threshold: Threshold | None
 
 
 FORMAT = "layered-tumors-checkpoint"
@@ -73,7 +119,7 @@ class Record:
     data : dict
         What it was trained on: hashes, source names, terms, held-out sources or cases.
     threshold : dict or None
-        ``train.evaluation.threshold_row.Threshold``.
+        `Threshold`.
     validation : dict
         Scores of the last validation.
     progress : dict
@@ -97,6 +143,11 @@ class Record:
     version: int = VERSION
 
     __pydantic_config__ = ConfigDict(extra="forbid")
+
+    @property
+    def rule(self) -> Threshold | None:
+        """The threshold row, if there is one."""
+        return Threshold.model_validate(self.threshold) if self.threshold else None
 
     @property
     def region(self) -> dict[str, Any]:

@@ -15,8 +15,8 @@ _OTHERS = {
 
 def charts(run: Run) -> list[dict[str, Any]]:
     """Return the charts with their titles, those that matter most first; what was never measured has none."""
-    rule = None if run.record is None else run.record.threshold
-    level = None if rule is None or run.settings.get("stage") == "finetune" else ("threshold row", rule["dice"])
+    rule = None if run.record is None else run.record.rule
+    level = None if rule is None or run.settings.get("stage") == "finetune" else ("threshold row", rule.dice)
     dice = "Dice of the mask (1: the same voxels, 0: none)"
     large = [
         (dice, chart(_dice(run), dice, level, whole=True, large=True)),

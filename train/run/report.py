@@ -95,7 +95,7 @@ def content(run: Run) -> dict[str, Any]:
         "machine": machine(run),
         "settings": tabulated(run.settings),
         "folder": shlex.quote(str(run.folder)),
-        "rule": record.threshold if record else None,
+        "rule": record.rule if record else None,
         "reading": reading(run),
     }
 
@@ -128,9 +128,9 @@ def verdict(run: Run) -> str:
     finetuned = run.settings.get("stage") == "finetune"
     truth = "the annotated cases that steer the training" if finetuned else "the held-out artificial tumours"
     said = f"{so_far}: step {best['step']:,}. Its masks overlap those of {truth} with a mean Dice of {overlap:.3f}"
-    rule = None if run.record is None else run.record.threshold
+    rule = None if run.record is None else run.record.rule
     if rule is not None and not finetuned:
-        level = rule["dice"]
+        level = rule.dice
         word = "above" if overlap > level else "below" if overlap < level else "equal to"
         said += f", {word} the {level:.3f} of the threshold row on training samples, what one would try first"
     if (shifted := number(best.get("shifted_dice"))) is not None:

@@ -98,7 +98,7 @@ def model_card(
         validation=tables.validation(record),
         evaluations=evaluations,
         scores=tables.scores,
-        rule=record.threshold,
+        rule=record.rule,
         network=tables.network(record),
         settings=tables.settings(record),
         data=tables.data(record),

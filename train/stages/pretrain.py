@@ -1,7 +1,6 @@
 """Pretraining: learn from artificial tumours to take a scan apart into its layers, or whatever a proxy task asks."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,11 +10,11 @@ from scans.errors import StoreError
 from synth.corpus import Corpus
 from train.data.corpora import Corpora, open_corpus
 from train.data.split import Split, evenly, shifted_samples, split_by_source
-from train.evaluation.threshold_row import Threshold, choose_threshold
+from train.evaluation.threshold_row import choose_threshold, unit_of
 from train.network import hardware
 from train.network.channels import recorded_channel
 from train.network.ranks import joined
-from train.network.record import Record
+from train.network.record import Record, Threshold
 from train.network.unet import POOLINGS, UNet
 from train.proxies.registry import check_same_proxy, proxy_of, proxy_task, told
 from train.run.folder import check_run_folder
@@ -101,14 +100,11 @@ def pretrain(
     interrupted = load_last(out) if resume else None
     if interrupted is None:
         rule = corpus_threshold(corpus, split)
-        say(
-            f"threshold row, chosen on training composites: smooth {rule.sigma_mm:g} mm, "
-            f"{rule.side} {rule.level:.2f}, Dice {rule.dice:.2f} there"
-        )
-        threshold = asdict(rule)
+        say(f"threshold row, chosen on training composites: {rule.words()}; Dice {rule.dice:.2f} there")
+        threshold = rule.model_dump(mode="json")
     else:
         check_same_proxy(interrupted[1].record.settings, settings, interrupted[0])
-        threshold = interrupted[1].record.threshold or {}
+        threshold = interrupted[1].record.threshold
     # Weights are drawn on the CPU whatever the device, so that a seed means the same network everywhere.
     torch.manual_seed(schedule.seed)
     network = UNet(settings.network) if proxy is None else proxy.network(settings.network, len(corpus.sources))
@@ -167,7 +163,8 @@ def corpus_threshold(corpus: Corpus | Corpora, split: Split) -> Threshold:
     """Choose the threshold row on training composites of the first modality, evenly spread over the corpus."""
     corpus = corpus.first if isinstance(corpus, Corpora) else corpus
     numbers = evenly(split.training, BASELINE_SAMPLES).tolist()
-    return choose_threshold([corpus[n] for n in numbers], [corpus.spacing_mm(n) for n in numbers])
+    unit = unit_of(recorded_channel(corpus.channels[0], corpus.where))
+    return choose_threshold([corpus[n] for n in numbers], [corpus.spacing_mm(n) for n in numbers], *unit)
 
 
 def check_size(size: int) -> None:
