@@ -235,7 +235,8 @@ def evaluate(
     )
     out.print(f"a mask is: {evaluation.model.reading.words()}", markup=False)
     out.print(_dice_table(evaluation))
-    for sentence in (evaluation.verdict(), *evaluation.tumour_free()):
+    lesions = [f"{row}: {all_sizes.said()}" for row, (all_sizes, *_) in evaluation.lesions.items()]
+    for sentence in (evaluation.verdict(), *lesions, *evaluation.tumour_free()):
         out.print(sentence, markup=False)
     out.print(f"report: {out_folder / 'report.html'}", markup=False)
     if evaluation.failed:

@@ -11,6 +11,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from scans.svg import INK, as_svg, dress
 from train.evaluation.failure_picture import FALSE, MISSED
 from train.evaluation.failures import CaseOutcome, Contrast, SizeClass, by_size, in_common, in_sum, worst_first
+from train.evaluation.lesions import size_name
 from train.evaluation.metrics import AMOUNTS, ml
 
 MOST_PICTURES = 24  # in a page, about 0.25 MB each: what a mail still takes, and more than anybody looks through
@@ -82,11 +83,7 @@ def _size(each: SizeClass) -> dict[str, Any]:
 
 
 def _span(each: SizeClass) -> str:
-    if not each.high_ml:
-        return "no tumour"
-    if not each.low_ml:
-        return f"under {each.high_ml:g} ml"
-    return f"{each.low_ml:g} ml and more" if math.isinf(each.high_ml) else f"{each.low_ml:g} to {each.high_ml:g} ml"
+    return size_name(each.low_ml, each.high_ml) if each.high_ml else "no tumour"
 
 
 def _contrast(each: Contrast) -> dict[str, str]:

@@ -13,8 +13,8 @@ Conventions, where libraries disagree or divide by zero:
 * Specificity is undefined (NaN) where the truth fills the image.
 * Specificity counts every voxel of the image, background included, as the literature does; it is high for
   almost any mask.
-* A lesion is a part of the truth whose voxels touch, be it at a corner. It is missed if no voxel of it is found; a
-  part of the mask is false if no voxel of it is true.
+* What a lesion is, and how parts of the mask are matched with lesions, stands in `train.evaluation.lesions`. A lesion
+  is missed if no voxel of it is found.
 """
 
 import math
@@ -25,13 +25,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from scans.image.box import tight_box
-from scans.image.components import Parts
+from train.evaluation.lesions import LEAST_ML, Lesions, match
 from train.evaluation.statistics import Interval, bootstrap_mean, spread
 
 METRICS = {"dice": "Dice", "sensitivity": "sensitivity", "specificity": "specificity", "hd95_mm": "HD95 (mm)"}
 AMOUNTS = (
     "volume_ml", "truth_ml", "missed_ml", "false_ml",
-    "lesions", "missed_lesions", "missed_lesions_ml", "false_parts", "false_parts_ml",
+    "lesions", "missed_lesions", "missed_lesions_ml", "detected_lesions", "lesion_dice", "poor_parts", "false_parts",
+    "false_parts_ml", "specks",
 )  # fmt: skip
 
 
@@ -39,9 +40,8 @@ AMOUNTS = (
 class Scores:
     """Scores of one case; ``nan`` where undefined. Volumes in ml.
 
-    ``missed_ml`` is of the truth and not found, ``false_ml`` found and not true. Of ``lesions`` parts of the truth
-    ``missed_lesions`` are missed altogether, ``false_parts`` of the mask touch none; with the volumes of these parts,
-    as many are specks.
+    ``missed_ml`` is of the truth and not found, ``false_ml`` found and not true. ``by_lesion`` has the lesions and
+    false parts one by one, from which all counts of them come.
     """
 
     dice: float
@@ -52,11 +52,52 @@ class Scores:
     truth_ml: float
     missed_ml: float
     false_ml: float
-    lesions: int
-    missed_lesions: int
-    missed_lesions_ml: float
-    false_parts: int
-    false_parts_ml: float
+    by_lesion: Lesions
+
+    @property
+    def lesions(self) -> int:
+        """Number of lesions."""
+        return len(self.by_lesion.each)
+
+    @property
+    def missed_lesions(self) -> int:
+        """Lesions of which nothing is found."""
+        return self.lesions - self.by_lesion.touched
+
+    @property
+    def missed_lesions_ml(self) -> float:
+        """Volume of these."""
+        return math.fsum(lesion.volume_ml for lesion in self.by_lesion.each if not lesion.touched)
+
+    @property
+    def detected_lesions(self) -> int:
+        """Lesions that are found well enough."""
+        return self.by_lesion.detected
+
+    @property
+    def lesion_dice(self) -> float:
+        """Mean Dice of the lesions; NaN without any."""
+        return self.by_lesion.dice
+
+    @property
+    def poor_parts(self) -> int:
+        """What touches a lesion, merged, and does not detect it."""
+        return self.by_lesion.poor
+
+    @property
+    def false_parts(self) -> int:
+        """Parts of the mask that touch nothing true."""
+        return len(self.by_lesion.false_ml)
+
+    @property
+    def false_parts_ml(self) -> float:
+        """Volume of these."""
+        return math.fsum(self.by_lesion.false_ml)
+
+    @property
+    def specks(self) -> int:
+        """Parts of the truth too small for a lesion."""
+        return self.by_lesion.specks
 
     @property
     def tumour_free(self) -> bool:
@@ -69,7 +110,9 @@ class Scores:
         return self.volume_ml == 0
 
 
-def score(mask: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, float, float]) -> Scores:
+def score(
+    mask: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, float, float], least_ml: float = LEAST_ML
+) -> Scores:
     """Score a mask.
 
     Parameters
@@ -78,6 +121,8 @@ def score(mask: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, float, f
         Non-zero inside the tumour, on one grid.
     spacing_mm : tuple of float
         Voxel spacing (z, y, x) in mm.
+    least_ml : float
+        As of `train.evaluation.lesions.match`.
 
     Returns
     -------
@@ -88,8 +133,6 @@ def score(mask: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, float, f
     false_positive, false_negative = found - true_positive, real - true_positive
     true_negative = truth.size - found - false_negative
     voxel_ml = math.prod(spacing_mm) / 1000.0
-    lesions, missed = _parts(truth, mask)
-    _, stray = _parts(mask, truth)
     return Scores(
         dice=2.0 * true_positive / (found + real) if real else math.nan,
         sensitivity=true_positive / real if real else math.nan,
@@ -99,11 +142,7 @@ def score(mask: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, float, f
         truth_ml=real * voxel_ml,
         missed_ml=false_negative * voxel_ml,
         false_ml=false_positive * voxel_ml,
-        lesions=lesions,
-        missed_lesions=len(missed),
-        missed_lesions_ml=int(missed.sum()) * voxel_ml,
-        false_parts=len(stray),
-        false_parts_ml=int(stray.sum()) * voxel_ml,
+        by_lesion=match(mask, truth, voxel_ml, least_ml),
     )
 
 
@@ -127,14 +166,6 @@ def hausdorff95(mask: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, fl
             a, b, include_background=True, percentile=95, directed=False, spacing=list(spacing_mm)
         )
     return float(distance[0, 0])
-
-
-def _parts(mask: np.ndarray, other: np.ndarray) -> tuple[int, np.ndarray]:
-    """Count the parts of a mask, and the voxels of each that shares none with another mask."""
-    parts = Parts.of(mask)
-    alone = np.ones(parts.sizes.size + 1, bool)
-    alone[parts.labels[other[parts.box]]] = False
-    return parts.sizes.size, parts.sizes[alone[1:]]
 
 
 @dataclass(frozen=True)

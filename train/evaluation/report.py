@@ -14,8 +14,10 @@ from train.cases.classes import whole
 from train.evaluation.class_scores import main_class
 from train.evaluation.failure_page import COLOURS, MOST_PICTURES, failure_section
 from train.evaluation.failures import CaseOutcome
+from train.evaluation.lesions import DETECTED, LEAST_ML, LesionSummary
 from train.evaluation.metrics import METRICS, Summary, nothing_found
 from train.evaluation.result import Evaluation
+from train.evaluation.statistics import Interval
 from train.network.batch_norm import NORMS
 from train.network.data_terms import lent_tumours
 from train.network.unet import UNet
@@ -60,6 +62,10 @@ def _content(evaluation: Evaluation, outcomes: dict[str, list[CaseOutcome]]) -> 
         "thresholded": whole(evaluation.classes),
         "nothing_found": {row: nothing_found(scores) for row, scores in evaluation.rows().items()},
         "tumour_free": evaluation.tumour_free(),
+        "lesions": [{"row": row, **_lesions(summary)} for row, each in evaluation.lesions.items() for summary in each],
+        "least_ml": f"{LEAST_ML:g}",
+        "detected_at": f"{DETECTED:g}",
+        "specks": sum(scores.specks for scores in next(iter(evaluation.rows().values()))),
         "scored": len(evaluation.scored),
         "sections": [
             failure_section(each, name if evaluation.several else "", max(1, MOST_PICTURES // len(outcomes)))
@@ -87,6 +93,17 @@ def _described(network: nn.Module) -> str:
     assert isinstance(network, UNet)
     mirror = "" if network.settings.mirror is None else "; sees each scan's mirror image too"
     return f"3D UNet, width {network.settings.width}; {NORMS[network.settings.norm]}{mirror}"
+
+
+def _lesions(summary: LesionSummary) -> dict[str, Any]:
+    shares = {name: _interval(value) for name, value in vars(summary).items() if isinstance(value, Interval)}
+    return {"size": summary.name, "lesions": summary.lesions, **shares}
+
+
+def _interval(number: Interval) -> str:
+    if math.isnan(number.mean):
+        return ""
+    return f"{number.mean:.2f}" + ("" if math.isnan(number.low) else f" [{number.low:.2f}, {number.high:.2f}]")
 
 
 def _mean(summary: Summary) -> str:

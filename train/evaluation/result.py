@@ -7,6 +7,7 @@ import numpy as np
 
 from scans.catalog.dataset import Dataset
 from train.cases.classes import TUMOUR, Classes, whole
+from train.evaluation.lesions import LesionSummary, summarise_lesions
 from train.evaluation.metrics import Scores, Summary, TumourFree, summarise
 from train.segmentation.inference import Model
 
@@ -74,6 +75,11 @@ class Evaluation:
     def means(self) -> dict[str, dict[str, Summary]]:
         """Means over cases, of each metric, by row of the table."""
         return {row: summarise(scores) for row, scores in self.rows().items()}
+
+    @cached_property
+    def lesions(self) -> dict[str, list[LesionSummary]]:
+        """Lesions of all cases together, all and by size, by row of the table."""
+        return {row: summarise_lesions([each.by_lesion for each in scores]) for row, scores in self.rows().items()}
 
     def tumour_free(self) -> list[str]:
         """Say of each row what is found in cases without a tumour, which are in no mean; nothing if there are none."""

@@ -19,7 +19,9 @@ from scans.catalog.settings import one_line
 from scans.durable import write_atomically
 from scans.errors import CheckpointError
 from train.cases.classes import whole
+from train.evaluation.lesions import DETECTED, LEAST_ML, LesionSummary
 from train.evaluation.metrics import AMOUNTS, METRICS, Scores, Summary, TumourFree, nothing_found
+from train.evaluation.statistics import Interval
 from train.network.checkpoint import network_sha256
 from train.network.record import Record, plain
 
@@ -63,11 +65,23 @@ def _tumour_free(found: TumourFree) -> dict[str, Any]:
     return asdict(found) | {"false_ml": plain(found.false_ml)}
 
 
+def _lesions(summary: LesionSummary) -> dict[str, Any]:
+    values = vars(summary).items()
+    return {name: _interval(value) if isinstance(value, Interval) else value for name, value in values}
+
+
+def _interval(number: Interval) -> dict[str, Any]:
+    return {"value": plain(number.mean), "low": plain(number.low), "high": plain(number.high), "of": number.count}
+
+
 def scores_json(evaluation: "Evaluation") -> dict[str, Any]:
     """Return every score with its conventions' counts; undefined ones are null.
 
     Of each row, beside its means, ``nothing_found`` counts the cases with a tumour that is missed altogether, and
     ``tumour_free`` has what is found in cases without one; see `train.evaluation.metrics`.
+
+    Its ``lesions`` are those of all cases together, all and by size; those of a case are in ``each_lesion``. What
+    counts as one, and as detected, stands beside the means; see `train.evaluation.lesions`.
 
     Of several classes ``classes`` has their labels, ``threshold_of`` the one that the threshold row is scored on, and
     a case's ``network`` scores by class.
@@ -75,7 +89,10 @@ def scores_json(evaluation: "Evaluation") -> dict[str, Any]:
     record = evaluation.model.record
 
     def numbers(scores: Scores | None) -> dict[str, Any] | None:
-        return None if scores is None else {name: plain(value) for name, value in asdict(scores).items()}
+        if scores is None:
+            return None
+        flat = {name: plain(getattr(scores, name)) for name in (*METRICS, *AMOUNTS)}
+        return flat | {"each_lesion": [asdict(lesion) for lesion in scores.by_lesion.each]}
 
     def of_network(case: "CaseResult") -> dict[str, Any] | None:
         if not evaluation.several or case.problem:
@@ -99,9 +116,11 @@ def scores_json(evaluation: "Evaluation") -> dict[str, Any]:
         "reading": {**evaluation.model.reading.model_dump(), "words": evaluation.model.reading.words()},
         "threshold_rule": None if record.rule is None else {**record.rule.model_dump(), "words": record.rule.words()},
         **(classes if evaluation.several else {}),
+        "lesion": {"least_ml": LEAST_ML, "detected_at_dice": DETECTED},
         "mean": {
             row: {
                 "nothing_found": nothing_found(scores),
+                "lesions": [_lesions(summary) for summary in evaluation.lesions[row]],
                 "tumour_free": _tumour_free(TumourFree.of(scores)),
                 **{metric: _mean(summary) for metric, summary in evaluation.means[row].items()},
             }

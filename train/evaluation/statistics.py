@@ -116,6 +116,47 @@ def bootstrap_mean(
     return Interval(mean, float(found.low), float(found.high), len(defined))
 
 
+def bootstrap_ratio(
+    parts: Sequence[float] | np.ndarray,
+    wholes: Sequence[float] | np.ndarray,
+    *,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """Return a share of all cases together, the ratio of two sums, with its percentile bootstrap interval over cases.
+
+    Parameters
+    ----------
+    parts, wholes : sequence of float
+        One each a case: lesions that are found, and lesions.
+    seed, confidence, resamples
+        As of `bootstrap_mean`.
+
+    Returns
+    -------
+    Interval
+        ``count`` is the sum of `wholes`. NaN if that is 0; ``low`` and ``high`` also if a single case has any.
+    """
+    pairs = np.stack([np.asarray(parts, float), np.asarray(wholes, float)], axis=1)
+    part, whole = pairs.sum(axis=0).tolist() if len(pairs) else (0.0, 0.0)
+    if not whole:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    ratio, count = part / whole, round(whole)
+    if np.count_nonzero(pairs[:, 1]) < 2:
+        return Interval(ratio, math.nan, math.nan, count)
+    rng, cases = np.random.default_rng(seed), len(pairs)
+    batch = max(1, 10_000_000 // cases)
+    sums = np.concatenate([
+        rng.multinomial(cases, np.full(cases, 1 / cases), size=min(batch, resamples - start)) @ pairs
+        for start in range(0, resamples, batch)
+    ])  # fmt: skip
+    ratios = sums[sums[:, 1] > 0]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(ratios[:, 0] / ratios[:, 1], [tail, 1 - tail]).tolist()
+    return Interval(ratio, low, high, count)
+
+
 def compare(first: Mapping[str, float], second: Mapping[str, float]) -> Comparison:
     """Compare two methods on the cases that both were scored on.
 

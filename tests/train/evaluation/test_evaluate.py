@@ -57,6 +57,28 @@ def test_json_says_the_same_with_its_conventions(evaluated):
     (first, *_) = scores["cases"]
     assert first["network"]["missed_ml"] == evaluation.cases[0].model.missed_ml
     assert first["threshold"]["false_ml"] == evaluation.cases[0].threshold.false_ml
+    assert scores["threshold_rule"]["words"] == "smooth 1 mm, above 1, largest part"
+
+
+def test_lesions_of_both_rows_are_in_every_file_and_on_the_terminal(evaluated):
+    evaluation, out = evaluated
+    scores = json.loads((out / "scores.json").read_text(encoding="utf-8"))
+    assert scores["lesion"] == {"least_ml": 0.05, "detected_at_dice": 0.2}
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for row in ("network", "threshold"):
+        overall, *sizes = scores["mean"][row]["lesions"]
+        assert (overall["lesions"], overall["touched"], overall["detected"]) == (2, 2, 2)
+        assert [size["name"] for size in sizes] == ["under 1 ml", "1 to 10 ml", "10 ml and more"]
+        assert [size["lesions"] for size in sizes] == [0, 0, 2]
+        assert sizes[0]["recall_touched"]["value"] is None
+        for case in scores["cases"]:
+            (lesion,) = case[row]["each_lesion"]
+            assert lesion["volume_ml"] == pytest.approx(case[row]["truth_ml"])
+            assert lesion["dice"] == pytest.approx(case[row]["lesion_dice"]) == pytest.approx(case[row]["dice"])
+        assert f"<td>{row}</td><td>all</td><td>2</td><td>1.00 [1.00, 1.00]</td>" in page
+    with open(out / "cases.csv", encoding="utf-8", newline="") as file:
+        assert [row["detected_lesions"] for row in csv.DictReader(file)] == ["1"] * 4
+    assert evaluation.lesions["network"][0].said().startswith("2 of 2 lesions are touched, 2 with a Dice of 0.2")
 
 
 def test_masks_are_kept_on_the_scans_grid(evaluated, heads):
@@ -209,6 +231,7 @@ def test_cases_without_a_tumour_are_scored_apart_in_every_file(with_healthy):
 
 def test_page_and_terminal_say_how_many_cases_have_no_tumour(with_healthy):
     out, printed = with_healthy
+    assert "network: 1 of 1 lesions are touched" in printed
     page = " ".join((out / "report.html").read_text(encoding="utf-8").split())
     for told in (printed, page):
         assert "network: 2 of 3 cases have an empty reference" in told
