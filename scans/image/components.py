@@ -32,7 +32,8 @@ class Parts:
         """Find the parts of a mask of 0 and 1, shape (z, y, x); with `faces` voxels touch at their faces alone."""
         from scipy import ndimage
 
-        box = tight_box(mask) if mask.any() else (slice(0, 0),) * 3
+        nothing = slice(0, 0)
+        box: Box = tight_box(mask) if mask.any() else (nothing, nothing, nothing)
         filled = mask[box]
         labels, _ = ndimage.label(filled, structure=None if faces else _TOUCHING)
         return cls(box, labels, np.bincount(labels[filled != 0])[1:])

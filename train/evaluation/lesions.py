@@ -192,7 +192,7 @@ class LesionSummary:
             precision_touched=bootstrap_ratio(touched, touched + false),
             precision_detected=bootstrap_ratio(detected, detected + false + poor),
             dice=bootstrap_ratio([math.fsum(lesion.dice for lesion in case.each) for case in cases], lesions),
-            false_per_scan=bootstrap_mean(false.astype(float)),
+            false_per_scan=bootstrap_mean(false.tolist()),
         )
 
     def said(self) -> str:

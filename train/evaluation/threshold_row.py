@@ -32,7 +32,9 @@ STEP = 0.1  # between levels, in the network's units
 _FURTHEST = 80  # steps from what levels count from
 
 Unit = Literal["standard deviations", "HU", "raw units"]
+Origin = Literal["zero", "median"]
 Side = Literal["above", "below"]
+_ORIGINS: tuple[Origin, ...] = ("zero", "median")
 
 
 def unit_of(channel: Channel) -> tuple[Unit, float]:
@@ -117,7 +119,7 @@ def choose_threshold(
             smooth(sample.composite, roi, sigma_mm, spacing)
             for sample, roi, spacing in zip(samples, rois, spacings_mm, strict=True)
         ]
-        for origin in ("zero", "median"):
+        for origin in _ORIGINS:
             size = unit_size if origin == "median" else 1.0
             if origin == "median":
                 smoothed = [_from_median(one, median, size) for one, median in zip(smoothed, medians, strict=True)]
@@ -177,7 +179,11 @@ def _worth_trying(scans: Sequence[_Scan], step: float) -> Iterator[tuple[Side, l
     counted = np.stack([np.bincount(scan.steps(step), minlength=levels.size + 1) for scan in scans])
     below = counted.cumsum(axis=1)[:, :-1]
     above = counted.sum(axis=1, keepdims=True) - below
-    for side, beyond, order in (("above", above, slice(None, None, -1)), ("below", below, slice(None))):
+    sides: tuple[tuple[Side, np.ndarray, slice], ...] = (
+        ("above", above, slice(None, None, -1)),
+        ("below", below, slice(None)),
+    )
+    for side, beyond, order in sides:
         share = beyond.sum(axis=0) / counted.sum()
         tried = np.flatnonzero((share >= TAILS[0]) & (share <= TAILS[1]))[order]
         if tried.size:
