@@ -65,7 +65,7 @@ def _content(evaluation: Evaluation, outcomes: dict[str, list[CaseOutcome]]) -> 
         "lesions": [{"row": row, **_lesions(summary)} for row, each in evaluation.lesions.items() for summary in each],
         "least_ml": f"{LEAST_ML:g}",
         "detected_at": f"{DETECTED:g}",
-        "specks": sum(scores.specks for scores in next(iter(evaluation.rows().values()))),
+        "specks": 0 if evaluation.several else sum(case.model.specks for case in evaluation.scored if case.model),
         "scored": len(evaluation.scored),
         "sections": [
             failure_section(each, name if evaluation.several else "", max(1, MOST_PICTURES // len(outcomes)))
