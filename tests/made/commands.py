@@ -25,12 +25,15 @@ _WARM = (
     "synth.report.card", "synth.convert.nifti", "synth.share.rehydrate", "train.stages.pretrain",
     "train.segmentation.segment", "train.share.export", "s3fs",
 )  # fmt: skip
+_MODULES = {"synth": "synth.cli", "train": "train.cli"}
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(list(_WARM))
 
 
 class Started:
-    """A command that runs, in a session of its own; what it prints is kept in files, and may be read meanwhile.
+    """``synth``, ``train``, or a module with a ``main``, that runs in a session of its own.
+
+    What it prints is kept in files, and may be read meanwhile.
 
     Attributes and methods are those of `subprocess.Popen`, as far as there are any.
     """
@@ -114,9 +117,10 @@ def _run(arguments, folder, environment, preexec_fn, files):
     if preexec_fn is not None:
         preexec_fn()
     sys.argv = arguments
+    sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     tempfile.tempdir = None  # of this environment
     multiprocessing.current_process()._config["daemon"] = False  # or it could start no processes
     try:
-        importlib.import_module(f"{arguments[0]}.cli").main()
+        importlib.import_module(_MODULES.get(arguments[0], arguments[0])).main()
     finally:
         atexit._run_exitfuncs()  # which a forked process leaves out

@@ -350,6 +350,7 @@ def test_scores_of_another_checkpoint_or_none_are_refused(heads, tmp_path):
     assert not (tmp_path / "shared").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_pretrained_and_a_fine_tuned_network_tell_nothing_of_this_machine(corpus_path, heads, tmp_path):
     schedule = Schedule(steps=2, checkpoint_every=2, device="cpu", precision="fp32")
     pretrain(corpus_path, tmp_path / "first", Pretrain(network={"width": 2}, schedule=schedule, validation_samples=2))

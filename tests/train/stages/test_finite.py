@@ -16,6 +16,8 @@ from train.stages.finite import FiniteWatch
 from train.stages.pretrain import pretrain
 from train.stages.replay import replay
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def without_tumour(batch):
     return Batch(batch.normal, batch.normal, batch.texture * 0, batch.mask * 0, batch.alpha)
