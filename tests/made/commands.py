@@ -79,6 +79,7 @@ class Started:
         """Kill what is left of it."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
+        self.kill()  # one that has no session yet
         self._process.join()
         for file in self._said:
             file.close()
