@@ -30,15 +30,28 @@ def one_scan(where: str | Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        raise ScanError(_sentence(where, error)) from error
+        raise ScanError(why_not_used(where, error)) from error
 
 
-def _sentence(where: str | Path, error: Exception) -> str:
+def why_not_used(where: str | Path, error: Exception) -> str:
+    """Say in one sentence, without a full stop, what a library raised over a scan, and what to do about it.
+
+    Parameters
+    ----------
+    where : str or Path
+        The scan, as a user would name it; where the system names a file itself, that one is told.
+    error : Exception
+    """
     said = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or "out of memory" in said.lower() or "allocate memory" in said.lower():
-        # torch and ITK tell it in words alone
+    if lacks_memory(error):
         return f"{where}: there is not enough memory for it; take a larger machine, or resample it more coarsely"
-    if isinstance(error, OSError):
-        return f"{error.filename or where}: {error.strerror or said}; check the file and its permissions"
+    if isinstance(error, OSError) and error.strerror:  # of the system; gzip's own have no such word
+        return f"{error.filename or where} cannot be read ({error.strerror}); check the file and its permissions"
     told = f"{type(error).__name__}: {said[:_MOST_WORDS]}" if said else type(error).__name__
-    return f"{where} cannot be used ({told}); export it again, and if that does not help, report it"
+    return f"{where} cannot be used ({told}); copy or export it again, and if that does not help, report it"
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Say whether an error is of memory; torch and ITK tell it in words alone."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in said or "allocate memory" in said

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from synth.sources.reader import SourceStore
+from tests.made.longest_first import LongestFirst
 from tests.made.real_scans import write_brats, write_case
 from tests.made.sources import make_store
 from tests.made.tables import CATALOG
@@ -20,18 +21,9 @@ from tests.made.trainings import without_pictures
 settings.register_profile("untimed", deadline=None)  # machines are noisy, and no test here is of speed
 settings.load_profile("untimed")
 
-# Files that take longest, longest first: with one of them begun last, all but one core would wait for it.
-LONGEST = (
-    "test_onnx", "test_pretrain", "test_faults", "test_object_stores", "test_ranks", "test_imports", "test_adapt",
-    "test_symmetric", "test_stats", "test_tables", "test_rehydrate", "test_proxies", "test_synth_cli", "test_hostile",
-    "test_append", "test_tasks", "test_segmentation_tasks", "test_real_tumour", "test_batch_norm", "test_recombine",
-)  # fmt: skip
 
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest."""
-    place = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(LongestFirst(config))
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scans.errors import ScanError
+from scans.one_scan import lacks_memory, why_not_used
 
 _ROOM = 2**26  # bytes a reader may take beside what its file accounts for
 _SECONDS = 600  # of computing, for one file
@@ -85,11 +86,11 @@ def _answer(module: str, name: str, path: Path) -> Any:
         answer = function(path)
     except ScanError as error:
         answer = error
-    except MemoryError:
-        answer = ScanError(f"{path} asks for more memory than its bytes account for; copy or export it again")
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        answer = ScanError(f"{path} cannot be read ({reason}); copy or export it again")
+        if lacks_memory(error):  # and the limit is of our own setting
+            answer = ScanError(f"{path} asks for more memory than its bytes account for; copy or export it again")
+        else:
+            answer = ScanError(why_not_used(path, error))
     _limit(resource.RLIMIT_AS, resource.RLIM_INFINITY)  # to send it
     return answer
 

@@ -9,6 +9,7 @@ from scans.errors import ScanError
 from scans.formats.nifti import voxels_of_pair
 from scans.formats.series import series_files
 from scans.formats.text_header import read_text_header
+from scans.one_scan import why_not_used
 
 _TEXT_HEADERS = (".mha", ".mhd", ".nrrd", ".nhdr")
 
@@ -43,7 +44,7 @@ def files_of(path: Path) -> tuple[Path, ...]:
         if name.endswith(".hdr"):
             return (path, voxels_of_pair(path))
     except OSError as error:
-        raise ScanError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+        raise ScanError(why_not_used(path, error)) from error
     return (path,)
 
 
@@ -76,4 +77,4 @@ def _sha256(file: Path) -> str:
     try:
         return sha256(file)
     except OSError as error:
-        raise ScanError(f"{file} cannot be read ({error.strerror}); check its permissions") from error
+        raise ScanError(why_not_used(file, error)) from error

@@ -22,6 +22,7 @@ from scans.formats.nifti import read_nifti, read_nifti_header, stated_geometry
 from scans.formats.series import read_series, read_series_header
 from scans.image.grid import Grid, UnplacedGrid
 from scans.image.nifti_bytes import nifti_bytes
+from scans.one_scan import why_not_used
 
 # A pair of .hdr and .img goes by its header alone, or it would count as two scans.
 READ_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh", ".hdr")
@@ -259,11 +260,8 @@ def _door(path: Path, kind: str) -> Iterator[None]:
             yield
     except (ScanError, MemoryError):
         raise
-    except OSError as error:
-        raise ScanError(f"{path} cannot be read ({error.strerror or error}); check its permissions") from error
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise ScanError(f"{path} cannot be read ({' '.join(reason.split())}); copy or export it again") from error
+        raise ScanError(why_not_used(path, error)) from error
 
 
 def _check_there(path: Path, kind: str) -> None:

@@ -20,6 +20,7 @@ from synth.generate.plan import make_manifest
 from synth.generate.run import generate
 from synth.sources.reader import SourceStore
 from synth.store.opening import open_store
+from tests.made.commands import Started, synth
 from tests.made.corpora import files_of
 from tests.made.running import Dask, running, wait_for, wait_for_receipts, workers_of
 
@@ -28,16 +29,17 @@ SAMPLES = 160
 
 def command_of(sources_path, out, *more, samples=SAMPLES):
     """Return the command that makes a corpus in shards of 4; that of 160 samples is the one of `undisturbed`."""
-    command = [sys.executable, "-m", "synth.cli", "generate", "--sources", sources_path, "--out", out]
-    return [*map(str, command), "--no-card", "-n", str(samples), "--seed", "7", "--shard-size", "4", *map(str, more)]
+    sizes = ["-n", samples, "--seed", 7, "--shard-size", 4]
+    return ["generate", "--sources", sources_path, "--out", out, "--no-card", *sizes, *more]
+
+
+def fresh(command):
+    """Start a command as a terminal does: Ctrl-C, which its process group gets, must not reach its workers."""
+    return running([sys.executable, "-m", "synth.cli", *map(str, command)])
 
 
 def receipts_of(out):
     return read_receipts(open_store(out), range(SAMPLES))
-
-
-def finish(command):
-    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=False)
 
 
 def finish_here(sources_path, out):
@@ -62,7 +64,7 @@ def dask():
 
 def test_a_killed_worker_is_replaced_and_its_shard_made(sources_path, undisturbed, tmp_path):
     out = tmp_path / "c.zarr"
-    with running(command_of(sources_path, out, "--workers", 2)) as run:
+    with Started("synth", *command_of(sources_path, out, "--workers", 2)) as run:
         wait_for_receipts(out)
         workers_of(run)[0].kill()
         said = run.communicate(timeout=120)[1]
@@ -76,14 +78,14 @@ def test_a_killed_client_takes_its_workers_along_and_the_next_run_makes_only_wha
 ):
     out = tmp_path / "c.zarr"
     command = command_of(sources_path, out, "--workers", 2)
-    with running(command) as run:
+    with Started("synth", *command) as run:
         wait_for_receipts(out, 2)
         workers = workers_of(run)
         run.kill()
         wait_for(lambda: not any(worker.is_running() and worker.status() != "zombie" for worker in workers), 30)
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("receipts/0*.json")}
     assert 0 < len(before) < SAMPLES // 4
-    done = finish(command)
+    done = synth(*command)
     assert done.returncode == 0, done.stderr
     assert f"({len(before)} kept from before)" in done.stdout
     assert files_of(out) == undisturbed
@@ -92,7 +94,7 @@ def test_a_killed_client_takes_its_workers_along_and_the_next_run_makes_only_wha
 
 def test_a_killed_scheduler_is_one_sentence_and_what_was_finished_is_kept(dask, sources_path, undisturbed, tmp_path):
     out = tmp_path / "c.zarr"
-    with running(command_of(sources_path, out, "--cluster", dask.address)) as run:
+    with Started("synth", *command_of(sources_path, out, "--cluster", dask.address)) as run:
         wait_for_receipts(out)
         dask.scheduler.kill()
         said = run.communicate(timeout=60)[1]
@@ -105,7 +107,7 @@ def test_a_killed_scheduler_is_one_sentence_and_what_was_finished_is_kept(dask, 
 
 def test_when_a_node_is_lost_the_others_finish(dask, sources_path, undisturbed, tmp_path):
     out = tmp_path / "c.zarr"
-    with running(command_of(sources_path, out, "--cluster", dask.address)) as run:
+    with Started("synth", *command_of(sources_path, out, "--cluster", dask.address)) as run:
         wait_for_receipts(out)
         os.killpg(dask.workers[0].pid, signal.SIGKILL)  # the worker and the nanny that would replace it
         said = run.communicate(timeout=120)[1]
@@ -116,7 +118,7 @@ def test_when_a_node_is_lost_the_others_finish(dask, sources_path, undisturbed, 
 def test_ctrl_c_stops_with_a_word_and_the_next_run_goes_on(sources_path, undisturbed, tmp_path):
     out = tmp_path / "c.zarr"
     command = command_of(sources_path, out, "--workers", 1)
-    with running(command) as run:
+    with fresh(command) as run:
         wait_for_receipts(out)
         os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to all its processes
         said = run.communicate(timeout=60)[1]
@@ -132,7 +134,7 @@ def test_ctrl_c_stops_with_a_word_and_the_next_run_goes_on(sources_path, undistu
 
 def test_ctrl_c_leaves_a_shared_scheduler_without_work(dask, sources_path, tmp_path):
     out = tmp_path / "c.zarr"
-    with running(command_of(sources_path, out, "--cluster", dask.address, samples=4000)) as run:
+    with fresh(command_of(sources_path, out, "--cluster", dask.address, samples=4000)) as run:
         wait_for_receipts(out)
         os.killpg(run.pid, signal.SIGINT)
         said = run.communicate(timeout=60)[1]
@@ -147,9 +149,9 @@ def test_ctrl_c_leaves_a_shared_scheduler_without_work(dask, sources_path, tmp_p
 def test_two_runs_into_one_folder_refuse(sources_path, tmp_path):
     out = tmp_path / "c.zarr"
     command = command_of(sources_path, out, "--workers", 0, samples=4000)
-    with running(command):
+    with Started("synth", *command):
         wait_for_receipts(out)
-        second = finish(command)
+        second = synth(*command)
         assert second.returncode == 2
         assert "is being written by another run" in second.stderr
         with pytest.raises(StoreError, match="being written by another run"), only_writer(out, shared=True):
@@ -160,7 +162,8 @@ def test_jobs_of_an_array_write_one_corpus_together(sources_path, undisturbed, t
     out = tmp_path / "c.zarr"
     with contextlib.ExitStack() as stack:
         jobs = [
-            stack.enter_context(running(command_of(sources_path, out, "--shards", f"{start}::4"))) for start in range(4)
+            stack.enter_context(Started("synth", *command_of(sources_path, out, "--shards", f"{start}::4")))
+            for start in range(4)
         ]
         for job in jobs:
             said = job.communicate(timeout=120)
@@ -200,7 +203,7 @@ def test_a_write_that_fails_is_named_without_a_traceback_and_finished_later(
     out = tmp_path / "c.zarr"
     generate(make_manifest(sources, 22, 7, shard_size=8), sources_path, out, workers=0, only=slice(0, 0))
     command = command_of(sources_path, out, "--workers", 0, "--shard-size", 8, samples=22)
-    with running(command, preexec_fn=small_files) as run:
+    with Started("synth", *command, preexec_fn=small_files) as run:
         said = run.communicate(timeout=120)[1]
     assert run.returncode == 1
     assert "failed: shard 0, 1, 2: File too large" in said
@@ -225,14 +228,14 @@ def small_disk(tmp_path):
 def test_a_full_disk_keeps_what_was_finished_and_more_room_finishes_it(small_disk, sources_path):
     out = small_disk / "c.zarr"
     command = command_of(sources_path, out, "--workers", 2, "--layout", "dense")
-    full = finish(command)
+    full = synth(*command)
     assert full.returncode == 1
     assert "No space left on device" in full.stderr
     assert "Traceback" not in full.stderr
     kept = len(receipts_of(out))
     assert 0 < kept < 40
     subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
-    finished = finish(command)
+    finished = synth(*command)
     assert f"({kept} kept from before)" in finished.stdout
     assert verify(out) == []
 
@@ -245,7 +248,7 @@ def test_a_source_taken_away_is_named_and_the_corpus_finished_when_it_is_back(
     generate(make_manifest(sources, SAMPLES, 7, shard_size=4), store, out, workers=0, only=slice(0, 5))
     gone = store / "made--case1" / "intensity"
     gone.rename(tmp_path / "away")
-    failed = finish(command_of(store, out, "--workers", 1))
+    failed = synth(*command_of(store, out, "--workers", 1))
     assert failed.returncode == 1
     assert "source made--case1 is damaged; run synth prepare again" in failed.stderr
     assert "Traceback" not in failed.stderr
@@ -259,7 +262,7 @@ def test_a_source_cut_short_under_the_workers_that_have_it_mapped_is_named(sourc
     shutil.copytree(sources_path, store)
     file = store / "made--case1" / "lent" / "c.0.0.0"
     content = file.read_bytes()
-    with running(command_of(store, out, "--workers", 2)) as run:
+    with Started("synth", *command_of(store, out, "--workers", 2)) as run:
         wait_for_receipts(out)
         os.truncate(file, 100)  # to touch what is gone kills a process
         said = run.communicate(timeout=120)[1]
@@ -276,7 +279,7 @@ def test_sources_taken_away_in_the_middle_cost_no_finished_shard(sources_path, u
     store, out = tmp_path / "s.zarr", tmp_path / "c.zarr"
     shutil.copytree(sources_path, store)
     command = command_of(store, out, "--workers", 2)
-    with running(command) as run:
+    with Started("synth", *command) as run:
         wait_for_receipts(out)
         store.rename(tmp_path / "away")  # what a worker holds in memory still serves it
         said = run.communicate(timeout=120)[1]

@@ -3,8 +3,6 @@
 import json
 import pickle
 import resource
-import subprocess
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,13 +13,12 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from scans.errors import CheckpointError
+from tests.made.commands import train
 from tests.made.tiny_checkpoint import RECORD
 from train.network.checkpoint import save_checkpoint
 from train.network.unet import UNet
 from train.proxies.recorded import load_checkpoint
 from train.settings import Network
-
-ROOT = Path(__file__).parents[2]
 
 
 def weights():
@@ -205,10 +202,7 @@ def test_any_damage_is_refused_in_a_sentence_or_does_not_matter(tmp_path, whole,
 def test_the_command_line_refuses_a_pickle_without_a_traceback(tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(pickle.dumps(Bomb()))
-    command = ["segment", "scan.nii.gz", "--checkpoint", str(path), "--out", "masks"]
-    result = subprocess.run(
-        [sys.executable, "-m", "train.cli", *command], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
-    )
+    result = train("segment", "scan.nii.gz", "--checkpoint", path, "--out", "masks")
     assert result.returncode == 2
     assert "error: " in result.stderr
     assert "Traceback" not in result.stderr

@@ -21,8 +21,8 @@ ROOMS = {  # a room: the rooms of its half that it may import
         "page": "durable errors",
         "progress": "terminal",
         "catalog": "errors markdown yaml_text",
-        "formats": "durable errors file_names",
-        "image": "catalog durable errors file_names formats",
+        "formats": "durable errors file_names one_scan",
+        "image": "catalog durable errors file_names formats one_scan",
     },
     "synth": {
         "cluster": "",

@@ -6,8 +6,6 @@ import logging
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +26,7 @@ from synth.generate.run import generate
 from synth.sources.reader import SourceStore
 from synth.store.bucket import Bucket
 from synth.store.opening import open_store
+from tests.made.commands import Started, finished
 from tests.made.corpora import append, bits, files_of, make_corpus, pick_store
 from tests.made.object_store import s3_url  # noqa: F401
 from tests.made.trainings import same, start
@@ -77,10 +76,6 @@ def synth(*arguments):
     return result.exit_code, result.output
 
 
-def command(name, *arguments):
-    return [sys.executable, "-c", f"from {name}.cli import main; main()", *map(str, arguments)]
-
-
 def assert_same_samples(one, other):
     assert (one.identity, one.content_hash, len(one)) == (other.identity, other.content_hash, len(other))
     for index in range(len(one)):
@@ -95,10 +90,7 @@ def test_the_road_by_the_command_line(bucket, sources_path, tmp_path, monkeypatc
     spools.mkdir()
     monkeypatch.setenv("TMPDIR", str(spools))
     line = ["generate", "--sources", sources_path, "-n", 22, "--seed", 7, "--shard-size", 8, "--out"]
-    made = subprocess.run(
-        command("synth", *line, f"{bucket}/c.zarr", "--workers", 2),
-        capture_output=True, encoding="utf-8", timeout=200, check=False,
-    )  # fmt: skip
+    made = finished("synth", *line, f"{bucket}/c.zarr", "--workers", 2)
     assert made.returncode == 0, made.stderr
     assert f"{bucket}/c.zarr: 22 samples in 3 shards (0 kept from before)" in made.stdout
     assert list(spools.glob("layered-tumors.*")) == [], "what was sent does not stay here"
@@ -126,8 +118,7 @@ def test_a_killed_run_is_finished_by_the_same_command(bucket, sources, sources_p
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # what it was about to send stays behind
     url = f"{bucket}/c.zarr"
     line = ["generate", "--sources", sources_path, "--out", url, "-n", 160, "--seed", 7, "--shard-size", 4, "--no-card"]
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    with subprocess.Popen(command("synth", *line, "--workers", 2), **silent) as process:
+    with Started("synth", *line, "--workers", 2) as process:
         store, until = open_store(url), time.monotonic() + 100
         while len(store.sizes("receipts")) < 5:
             assert time.monotonic() < until
@@ -397,12 +388,9 @@ def mistakes(s3, sources_path, out):
 def test_a_mistake_is_one_sentence_and_no_traceback(s3_url, sources_path, tmp_path):  # noqa: F811
     with contextlib.ExitStack() as stack:
         running = [
-            (stack.enter_context(subprocess.Popen(
-                command(*line), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
-                env={**os.environ, **changes},
-            )), sentence)
+            (stack.enter_context(Started(*line, env={**os.environ, **changes})), sentence)
             for line, sentence, changes in mistakes(s3_url, sources_path, tmp_path)
-        ]  # fmt: skip
+        ]
         for process, sentence in running:
             said, problems = process.communicate(timeout=100)
             assert (process.returncode, said) == (2, ""), problems

@@ -1,15 +1,13 @@
 """Short trainings of a tiny network."""
 
 import contextlib
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 
+from tests.made.commands import Started
 from train.settings import Pretrain, Schedule
 from train.stages.pretrain import pretrain
 
@@ -26,19 +24,11 @@ def without_pictures() -> Iterator[None]:
         yield
 
 
-COMMAND = [sys.executable, "-m", "train.cli", "pretrain"]
 SMALL = ["--width", "2", "--checkpoint-every", "2", "--validation-samples", "2", "--device", "cpu"]
 
 
 def start(corpus_path, out, *more):
-    # One thread: with fewer cores than threads, two would wait for each other.
-    return subprocess.Popen(
-        [*COMMAND, "--corpus", corpus_path, "--out", out, *SMALL, *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    return Started("train", "pretrain", "--corpus", corpus_path, "--out", out, *SMALL, *more)
 
 
 def same(a, b):

@@ -32,7 +32,7 @@ from train.proxies.patch_location import PatchLocation
 from train.proxies.patches import cut, patch_side
 from train.proxies.recorded import load_checkpoint
 from train.proxies.registry import PROXIES, proxy_of, proxy_task
-from train.proxies.residual import Residual, best_threshold
+from train.proxies.residual import Residual
 from train.proxies.rotation import CLASSES, rotate
 from train.segmentation.inference import load_model
 from train.settings import Adapt, Finetune, ImplicitField, Network, Pretrain, Schedule, SettingsError
@@ -394,16 +394,6 @@ def test_restoring_finds_a_scan_the_decoder_knows_and_leaves_the_tumour_as_resid
     assert torch.equal(logits > 0, tumour)
     assert torch.all(restored[:2] == 0)
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
-
-
-def test_the_threshold_is_the_best_of_those_tried():
-    rng = np.random.default_rng(0)
-    masks = [rng.random((8, 8, 8)) < 0.1 for _ in range(3)]
-    far = [np.where(mask, 2 + rng.random(mask.shape), rng.random(mask.shape)) for mask in masks]
-    threshold, overlap = best_threshold(far, masks)
-    assert 0.95 < overlap <= 1
-    assert 0.9 < threshold < 2.1
-    assert best_threshold([np.zeros((2, 2, 2))], [np.ones((2, 2, 2), bool)]) == (1.0, 0.0)
 
 
 # ASC-Net

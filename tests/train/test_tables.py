@@ -18,7 +18,7 @@ from tests.made.trainings import without_pictures
 from train.cli.application import app
 from train.network.checkpoint import load_record
 from train.settings import SettingsError
-from train.tables.error_mask import ErrorMask, choose_level, error
+from train.tables.error_mask import ErrorMask, error
 from train.tables.gather import THRESHOLD_ROW, gather_cell
 from train.tables.make import chosen, make_table, plan_cells
 from train.tables.plan import PARTS, SCALES, TABLES, TASKS, Column, Row, Table, printed
@@ -330,13 +330,3 @@ def test_the_mask_of_an_error_is_where_it_exceeds_its_level(source):
     assert torch.equal(found.logits > 0, expected)
     assert torch.equal(found.normal, layers.normal)
     assert error(scan, layers, source)[..., :4].abs().max() == 0
-
-
-def test_the_level_is_the_one_with_the_best_dice():
-    rng = np.random.default_rng(0)
-    truth = np.zeros((20, 20, 20), bool)
-    truth[5:10, 5:10, 5:10] = True
-    errors = np.where(truth, 2 + rng.random(truth.shape), rng.random(truth.shape))
-    level, there = choose_level([errors], [truth])
-    assert there > 0.85
-    assert 0.9 < level < 2.5

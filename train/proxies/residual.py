@@ -6,13 +6,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from train.network.dice import dice
+from train.network.dice import best_level
 from train.network.hardware import Hardware
 from train.network.unet import Layers
 from train.proxies.task import PICTURED, ProxyTask
 from train.run.pictures import Views
-
-LEVELS = 40  # thresholds tried
 
 
 class Restorer(nn.Module):
@@ -88,7 +86,7 @@ class ResidualTask(ProxyTask):
             masks.append(sample.mask != 0)
             if len(shown) < PICTURED:
                 shown.append((str(number), composite[0].cpu().numpy(), restored[0].cpu().numpy()))
-        threshold, overlap = best_threshold(far, masks)
+        threshold, overlap = best_level(far, masks)
         found = [one >= threshold for one in far]
         self._shown = [
             Views(name, scan, normal, np.where(inside, scan, 0), inside, truth)
@@ -104,23 +102,3 @@ class ResidualTask(ProxyTask):
 def modalities(volume: np.ndarray) -> np.ndarray:
     """Return a volume of a sample, (z, y, x) of one modality or (C, z, y, x), as float32 (C, z, y, x)."""
     return volume.astype(np.float32).reshape(-1, *volume.shape[-3:])
-
-
-def best_threshold(far: list[np.ndarray], masks: list[np.ndarray]) -> tuple[float, float]:
-    """Return the threshold with the best mean Dice, and that Dice.
-
-    Parameters
-    ----------
-    far : list of ndarray, shape (z, y, x)
-        Distance from the restored scan.
-    masks : list of ndarray of bool, same shape
-    """
-    pooled = np.concatenate([one[one > 0] for one in far])
-    if not pooled.size:
-        return 1.0, 0.0
-    # Tumours fill few voxels: most thresholds worth trying lie near the top.
-    shares = 1 - np.geomspace(1e-4, 0.5, LEVELS)
-    levels = np.unique(np.quantile(pooled, shares))
-    scores = [np.mean([dice(one >= level, mask) for one, mask in zip(far, masks, strict=True)]) for level in levels]
-    best = int(np.argmax(scores))
-    return float(levels[best]), float(scores[best])

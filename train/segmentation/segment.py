@@ -18,6 +18,7 @@ from scans.image.components import Parts
 from scans.image.preparation import Prepared, restore
 from scans.image.volume import Volume, check_same_grid, read_mask, read_volume, write_volume
 from scans.one_scan import one_scan
+from scans.writing import make_folder
 from train.cases.classes import Classes, masks_of
 from train.segmentation.inference import Decomposed, Model, decompose, label_map, load_model, prepare_for, share_in_scan
 from train.segmentation.inputs import Input, find_inputs
@@ -101,10 +102,7 @@ def segment(
     inputs = find_inputs(scans, model.modalities, out, patterns=patterns, rois=rois, say=say)
     targets = [name_results(one.case, out, options, model.modalities, model.classes) for one in inputs]
     check_targets(inputs, targets)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(f"--out {out}: cannot be made ({error.strerror}); choose another folder") from error
+    make_folder(out, SettingsError)
     made_by = SummaryRow("", "", checkpoint=model.sha256(), options=options.said(model.reading))
     with only_writer(out):
         rows = read_summary(out)
@@ -218,10 +216,7 @@ def _write_results(
 
 
 def _write(volume: Volume, path: Path, like: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ScanError(f"{path.parent} cannot be made ({error.strerror}); choose another --out") from error
+    make_folder(path.parent, ScanError)
     write_volume(volume, path, like)
 
 

@@ -20,14 +20,13 @@ from train.data.split import evenly, split_by_source
 from train.evaluation.evaluate import evaluate_case
 from train.evaluation.result import CaseResult, Evaluation
 from train.evaluation.scores_file import write_scores
-from train.network.dice import dice
+from train.network.dice import best_level
 from train.network.unet import Layers, UNet
 from train.segmentation.inference import Model, load_model
 from train.segmentation.reading import Asked
 from train.settings import Pretrain, SettingsError, recorded
 from train.stages.pretrain import BASELINE_SAMPLES
 
-TAILS = (0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01, 0.005, 0.002)  # share of ROI voxels beyond a level
 _SURE = 1e4  # logit a unit beyond the level: the mask is binary
 
 Source = Literal["normal", "tumour"]
@@ -49,7 +48,7 @@ def error(scan: torch.Tensor, layers: Layers, source: Source) -> torch.Tensor:
 
 
 class ErrorMask(UNet):
-    """A network whose mask is where `error` is above a level; its layers are those of another.
+    """A network whose mask is where `error` is a level or more; its layers are those of another.
 
     Parameters
     ----------
@@ -69,27 +68,6 @@ class ErrorMask(UNet):
         layers = super().forward(scan)
         alone = scan[:, : self.settings.in_channels]  # without its mirror image
         return layers._replace(logits=(error(alone, layers, self.source) - self.level) * _SURE)
-
-
-def choose_level(errors: list[np.ndarray], truths: list[np.ndarray]) -> tuple[float, float]:
-    """Return the level with the best mean Dice, and that Dice.
-
-    Parameters
-    ----------
-    errors : list of ndarray, shape (z, y, x)
-        0 outside the ROI.
-    truths : list of ndarray of bool, shape (z, y, x)
-    """
-    inside = np.concatenate([each[each > 0] for each in errors])
-    if not len(inside):
-        return 0.0, float(np.mean([dice(each > 0, truth) for each, truth in zip(errors, truths, strict=True)]))
-    levels = np.quantile(inside, 1 - np.array(TAILS))
-    scored = [
-        float(np.mean([dice(each > level, truth) for each, truth in zip(errors, truths, strict=True)]))
-        for level in levels
-    ]
-    best = int(np.argmax(scored))
-    return float(levels[best]), scored[best]
 
 
 def evaluate_by_error(
@@ -150,4 +128,4 @@ def level_for(model: Model, corpus_path: Path, source: Source) -> tuple[float, f
             layers = model.network(scan)
         errors.append(error(scan, layers, source)[0, 0].cpu().numpy())
         truths.append(np.asarray(sample.mask).reshape(errors[-1].shape) != 0)
-    return choose_level(errors, truths)
+    return best_level(errors, truths)

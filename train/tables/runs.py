@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from scans.durable import write_text
 from scans.errors import StoreError, UserError
 from scans.image.cases import source_name
+from scans.writing import make_folder
 from train.settings import Adapt, Finetune, Pretrain, SettingsError, recorded
 from train.tables.steps import Piece
 
@@ -114,10 +115,7 @@ class Runs:
 
     def _make(self, step: Piece, began: float) -> None:
         folder = self.folder(step)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SettingsError(f"--out {folder}: cannot be made ({error.strerror}); choose another folder") from error
+        make_folder(folder, SettingsError)
         _MAKERS[step.kind](self, step, folder)
         receipt = {
             "key": step.key,

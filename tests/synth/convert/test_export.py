@@ -23,6 +23,7 @@ from synth.cli import main
 from synth.convert.nifti import export_nifti
 from synth.convert.nnunet import part_by_source, plan_dataset, write_dataset
 from synth.corpus import Corpus
+from tests.made.commands import synth
 from tests.made.scan_files import brain, save
 
 # Axes that are neither the network's nor at right angles to the scanner's, one of them flipped.
@@ -43,11 +44,6 @@ datasets:
     root: {path: scans}
     layout: {image: "{case}.nii.gz"}
 """
-
-
-def synth(*arguments, **keywords):
-    command = [sys.executable, "-m", "synth.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=200, **keywords)
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,7 @@
 """Append: a corpus grows, and what was finished stays untouched, whatever dies on the way."""
 
 import itertools
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 from typer.testing import CliRunner
@@ -20,7 +15,9 @@ from synth.generate.plan import grown, make_manifest
 from synth.generate.run import generate
 from synth.sources.format import open_to_write, write_source
 from synth.sources.reader import SourceStore
+from tests.made.commands import Started, synth
 from tests.made.corpora import append, assert_same, files_of, make_corpus, pick_store
+from tests.made.running import wait_for
 from tests.made.sources import REGION, make_scan
 
 
@@ -158,16 +155,13 @@ def test_a_killed_command_is_gone_on_with(corpus, sources_path, tmp_path):
     before = finished_files(corpus)
     undisturbed = shutil.copytree(corpus, tmp_path / "undisturbed")
     append(undisturbed, sources_path, 400)
-    command = [sys.executable, "-m", "synth.cli", "generate", "--sources", sources_path, "--out", corpus, "-n", "400",
-               "--no-card", "--append", "--workers", "0"]  # fmt: skip
-    with subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        until = time.monotonic() + 100
-        while not (corpus / receipt_key(4)).exists():
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
+    command = ["generate", "--sources", sources_path, "--out", corpus, "-n", 400, "--no-card", "--append"]
+    command += ["--workers", 0]
+    with Started("synth", *command) as process:
+        wait_for((corpus / receipt_key(4)).exists, 100)
+        process.kill()
     assert not (corpus / receipt_key(50)).exists(), "it was to die in the middle"
-    subprocess.run(list(map(str, command)), check=True, capture_output=True, timeout=200)
+    assert synth(*command).returncode == 0
     assert files_of(corpus) == files_of(undisturbed)
     assert finished_files(corpus) == before
 

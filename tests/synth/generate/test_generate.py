@@ -3,8 +3,6 @@
 import io
 import itertools
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -23,6 +21,7 @@ from synth.sources.reader import SourceStore
 from synth.store.opening import open_store
 from synth.tumour.compose import make_sample
 from synth.tumour.recipe import Recipe
+from tests.made.commands import synth
 from tests.made.corpora import files_of
 
 
@@ -194,10 +193,9 @@ def test_a_queue_file_that_says_too_little_is_one_sentence(plan, sources_path, t
 
 
 def test_a_dry_run_knows_the_cost_and_makes_nothing(sources_path, corpus_path, tmp_path):
-    command = [sys.executable, "-m", "synth.cli", "generate", "--sources", sources_path, "--out", tmp_path / "c.zarr"]
-    command += ["-n", "22", "--seed", "7", "--shard-size", "8", "--dry-run", "--workers", "3"]
+    command = ["generate", "--sources", sources_path, "--out", tmp_path / "c.zarr", "-n", 22, "--seed", 7]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    said = subprocess.run(list(map(str, command)), capture_output=True, encoding="utf-8", check=True, env=environment)
+    said = synth(*command, "--shard-size", 8, "--dry-run", "--workers", 3, env=environment)
     assert "22 of 32³ voxels" in said.stdout
     assert "3, 8 samples each" in said.stdout
     assert "core-hours" in said.stdout

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from scans.errors import CatalogError, StoreError
+from synth.cluster import open_cluster
 from synth.convert.assemble import gather
 from synth.convert.merge import merged
 from synth.corpus import Corpus
@@ -53,11 +54,18 @@ def made(tmp_path_factory, sources, sources_path):
     return folder
 
 
+@pytest.fixture(scope="module")
+def workers():
+    """Return the address of two workers, who take half a second each to start and serve all generators."""
+    with open_cluster("local", workers=2) as client:
+        yield client.scheduler.address
+
+
 @pytest.mark.parametrize("name", WAYS)
-def test_other_workers_and_a_late_start_give_the_same_bytes(made, sources, sources_path, tmp_path, name):
+def test_other_workers_and_a_late_start_give_the_same_bytes(made, sources, sources_path, workers, tmp_path, name):
     out = tmp_path / "c"
     generate(plan(sources, name), sources_path, out, workers=0, only=slice(2, 3))  # as if others had died
-    assert not generate(plan(sources, name), sources_path, out, workers=2).failed
+    assert not generate(plan(sources, name), sources_path, out, cluster=workers).failed
     assert files_of(out) == files_of(made / name)
 
 

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.made.commands import finished
+
 MODULE = '''
 """Balls of the normal's own tissue, brighter."""
 
@@ -93,10 +95,7 @@ def installed(tmp_path_factory):
 
 def synth(installed, *arguments):
     path = os.pathsep.join([str(installed), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return subprocess.run(
-        [sys.executable, "-m", "synth.cli", *map(str, arguments)], capture_output=True, encoding="utf-8", check=False,
-        timeout=300, env={**os.environ, "PYTHONPATH": path},
-    )  # fmt: skip
+    return finished("synth", *arguments, env={**os.environ, "PYTHONPATH": path})
 
 
 def test_it_makes_verifies_packs_and_rehydrates_a_corpus(installed, sources_path, tmp_path):

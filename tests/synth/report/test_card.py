@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -22,6 +20,7 @@ from synth.report.card_page import readme
 from synth.report.distributions import distributions, distributions_png
 from synth.report.montage import montage_png
 from synth.report.permissions import common_licence, united
+from tests.made.commands import synth
 from tests.made.hostile_text import texts
 from tests.made.retold_corpus import RetoldCorpus, with_sources
 from tests.made.ways import way
@@ -182,9 +181,7 @@ def test_the_commands_in_the_card_make_the_same_corpus(corpus, sources_path, tmp
     arguments = shlex.split(line)[1:]
     places = {"sources.zarr": str(sources_path), "corpus.zarr": str(tmp_path / "c.zarr")}
     arguments = [places.get(argument, argument) for argument in arguments]
-    done = subprocess.run(
-        [sys.executable, "-m", "synth.cli", *arguments, "--workers", "0"], capture_output=True, check=False, timeout=200
-    )
+    done = synth(*arguments, "--workers", 0)
     assert done.returncode == 0, done.stderr
     again = Corpus(tmp_path / "c.zarr")
     assert generations_of(again) == [(7, way(other))]

@@ -4,7 +4,6 @@ import dataclasses
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from html.parser import HTMLParser
@@ -24,6 +23,7 @@ from synth.report.stats_page import write_page
 from synth.sources.reader import SourceStore
 from synth.tumour.compose import make_sample
 from synth.tumour.recipe import COLUMNS, Recipe
+from tests.made.commands import synth
 from tests.made.running import running, wait_for, workers_of
 from tests.made.sources import REGION, make_store
 from tests.made.ways import way
@@ -33,8 +33,7 @@ VOID = {"meta", "link", "br", "img", "hr"}
 
 
 def stats(*arguments):
-    command = [sys.executable, "-m", "synth.cli", "stats", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=200)
+    return synth("stats", *arguments)
 
 
 @pytest.fixture(scope="module")

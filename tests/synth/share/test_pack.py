@@ -31,8 +31,9 @@ from synth.sources.reader import SourceStore
 from synth.store.opening import open_store
 from synth.store.sealed_json import seal, to_bytes
 from synth.tumour.recipe import COLUMNS, Recipe
+from tests.made.commands import synth
 from tests.made.object_store import s3_url  # noqa: F401
-from tests.made.packs import content_of, synth
+from tests.made.packs import content_of
 from tests.made.sources import make_scan
 
 

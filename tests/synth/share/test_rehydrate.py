@@ -1,7 +1,6 @@
 """Rehydration: recipes and the same scans make the same corpus elsewhere; other scans are named, and make nothing."""
 
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -25,8 +24,9 @@ from synth.sources.prepare import prepare_datasets
 from synth.sources.reader import SourceStore
 from synth.store.opening import open_store
 from tests.made.catalogs import make
-from tests.made.packs import content_of, synth
-from tests.made.running import running, wait_for_receipts
+from tests.made.commands import Started, synth
+from tests.made.packs import content_of
+from tests.made.running import wait_for_receipts
 from tests.made.scan_files import brain, mask, save
 from tests.made.sources import make_scan
 from tests.made.ways import mixture
@@ -85,7 +85,7 @@ def test_the_same_scans_prepared_again_make_every_byte_of_the_corpus(lab, elsewh
 def test_one_command_prepares_the_scans_and_makes_the_corpus(lab, elsewhere):
     said = synth(
         "rehydrate", "recipes.zip", "--catalog", "catalog.yaml", "--dataset", "mine", "--sources", "s.zarr",
-        "--out", "c.zarr", "--workers", "2", "--no-card", cwd=elsewhere,
+        "--out", "c.zarr", "--workers", "0", "--no-card", cwd=elsewhere,
     )  # fmt: skip
     assert said.returncode == 0, said.stderr
     assert "identical: all 4 checksums are those of the original, its files byte for byte" in said.stdout
@@ -197,7 +197,7 @@ def test_killed_half_way_the_same_command_makes_only_what_is_missing(sources, so
     pack_recipes(tmp_path / "c.zarr", tmp_path / "r.zip")
     out = tmp_path / "d.zarr"
     command = ["rehydrate", tmp_path / "r.zip", "--sources", sources_path, "--out", out, "--workers", 0]
-    with running([sys.executable, "-m", "synth.cli", *map(str, command)]) as run:
+    with Started("synth", *command) as run:
         wait_for_receipts(out, 2)
         run.kill()
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("receipts/0*.json")}

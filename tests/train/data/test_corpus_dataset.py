@@ -49,10 +49,10 @@ def test_a_plain_loader_shows_every_sample_once_and_each_composes(corpus_path, c
     assert sorted(shown) == list(range(22))
 
 
-@pytest.mark.parametrize("start", ["spawn", "fork"])
-def test_an_opened_corpus_and_a_transform_travel_to_workers(corpus, start):
+@pytest.mark.parametrize(("workers", "start"), [(1, "spawn"), (2, "fork")])
+def test_an_opened_corpus_and_a_transform_travel_to_workers(corpus, workers, start):
     dataset = CorpusDataset(corpus, indices=[3, 20, -1], transform=double)
-    batches = list(DataLoader(dataset, num_workers=2, multiprocessing_context=start))
+    batches = list(DataLoader(dataset, num_workers=workers, multiprocessing_context=start))
     assert [int(batch["index"]) for batch in batches] == [3, 20, 21]
     np.testing.assert_array_equal(batches[1]["composite"][0, 0].numpy(), 2 * corpus[20].composite)
 

@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
 
 from scans.errors import CheckpointError
+from tests.made.commands import Started
 from tests.made.trainings import without_pictures
 from train.presets import settings_of
 from train.proxies.recorded import load_checkpoint
@@ -21,12 +20,10 @@ SMALL = ["--width", "2", "--validation-samples", "2", "--device", "cpu", "--prec
 
 
 def start_two(corpus_path, out, *more):
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [sys.executable, *launcher, "-m", "train.cli", "pretrain", "--corpus", corpus_path, "--out", out]
-    return subprocess.Popen(
-        [*map(str, command), *SMALL, "--batch", "1", "--checkpoint-every", "2", *more],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8", env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    command = ["--standalone", "--nproc-per-node", 2, "-m", "train.cli", "pretrain", "--corpus", corpus_path]
+    small = [*SMALL, "--batch", 1, "--checkpoint-every", 2]
+    few = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return Started("torch.distributed.run", *command, "--out", out, *small, *more, env=few)
 
 
 def alone(corpus_path, out, steps, *, preset, batch=2, resume=False):

@@ -2,7 +2,6 @@ import csv
 import gzip
 import hashlib
 import os
-import signal
 import struct
 import subprocess
 import sys
@@ -19,7 +18,9 @@ from typer.testing import CliRunner
 
 from scans.errors import CheckpointError, StoreError
 from scans.image.volume import Volume, read_mask, read_volume, write_volume
+from tests.made.commands import Started, train
 from tests.made.real_scans import SIDES_MM, head, write_case
+from tests.made.running import wait_for
 from tests.made.scan_files import save_dicom, save_nifti
 from tests.made.tiny_checkpoint import REGION, save_bright
 from tests.made.two_modalities import save_two, write_two
@@ -571,22 +572,17 @@ def test_a_killed_run_leaves_a_valid_summary_and_the_same_command_goes_on(small,
     for number in range(24):
         write_case(scans, f"s{number:02d}", seed=number, spacing_mm=(3.0, 3.0, 3.0))
     out = tmp_path / "out"
-    command = [
-        *(sys.executable, "-m", "train.cli", "segment", "--checkpoint", str(small), "--out", str(out)),
-        *(str(scans), "--pattern", "{case}_flair.nii.gz", "--device", "cpu"),
-    ]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-        until = time.monotonic() + 100
-        while len(list(out.glob("*_mask.nii.gz"))) < 2 and time.monotonic() < until and run.poll() is None:
-            time.sleep(0.01)
-        run.send_signal(signal.SIGKILL)
+    command = ["segment", "--checkpoint", small, "--out", out, scans, "--pattern", "{case}_flair.nii.gz"]
+    with Started("train", *command, "--device", "cpu") as run:
+        wait_for(lambda: len(list(out.glob("*_mask.nii.gz"))) >= 2 or run.poll() is not None, 100)
+        run.kill()
     rows = summary(out)
     done = [case for case, row in rows.items() if row["mask"]]
     assert 1 <= len(done) < 24
     assert all(read_mask(out / rows[case]["mask"]).array.any() for case in done)
     stopped = [row for row in rows.values() if not row["mask"]]
     assert all("stopped while" in row["problem"] for row in stopped)
-    finished = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    finished = train(*command, "--device", "cpu")
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.count("(was there)") == len(done)
     assert all(row["mask"] and not row["problem"] for row in summary(out).values())

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from scans.catalog.dataset import Dataset
 from scans.errors import CheckpointError, UserError
 from scans.image.volume import read_mask
+from tests.made.commands import train
 from tests.made.fresh_process import imported_after
 from tests.made.real_scans import write_case, write_catalog
 from tests.made.tiny_checkpoint import REGION, bright_network, readings, save_bright
@@ -349,6 +350,7 @@ def test_scores_of_another_checkpoint_or_none_are_refused(heads, tmp_path):
     assert not (tmp_path / "shared").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_pretrained_and_a_fine_tuned_network_tell_nothing_of_this_machine(corpus_path, heads, tmp_path):
     schedule = Schedule(steps=2, checkpoint_every=2, device="cpu", precision="fp32")
     pretrain(corpus_path, tmp_path / "first", Pretrain(network={"width": 2}, schedule=schedule, validation_samples=2))
@@ -491,11 +493,7 @@ def test_the_cards_own_lines_of_python_run(checkpoint, tmp_path, monkeypatch):
     ],
 )
 def test_a_mistake_is_one_sentence(checkpoint, tmp_path, arguments, sentence):
-    command = [sys.executable, "-m", "train.cli", "export", "--checkpoint", str(checkpoint), *arguments]
-    root = str(Path(__file__).parents[3])
-    result = subprocess.run(
-        command, cwd=tmp_path, env={"PYTHONPATH": root, "PATH": ""}, capture_output=True, encoding="utf-8", check=False
-    )
+    result = train("export", "--checkpoint", checkpoint, *arguments, cwd=tmp_path, env={"PATH": ""})
     assert result.returncode == 2
     assert sentence in result.stderr
     assert "Traceback" not in result.stderr

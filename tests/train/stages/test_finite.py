@@ -1,12 +1,11 @@
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from scans.errors import CheckpointError
 from tests.made.batches import collate
+from tests.made.commands import train
 from tests.made.tiny_corpus import TinyCorpus
 from train.data.batch import Batch
 from train.network.losses import decomposition_loss, dice_loss, pseudo_label_loss
@@ -16,6 +15,8 @@ from train.settings import Loss, Network, Pretrain, Schedule, SettingsError
 from train.stages.finite import FiniteWatch
 from train.stages.pretrain import pretrain
 from train.stages.replay import replay
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def without_tumour(batch):
@@ -153,8 +154,7 @@ def test_replay_is_told_in_the_terminal_and_without_anything_kept_in_a_sentence(
         replay(out)
     with pytest.raises(SettingsError):
         diverging(corpus_path, out)
-    command = [sys.executable, "-m", "train.cli", "replay", str(out), "--device", "cpu"]
-    result = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    result = train("replay", out, "--device", "cpu")
     assert result.returncode == 0, result.stderr
     assert "step 2, process 0" in result.stdout
     assert "fp32" in result.stdout
