@@ -133,5 +133,5 @@ endif
 	else echo "make bench: no GPU here, so the full network is not measured"; fi
 
 clean: ## Remove the environment, the demo and caches (not out/ or runs/)
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
