@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from scans.errors import UserError
-from scans.release import VERSION, page
+from scans.release import VERSION, installed_with, page
 from scans.writing import WriteError, concerns, why_not_written
 
 # A file or a pipe has no edge to wrap at.
@@ -68,6 +68,10 @@ def run(app: typer.Typer, stopped: str) -> None:
         app()
     except UserError as error:
         _refuse(str(error))
+    except ModuleNotFoundError as error:
+        if (what := installed_with(error.name or "")) is None:
+            raise
+        _refuse(f"{error.name} is not installed; pip install '{what}' brings it")
     except MemoryError:
         _refuse("there is not enough memory for that; choose smaller cubes or fewer at a time, or a larger machine")
     except OSError as error:
