@@ -23,8 +23,9 @@ settings.load_profile("untimed")
 # Files that take longest, longest first: with one of them begun last, all but one core would wait for it.
 LONGEST = (
     "test_onnx", "test_pretrain", "test_faults", "test_object_stores", "test_ranks", "test_imports", "test_adapt",
-    "test_symmetric", "test_stats", "test_tables", "test_rehydrate", "test_proxies", "test_synth_cli", "test_hostile",
-    "test_append", "test_tasks", "test_segmentation_tasks", "test_real_tumour", "test_batch_norm", "test_recombine",
+    "test_symmetric", "test_stats", "test_wheel", "test_tables", "test_rehydrate", "test_proxies", "test_synth_cli",
+    "test_hostile", "test_append", "test_tasks", "test_segmentation_tasks", "test_real_tumour", "test_batch_norm",
+    "test_recombine",
 )  # fmt: skip
 
 
