@@ -71,7 +71,7 @@ else
 	@echo "No dataset is configured, so the demo's two brain scans are used: good for a try, not for a model."
 	@echo "Your own scans: set their root (synth scan tells which variable) and run make synth REGION=brain-flair N=50000"
 	$(MAKE) demo-data
-	$(BIN)/synth prepare --catalog catalogs/demo.yaml --dataset demo-mni152 --dataset demo-papaya --out $(SOURCES) --size $(SIZE) $(WHERE)
+	$(BIN)/synth prepare --catalog demo.yaml --dataset demo-mni152 --dataset demo-papaya --out $(SOURCES) --size $(SIZE) $(WHERE)
 	$(GENERATE)
 endif
 
@@ -120,18 +120,18 @@ table: setup ## A table of the paper, I to VI, made and gathered: TABLE=V, SCALE
 bench: demo-data ## Measure synthesis, reading, feeding and training steps, on the demo's scans or SOURCES=...; OUT=folder keeps the tables
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]' || echo "make bench: tensorstore and zarrs do not install here and are left out"
 ifeq ($(origin SOURCES),file)
-	$(BIN)/synth prepare --catalog catalogs/demo.yaml --dataset demo-mni152 --dataset demo-papaya --out $(BENCHED) --size 128
+	$(BIN)/synth prepare --catalog demo.yaml --dataset demo-mni152 --dataset demo-papaya --out $(BENCHED) --size 128
 endif
 	$(if $(OUT),mkdir -p $(OUT))
 	$(BIN)/python -m benchmarks.synthesis --sources $(BENCHED) $(if $(OUT),--out $(OUT)/synthesis.md)
 	$(BIN)/python -m benchmarks.reading --sources $(BENCHED) $(if $(OUT),--out $(OUT)/reading.md)
 	$(BIN)/python -m benchmarks.feeding --sources $(BENCHED) $(if $(OUT),--out $(OUT)/feeding.md)
-	$(BIN)/synth prepare --catalog catalogs/demo.yaml --dataset demo-mni152 --dataset demo-papaya --out out/bench-48.zarr --size 48
+	$(BIN)/synth prepare --catalog demo.yaml --dataset demo-mni152 --dataset demo-papaya --out out/bench-48.zarr --size 48
 	$(BIN)/python -m benchmarks.training --sources out/bench-48.zarr --width 8 $(if $(OUT),--out $(OUT)/training-demo.md)
 	@if $(BIN)/python -c 'import torch, sys; sys.exit(not torch.cuda.is_available())'; then \
 	  $(BIN)/python -m benchmarks.training --sources $(BENCHED) --width 32 $(if $(OUT),--out $(OUT)/training.md); \
 	else echo "make bench: no GPU here, so the full network is not measured"; fi
 
 clean: ## Remove the environment, the demo and caches (not out/ or runs/)
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -44,7 +44,7 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
     out.mkdir(parents=True)
     sources, corpus, fresh, trained = (str(out / n) for n in ("sources.zarr", "corpus.zarr", "heldout.zarr", "run"))
-    catalog = "catalogs/demo.yaml"
+    catalog = "demo.yaml"  # of those that come with the software
     run("synth", "scan", "--catalog", catalog)
     run("synth", "prepare", "--catalog", catalog, "--dataset", TRAINED_ON, "--dataset", HELD_OUT,
         "--out", sources, "--size", str(SIZE))  # fmt: skip

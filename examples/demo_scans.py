@@ -31,7 +31,7 @@ def npm() -> list[str]:
 
 
 def main() -> None:
-    """Put the scan where `catalogs/demo.yaml` looks for it."""
+    """Put the scan where `scans/shipped/demo.yaml` looks for it."""
     if TARGET.is_file():
         return
     with tempfile.TemporaryDirectory() as folder:

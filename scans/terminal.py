@@ -5,12 +5,13 @@ import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 from rich.console import Console
 
 from scans.errors import UserError
+from scans.release import VERSION, installed_with, page
 from scans.writing import WriteError, concerns, why_not_written
 
 # A file or a pipe has no edge to wrap at.
@@ -19,6 +20,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _INTERRUPTED = 130  # typer's exit code after Ctrl-C
+_PAGES = f"All pages, by question: {page('docs/README.md')}"
 
 
 class CommandLine(typer.Typer):
@@ -26,7 +28,7 @@ class CommandLine(typer.Typer):
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[Command], Command]:
         """Take a function for a command; see `typer.Typer.command`."""
-        as_usual = super().command(name, **options)
+        as_usual = super().command(name, **{"epilog": _PAGES, **options})
 
         def add(function: Command) -> Command:
             target = _written_to(function)
@@ -38,13 +40,16 @@ class CommandLine(typer.Typer):
 
 def command_line(teaches: str) -> CommandLine:
     """Return an empty command line that introduces itself with `teaches`."""
-    return CommandLine(
+    app = CommandLine(
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode="markdown",
         pretty_exceptions_enable=False,
         help=teaches,
+        epilog=_PAGES,
     )
+    app.callback()(_before_commands)
+    return app
 
 
 def run(app: typer.Typer, stopped: str) -> None:
@@ -63,6 +68,10 @@ def run(app: typer.Typer, stopped: str) -> None:
         app()
     except UserError as error:
         _refuse(str(error))
+    except ModuleNotFoundError as error:
+        if (what := installed_with(error.name or "")) is None:
+            raise
+        _refuse(f"{error.name} is not installed; pip install '{what}' brings it")
     except MemoryError:
         _refuse("there is not enough memory for that; choose smaller cubes or fewer at a time, or a larger machine")
     except OSError as error:
@@ -72,6 +81,20 @@ def run(app: typer.Typer, stopped: str) -> None:
         if end.code == _INTERRUPTED:
             err.print(stopped)
         raise
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        out.print(f"Layered Tumors {VERSION}")
+        raise typer.Exit
+
+
+def _before_commands(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_tell_version, help="Say which release this is.")
+    ] = False,
+) -> None:
+    """Take what stands before a command."""
 
 
 def _written_to(function: Callable[..., Any]) -> str | None:

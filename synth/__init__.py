@@ -1,3 +1,5 @@
 """Synthesis: from healthy scans to a corpus of layered tumours."""
 
-__version__ = "0.1.0"
+from scans import release
+
+__version__ = release.VERSION

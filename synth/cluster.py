@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scans.errors import CatalogError
+from scans.release import page
 from scans.yaml_text import read_yaml
 
 if TYPE_CHECKING:
@@ -241,4 +242,7 @@ def _close(queue: Any) -> None:
 
 
 def _unclear(path: Path) -> CatalogError:
-    return CatalogError(f"{path}: needs `class: SLURMCluster` (or another class of dask-jobqueue) and `jobs: 8`")
+    return CatalogError(
+        f"{path}: needs `class: SLURMCluster` (or another class of dask-jobqueue) and `jobs: 8`; "
+        f"{page('docs/cluster.md')} has an example"
+    )

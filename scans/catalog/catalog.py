@@ -1,6 +1,7 @@
 """The catalog: regions, datasets and tasks by name.
 
-Catalogs are YAML; one may include others by path, relative to itself.
+Catalogs are YAML; one may include others by path, relative to itself, or by name one that comes with the
+software.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from scans.catalog.dataset import Dataset
 from scans.catalog.region import Region
 from scans.catalog.settings import Strict, one_line
+from scans.catalog.shipped import located, shipped_names
 from scans.catalog.task import FoldRule, Task
 from scans.errors import CatalogError
 from scans.yaml_text import read_yaml
@@ -169,6 +171,7 @@ def load_catalog(path: str | Path) -> Catalog:
     Parameters
     ----------
     path : str or Path
+        A file, or the name of a catalog that comes with the software; see `scans.catalog.shipped.located`.
 
     Returns
     -------
@@ -180,7 +183,7 @@ def load_catalog(path: str | Path) -> Catalog:
         If a file is missing or not as it must be, or two define the same name.
     """
     merged: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}
-    _merge(Path(path), merged, set())
+    _merge(located(path), merged, set())
     for name, region in merged["regions"].items():
         if isinstance(region, dict):
             merged["regions"][name] = {**region, "name": name}
@@ -198,7 +201,8 @@ def _merge(path: Path, merged: dict[str, dict[str, Any]], done: set[Path]) -> No
         content = read_yaml(path)
     except OSError as error:
         raise CatalogError(
-            f"{path}: no catalog can be read there ({error.strerror}); give one with --catalog"
+            f"{path}: no catalog can be read there ({error.strerror}); give a file, or one that comes with the "
+            f"software: {', '.join(shipped_names())}"
         ) from error
     if not isinstance(content, dict) or not set(content) <= {"include", *_KINDS}:
         raise CatalogError(f"{path}: a catalog holds include, regions, datasets and tasks, nothing else")
@@ -206,7 +210,7 @@ def _merge(path: Path, merged: dict[str, dict[str, Any]], done: set[Path]) -> No
     if not isinstance(include, list) or not all(isinstance(entry, str) for entry in include):
         raise CatalogError(f"{path}: include must be a list of paths")
     for entry in include:
-        _merge(path.parent / entry, merged, done)
+        _merge(located(entry, path), merged, done)
     for kind in _KINDS:
         entries = content.get(kind) or {}
         if not isinstance(entries, dict):

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,8 +26,12 @@ app = command_line(
 CorpusArgument = Annotated[
     str, typer.Argument(help="The corpus: a folder, or a URL such as s3://bucket/corpus.zarr.", metavar="CORPUS")
 ]
+CatalogOption = Annotated[
+    Path,
+    typer.Option("--catalog", help="The catalog of datasets and regions: a file, or one of the software's by name."),
+]
 ClusterOption = Annotated[
-    str, typer.Option(help="`local`, `tcp://host:8786`, or a YAML file for a job queue (docs/cluster.md).")
+    str, typer.Option(help="`local`, `tcp://host:8786`, or a YAML file for a job queue (see the page on clusters).")
 ]
 CardOption = Annotated[
     bool, typer.Option("--card/--no-card", help="Write the data card and Croissant metadata into the finished corpus.")

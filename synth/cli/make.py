@@ -7,17 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.errors import CatalogError, UserError
 from scans.terminal import err, out
 from scans.writing import no_folder_for
-from synth.cli.application import CardOption, ClusterOption, WorkersOption, app, bar, describe, make_shards, say
+from synth.cli.application import (
+    CardOption,
+    CatalogOption,
+    ClusterOption,
+    WorkersOption,
+    app,
+    bar,
+    describe,
+    make_shards,
+    say,
+)
 
 if TYPE_CHECKING:
     from synth.corpus.manifest import Manifest
 
 
-CatalogOption = Annotated[Path, typer.Option("--catalog", help="The catalog of datasets and regions.")]
-DEFAULT_CATALOG = Path("data_catalog.yaml")
 _MEASURED, _COMPARED = 10_000, 200  # samples, if not given
 _MOST_PICTURES = 60  # of a column
 
@@ -42,7 +51,7 @@ def scan(
 ) -> None:
     """List the datasets: what is here and which files are bad; with --all, what is not and how to get it.
 
-    Example: `synth scan --catalog data_catalog.yaml`. Exits with 1 if a file is bad.
+    Example: `synth scan`, or `synth scan --catalog mine.yaml`. Exits with 1 if a file is bad.
     """
     from scans.catalog.catalog import load_catalog
     from synth.sources.inventory import print_report, scan_catalog

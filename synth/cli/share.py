@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.errors import CatalogError
 from scans.terminal import err, out
 from synth.cli.application import (
     CardOption,
+    CatalogOption,
     ClusterOption,
     CorpusArgument,
     WorkersOption,
@@ -74,9 +76,7 @@ def rehydrate(
     sources: Annotated[Path, typer.Option(help="The store of sources, made by synth prepare or by this command.")],
     corpus: Annotated[str, typer.Option("--out", help="The corpus to make, or to finish: a folder or a URL.")],
     layout: Annotated[str | None, typer.Option(help="`layered` or `dense`; that of the original if not given.")] = None,
-    catalog: Annotated[
-        Path, typer.Option("--catalog", help="The catalog that says where the scans of --dataset are.")
-    ] = Path("data_catalog.yaml"),
+    catalog: CatalogOption = DEFAULT_CATALOG,
     dataset: Annotated[
         list[str] | None,
         typer.Option("--dataset", help="Prepare this dataset first, as the original's was; give several times."),

@@ -1,6 +1,8 @@
 """Who may import whom: a cluster node needs no torch, a GPU node no Dask, Numba or SimpleITK."""
 
 import ast
+import subprocess
+import sys
 
 import pytest
 
@@ -46,6 +48,22 @@ DRAWING = ("matplotlib", "jinja2", "PIL", "contourpy")
 
 def test_the_command_line_imports_no_torch():
     imported_after("import train.cli", "torch", "safetensors", "numpy", "scipy", *HEAVY, *ONNX, *DRAWING)
+
+
+@pytest.mark.parametrize(
+    ("command", "missing", "brings"),
+    [
+        (["train", "segment", "scan.nii.gz"], "torch", "layered-tumors[train]"),
+        (["synth", "scan"], "SimpleITK", "layered-tumors"),
+    ],
+)
+def test_what_is_not_installed_is_named_with_what_brings_it(command, missing, brings):
+    without = f"import sys; sys.modules[{missing!r}] = None; sys.argv = {command!r}"
+    code = f"{without}; from {command[0]}.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    assert f"error: {missing} is not installed; pip install '{brings}' brings it" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 2
 
 
 def test_what_a_training_imports_is_torch_and_little_else():

@@ -38,7 +38,9 @@ def generate(slurm, sources_path, tmp_path):
     queue = tmp_path / "slurm.yaml"
     queue.write_text(
         "class: SLURMCluster\njobs: 2\ncores: 1\nprocesses: 1\nmemory: 1GB\nwalltime: '00:10:00'\ninterface: lo\n"
-        f"log_directory: {tmp_path}/logs\nlocal_directory: {tmp_path}/scratch\n",
+        f"log_directory: {tmp_path}/logs\nlocal_directory: {tmp_path}/scratch\n"
+        # As docs/cluster.md starts workers in a container: env stands for Apptainer, which is not here.
+        f"job_script_prologue: [export MOUNTED=/scratch]\npython: env IMAGE=layered-tumors.sif {sys.executable}\n",
         encoding="utf-8",
     )
     started = []

@@ -4,12 +4,13 @@ from pathlib import Path
 import pytest
 
 from scans.catalog.catalog import load_catalog
+from scans.catalog.shipped import SHIPPED, shipped_names
 from scans.errors import CatalogError, ScanError
 from scans.image.cases import find_cases, read_case, source_name
 from tests.made.catalogs import ROOT, make, make_two, save_two
 from tests.made.scan_files import brain, mask, save, save_dicom
 
-CATALOGS = [ROOT / "data_catalog.yaml", ROOT / "catalogs/dev.yaml", ROOT / "catalogs/demo.yaml"]
+CATALOGS = [ROOT / "data_catalog.yaml", ROOT / "catalogs/dev.yaml", SHIPPED / "demo.yaml"]
 
 
 def cases_of(path: Path):
@@ -67,6 +68,28 @@ def test_official_layouts_are_found(tmp_path, monkeypatch):
         assert case.problem == ""
         for role in dataset.layout.required:
             assert role in case.files(), (name, role)
+
+
+def test_a_catalog_of_the_software_is_found_by_name_from_any_folder_unless_a_file_there_has_the_name(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert shipped_names() == ["data_catalog.yaml", "demo.yaml"]
+    for name in shipped_names():
+        assert load_catalog(name) == load_catalog(SHIPPED / name)
+    (tmp_path / "demo.yaml").write_text("regions:\n  mine: {modality: CT}\n")
+    assert set(load_catalog("demo.yaml").regions) == {"mine"}
+    assert "comes with the software: data_catalog.yaml, demo.yaml" in refusal(Path("dema.yaml"))
+    assert "sub/demo.yaml: no catalog" in refusal(Path("sub/demo.yaml"))
+
+
+@pytest.mark.parametrize("name", ["mine.yaml", "data_catalog.yaml"])
+def test_a_catalog_of_ones_own_adds_to_that_of_the_software_wherever_it_lies_whatever_its_name(tmp_path, name):
+    path = make(tmp_path).rename(tmp_path / name)
+    path.write_text("include: [data_catalog.yaml]\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    both = load_catalog(path)
+    assert "mine" in both.datasets
+    assert load_catalog(SHIPPED / "data_catalog.yaml").regions.items() < both.regions.items()
 
 
 def test_include_is_relative_to_the_file_and_names_are_unique(tmp_path):

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
+from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.terminal import err, out
 from train.cli.application import (
-    DEFAULT_CATALOG,
     AveragingOption,
     BatchOption,
     CacheOption,
@@ -158,7 +158,7 @@ def pretrain(
             settings,
             validation_corpus=validation_corpus or (),
             cache=cache,
-            catalog=catalog if catalog.exists() or catalog != DEFAULT_CATALOG else None,
+            catalog=catalog,
             real_cases=real_cases,
             symmetry=cast(Symmetry, symmetry),
             resume=resume,

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.terminal import out
-from train.cli.application import DEFAULT_CATALOG, CatalogOption, app, say
+from train.cli.application import CatalogOption, app, say
 
 
 @app.command()

@@ -7,9 +7,10 @@ import typer
 from rich.progress import TaskID
 from rich.table import Table as Shown
 
+from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.progress import Bars, duration
 from scans.terminal import err, out
-from train.cli.application import DEFAULT_CATALOG, CatalogOption, DeviceOption, app
+from train.cli.application import CatalogOption, DeviceOption, app
 
 if TYPE_CHECKING:
     from train.tables.gather import Gathered

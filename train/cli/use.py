@@ -9,10 +9,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.errors import printable
 from scans.terminal import err, out
 from train.cli.application import (
-    DEFAULT_CATALOG,
     CatalogOption,
     DeviceOption,
     PrecisionOption,

@@ -34,7 +34,7 @@ from train.run.pictures import Views
 from train.settings import Schedule, SettingsError
 from train.stages.finite import FOLDER, FiniteWatch, keep_batch, keep_network
 from train.stages.rate import Rate
-from train.stages.resume import check_resumable, load_last, save_last
+from train.stages.resume import check_one_folder, check_resumable, load_last, save_last
 
 Report = Callable[[int, dict[str, float]], None]  # called every few steps with the step and what to show
 
@@ -178,6 +178,7 @@ def train(
             start, best = saved.record.step, saved.record.progress["best"]
             record = replace(record, validation=saved.record.validation)
             rate.restore(saved.record.progress)
+        check_one_folder(folder, start, ranks)
         if run is not None:
             run.start({"stage": record.stage, **record.settings, "hardware": str(hardware)}, start)
             run.write(start, {"started_on": str(hardware), "split": record.data.get("split")})

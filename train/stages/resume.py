@@ -16,6 +16,7 @@ from scans.durable import sync
 from scans.errors import CheckpointError
 from train.network.averaging import Average
 from train.network.checkpoint import Checkpoint, load_record, save_checkpoint
+from train.network.ranks import Ranks
 from train.network.record import Record
 from train.proxies.recorded import load_checkpoint
 from train.run.folder import LAST, PREVIOUS
@@ -106,6 +107,29 @@ def check_resumable(path: Path, saved: Checkpoint, record: Record, together: int
                 f"{path}: was trained with {name} = {before.get(name)}, not {now.get(name)}"
                 f"{_WHY.get(name, '')}; give the same settings, or choose another --out"
             )
+
+
+def check_one_folder(folder: Path, start: int, ranks: Ranks) -> None:
+    """Stop all processes if they would not go on from the same step: each would wait for the others without end.
+
+    Parameters
+    ----------
+    folder : Path
+        The run.
+    start : int
+        Steps that this process's checkpoint has behind it; 0 without one.
+    ranks : Ranks
+
+    Raises
+    ------
+    CheckpointError
+    """
+    least, most = -ranks.most(-start), ranks.most(start)
+    if least != most:
+        raise CheckpointError(
+            f"{folder}: one machine goes on from step {least} and another from step {most}; --out must be a folder "
+            "that all machines see"
+        )
 
 
 _FREE = ("device", "precision", "compile", "loader_threads", "log_every")

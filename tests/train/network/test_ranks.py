@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import time
 
 import pytest
@@ -11,19 +12,33 @@ import torch
 from scans.errors import CheckpointError
 from tests.made.commands import Started
 from tests.made.trainings import without_pictures
+from train.network.ranks import Ranks
 from train.presets import settings_of
 from train.proxies.recorded import load_checkpoint
 from train.settings import Pretrain
 from train.stages.pretrain import pretrain
+from train.stages.resume import check_one_folder
 
 SMALL = ["--width", "2", "--validation-samples", "2", "--device", "cpu", "--precision", "fp32", "--norm", "instance"]
 
 
-def start_two(corpus_path, out, *more):
-    command = ["--standalone", "--nproc-per-node", 2, "-m", "train.cli", "pretrain", "--corpus", corpus_path]
+ONE_MACHINE = ("--standalone", "--nproc-per-node", 2)
+
+
+def start_two(corpus_path, out, *more, launched=ONE_MACHINE):
+    command = [*launched, "-m", "train.cli", "pretrain", "--corpus", corpus_path]
     small = [*SMALL, "--batch", 1, "--checkpoint-every", 2]
     few = {**os.environ, "OMP_NUM_THREADS": "1"}
     return Started("torch.distributed.run", *command, "--out", out, *small, *more, env=few)
+
+
+def start_machines(corpus_path, out, *more):
+    """Start two torchruns of a process each, as two machines do that meet at one of them; here they are one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{free.getsockname()[1]}"]
+    launched = ["--nnodes", "2", "--nproc-per-node", "1", *meeting, "--rdzv-id", "two", "--local-addr", "localhost"]
+    return [start_two(corpus_path, out, *more, launched=launched) for _ in range(2)]
 
 
 def alone(corpus_path, out, steps, *, preset, batch=2, resume=False):
@@ -40,19 +55,32 @@ def losses(out):
     return {e["step"]: e["total"] for e in entries if "total" in e}, [e for e in entries if "validation_loss" in e]
 
 
-def test_two_processes_have_the_losses_of_one_with_the_double_batch(corpus_path, tmp_path):
-    process = start_two(corpus_path, tmp_path / "two", "--steps", "6")
+def test_two_machines_have_the_losses_of_one_process_with_the_double_batch(corpus_path, tmp_path):
+    machines = start_machines(corpus_path, tmp_path / "two", "--steps", "6")
     alone(corpus_path, tmp_path / "one", 6, preset="robust")
-    _, problems = process.communicate(timeout=240)
-    assert process.returncode == 0, problems[-3000:]
+    for machine in machines:
+        _, problems = machine.communicate(timeout=240)
+        assert machine.returncode == 0, problems[-3000:]
     (two, validated), (one, validated_by_one) = losses(tmp_path / "two"), losses(tmp_path / "one")
     assert two.keys() == one.keys() == {2, 4, 6}
     assert all(two[step] == pytest.approx(one[step], rel=1e-4) for step in one)
-    assert len(validated) == len(validated_by_one) == 3  # one process validates
+    assert len(validated) == len(validated_by_one) == 3  # one process of one machine validates
     saved = [load_checkpoint(tmp_path / name / "last.safetensors") for name in ("two", "one")]
     for kind in ("trained", "network"):
         ours, theirs = (getattr(checkpoint, kind) for checkpoint in saved)
         assert all(torch.allclose(ours[n], theirs[n], atol=1e-2) for n in ours)
+
+
+def test_machines_that_would_go_on_from_different_steps_stop_where_they_would_wait_without_end(tmp_path):
+    class Beside(Ranks):
+        other = 40  # what the other machine says; a second one cannot be had here
+
+        def most(self, number):
+            return max(number, self.other if number > 0 else -self.other)
+
+    check_one_folder(tmp_path, 40, Beside(count=2))
+    with pytest.raises(CheckpointError, match=r"from step 20 and another from step 40; --out must be a folder that"):
+        check_one_folder(tmp_path, 20, Beside(count=2))
 
 
 def test_a_training_of_two_is_continued_by_one_and_stops_cleanly_when_told(corpus_path, tmp_path):
