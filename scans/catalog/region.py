@@ -13,7 +13,7 @@ from scans.catalog.settings import Interval, Strict
 from scans.catalog.synthesis import Synthesis
 
 # Fields of a region that say what is done with its scans once they are prepared.
-LATER = ("symmetric", "synthesis", "generator", "generators")
+LATER = ("symmetric", "patches", "synthesis", "generator", "generators")
 REFERENCE_SIZE = 128  # the size that FieldOfView.spacing_mm is stated for
 
 
@@ -61,6 +61,23 @@ class RoiRule(Strict):
     most_ml: float | None = Field(None, gt=0)  # a larger foreground still wears its skull; None: no bound
 
 
+class Patches(Strict):
+    """Networks of a region are shown patches of its prepared cubes, at the scale of its tumours.
+
+    A liver's tumours of 5 to 10 mm are a voxel or two where the whole organ fills the network's cube.
+    """
+
+    cube: int = Field(192, ge=16, le=512, multiple_of=8)  # voxels along each side that scans are prepared with
+    side: int = Field(64, ge=16, le=512, multiple_of=8)  # of a patch, in voxels of the cube
+    tumour_share: float = Field(2 / 3, ge=0, le=1)  # of patches around a tumour; the others are around any of the ROI
+
+    @model_validator(mode="after")
+    def _within_the_cube(self) -> "Patches":
+        if self.side > self.cube:
+            raise ValueError("patches.side must not exceed patches.cube")
+        return self
+
+
 class Region(Strict):
     """One organ in one modality."""
 
@@ -70,10 +87,16 @@ class Region(Strict):
     field_of_view: FieldOfView = FieldOfView()
     normalisation: Normalisation = Normalisation()
     roi: RoiRule = RoiRule()
+    patches: Patches | None = None  # that networks are shown; None: whole cubes
     symmetric: bool = False  # left and right are alike: a network may compare them; see train.network.symmetry
     synthesis: Synthesis = Synthesis()  # of the generator `layers`
     generator: str = "layers"  # that `synth generate` takes if none is named; see synth.generators
     generators: dict[str, dict[str, Any]] = Field(default_factory=dict)  # settings of the others, by name
+
+    @property
+    def cube(self) -> int:
+        """Voxels along each side that its scans are prepared with, if nothing else is said."""
+        return REFERENCE_SIZE if self.patches is None else self.patches.cube
 
     @property
     def mirror_axis(self) -> Literal["x", "y", "z"]:
