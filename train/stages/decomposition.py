@@ -57,9 +57,12 @@ class Decomposition:
         real: Sequence["RealScan"] = (),
         shifted: Shifted | None = None,
     ) -> None:
-        if settings.standardise and any(channel["statistics"] is not None for channel in corpus.channels):
+        if settings.standardise and any(
+            channel["statistics"] is not None or channel["region"].get("normalisation", {}).get("scale")
+            for channel in corpus.channels
+        ):
             raise SettingsError(
-                "--standardise: this corpus is normalised by common statistics, as its scans will be; leave it off"
+                "--standardise: this corpus is normalised by what all scans share, as they will be; leave it off"
             )
         self.corpus, self.split, self.settings, self.ranks = corpus, split, settings, ranks
         self.stream = recombined(corpus, split, settings) if settings.recombine else None

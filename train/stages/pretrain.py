@@ -29,6 +29,7 @@ from train.stages.real_validation import find_real_cases
 from train.stages.resume import load_last
 
 Symmetry = Literal["auto", "on", "off"]
+LEAST_PATCH = 16  # voxels a side
 BASELINE_SAMPLES = 24  # training composites the threshold row is chosen on
 BASELINE_VOXELS, BASELINE_LEAST = 24 * 128**3, 8  # fewer where they are larger
 
@@ -179,16 +180,17 @@ def shown(patch: str, corpus: Corpus | Corpora, proxy: str) -> dict[str, Any]:
     if patch == "auto":
         rule = region.patches
         cuts = proxy == LAYERS and isinstance(corpus, Corpus) and corpus.layout == "layered"
-        if rule is None or rule.side >= corpus.size or not cuts:
+        if rule is None or not cuts:
             return {"patch": None}
-        return {"patch": rule.side, "tumour_share": rule.tumour_share}
+        side = max(LEAST_PATCH, round(rule.side * corpus.size / rule.cube / 8) * 8)  # as many mm, whatever the voxels
+        return {"patch": None} if side >= corpus.size else {"patch": side, "tumour_share": rule.tumour_share}
     if patch == "whole":
         return {"patch": None}
     side = int(patch) if patch.isdecimal() else 0
-    if not 16 <= side < corpus.size or side % 2**POOLINGS:
+    if not LEAST_PATCH <= side < corpus.size or side % 2**POOLINGS:
         raise SettingsError(
-            f"--patch {patch}: give auto, whole, or a multiple of {2**POOLINGS} from 16 to less than the corpus's "
-            f"{corpus.size} voxels"
+            f"--patch {patch}: give auto, whole, or a multiple of {2**POOLINGS} from {LEAST_PATCH} to less than the "
+            f"corpus's {corpus.size} voxels"
         )
     if proxy != LAYERS:
         raise SettingsError(f"--patch {patch}: --proxy {proxy} is shown whole cubes; leave it out")
