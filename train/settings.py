@@ -38,7 +38,13 @@ class Loss(Strict):
     l2: float = Field(1.0, ge=0)  # Zhang, Eq. 10: soft Dice of the mask
     l3: float = Field(1.0, ge=0)  # Zhang, Eq. 10: composition of the layers
     cross_entropy: float = Field(1.0, ge=0)  # not in Zhang: voxel cross-entropy of the mask, starts the mask sooner
+    entropy: Literal["mean", "balanced"] | None = None  # None: balanced for patches (docs/patches.md)
     form: Literal["emphasised", "plain"] = "emphasised"  # method: l0 and l1 once more, inside the mask alone
+
+
+def loss_of(loss: Loss, patch: int | None) -> Loss:
+    """Return the loss with what depends on whether patches are shown decided."""
+    return loss.model_copy(update={"entropy": "balanced"}) if patch and loss.entropy is None else loss
 
 
 class Schedule(Strict):
@@ -130,6 +136,8 @@ class Pretrain(Stage):
     validation_samples: int = Field(32, ge=1)
     standardise: bool = False  # each composite by its own mean and deviation, as a real scan is
     recombine: bool = False  # endless new samples of the corpus's tumours and sources, instead of its own again
+    patch: int | None = Field(None, ge=16, le=512, multiple_of=8)  # side of the patches trained on; None: whole cubes
+    tumour_share: float = Field(2 / 3, ge=0, le=1)  # of patches around a tumour, see train.data.patches
 
 
 class Adapt(Stage):

@@ -7,13 +7,13 @@ A catalog overrides them per region, ``--set shape.axis_ratio=[0.7,1]`` per corp
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from scans.catalog.settings import Interval, Strict
 from scans.catalog.synthesis import Synthesis
 
 # Fields of a region that say what is done with its scans once they are prepared.
-LATER = ("symmetric", "synthesis", "generator", "generators")
+LATER = ("symmetric", "patches", "synthesis", "generator", "generators")
 REFERENCE_SIZE = 128  # the size that FieldOfView.spacing_mm is stated for
 
 
@@ -39,12 +39,28 @@ class Normalisation(Strict):
 
     ``zscore``: each scan by its own mean and standard deviation over ROI voxels (brain).
     ``window``: clipped to percentiles of all sources' ROI voxels together, then by their common mean and
-    standard deviation (liver CT). Both leave 0 outside the ROI.
+    standard deviation (Zhang's liver CT). Both leave 0 outside the ROI.
+    With ``scale``, ``zscore`` takes each scan's own mean and this many raw units for one of the network's: where
+    contrasts are physical, as HU are, the noise of a scan must not change them.
     """
 
     kind: Literal["zscore", "window"] = "zscore"  # Zhang, Sec. IV-B
     percentiles: Interval = (0.5, 99.5)  # Zhang, Sec. IV-B (LTS); used by `window`
+    scale: float | None = Field(None, gt=0)  # of `zscore`, raw units; None: the scan's own standard deviation
     raw_zero: float | None = None  # raw value that counts as zero intensity in Eq. 4 (CT: -1024 HU); None: 0 or below
+
+    @model_validator(mode="after")
+    def _scale_of_zscore(self) -> "Normalisation":
+        if self.scale is not None and self.kind != "zscore":
+            raise ValueError("normalisation.scale goes with kind 'zscore'")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = dump(self)
+        if self.scale is None:  # stores from before there was one are prepared alike
+            del content["scale"]
+        return content
 
 
 class RoiRule(Strict):
@@ -61,6 +77,23 @@ class RoiRule(Strict):
     most_ml: float | None = Field(None, gt=0)  # a larger foreground still wears its skull; None: no bound
 
 
+class Patches(Strict):
+    """Networks of a region are shown patches of its prepared cubes, at the scale of its tumours.
+
+    A liver's tumours of 5 to 10 mm are a voxel or two where the whole organ fills the network's cube.
+    """
+
+    cube: int = Field(192, ge=16, le=512, multiple_of=8)  # voxels along each side that scans are prepared with
+    side: int = Field(64, ge=16, le=512, multiple_of=8)  # of a patch; in proportion where a cube has other voxels
+    tumour_share: float = Field(2 / 3, ge=0, le=1)  # of patches around a tumour; the others are around any of the ROI
+
+    @model_validator(mode="after")
+    def _within_the_cube(self) -> "Patches":
+        if self.side > self.cube:
+            raise ValueError("patches.side must not exceed patches.cube")
+        return self
+
+
 class Region(Strict):
     """One organ in one modality."""
 
@@ -70,10 +103,16 @@ class Region(Strict):
     field_of_view: FieldOfView = FieldOfView()
     normalisation: Normalisation = Normalisation()
     roi: RoiRule = RoiRule()
+    patches: Patches | None = None  # that networks are shown; None: whole cubes
     symmetric: bool = False  # left and right are alike: a network may compare them; see train.network.symmetry
     synthesis: Synthesis = Synthesis()  # of the generator `layers`
     generator: str = "layers"  # that `synth generate` takes if none is named; see synth.generators
     generators: dict[str, dict[str, Any]] = Field(default_factory=dict)  # settings of the others, by name
+
+    @property
+    def cube(self) -> int:
+        """Voxels along each side that its scans are prepared with, if nothing else is said."""
+        return REFERENCE_SIZE if self.patches is None else self.patches.cube
 
     @property
     def mirror_axis(self) -> Literal["x", "y", "z"]:

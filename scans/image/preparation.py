@@ -127,11 +127,17 @@ def prepare(
         roi=roi_cube,
         lesion=lesion_cube,
         frame=frame,
-        statistics=Statistics.of(healthy) if zscore else statistics,
+        statistics=own_statistics(healthy, region) if zscore else statistics,
         inside=inside,
         zero=float(zero),
         coverage=coverage(frame, inside),
     )
+
+
+def own_statistics(values: np.ndarray, region: Region) -> Statistics:
+    """Return what a scan of a ``zscore`` region is normalised by, from the intensities of its ROI (any shape)."""
+    statistics, fixed = Statistics.of(values), region.normalisation.scale
+    return statistics if fixed is None else replace(statistics, std=fixed)
 
 
 def prepare_modalities(

@@ -78,7 +78,9 @@ def prepare(
         str | None, typer.Option(help="Of a dataset with several: a corpus has one (its region's own, if not given).")
     ] = None,
     catalog: CatalogOption = DEFAULT_CATALOG,
-    size: Annotated[int, typer.Option(help="Voxels along each side of the network's cube.")] = 128,
+    size: Annotated[
+        int | None, typer.Option(help="Voxels along each side of the prepared cube (128; livers 192).")
+    ] = None,
     cluster: ClusterOption = "local",
     workers: WorkersOption = None,
 ) -> None:

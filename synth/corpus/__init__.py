@@ -3,6 +3,7 @@
 from scans.image.box import Box
 from synth.corpus.reader import Corpus
 from synth.corpus.recombine import Recombination, Recombine
-from synth.tumour.sample import Layer, Normal, Sample, Tumour
+from synth.tumour.blend import paste
+from synth.tumour.sample import Layer, Normal, Sample, Tumour, Voxels
 
-__all__ = ["Box", "Corpus", "Layer", "Normal", "Recombination", "Recombine", "Sample", "Tumour"]
+__all__ = ["Box", "Corpus", "Layer", "Normal", "Recombination", "Recombine", "Sample", "Tumour", "Voxels", "paste"]

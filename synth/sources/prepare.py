@@ -48,7 +48,7 @@ def prepare_datasets(
     catalog: Catalog,
     names: list[str],
     out: Path,
-    size: int = 128,
+    size: int | None = None,
     cluster: str = "local",
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda steps, total: None,
@@ -68,8 +68,8 @@ def prepare_datasets(
         Datasets of one region, with role ``normal``.
     out : Path
         The sources store to make or to add to.
-    size : int
-        Voxels along each side of the cube.
+    size : int, optional
+        Voxels along each side of the cube; as the region says if not given.
     cluster : str
         Where to work; see :func:`synth.cluster.open_cluster`.
     workers : int, optional
@@ -96,9 +96,10 @@ def prepare_datasets(
     StoreError
         If `out` holds something else, or another run is writing it.
     """
-    check_size(size)
     check_workers(cluster, workers)
     region, datasets, cases = _collect(catalog, names, tumours, modality, region_name)
+    size = region.cube if size is None else size
+    check_size(size)
     keep = functools.partial(_is_kept, out.resolve(), datasets, region, size)
     make = functools.partial(_make_source, out.resolve(), datasets, region, size)
     kept: set[str] = set()

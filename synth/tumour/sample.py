@@ -99,6 +99,21 @@ class Tumour:
     mask: np.ndarray
     alpha: float
 
+    def within(self, window: Box) -> "Tumour":
+        """Return what of it lies in a window of the cube, counted from the window's corner; perhaps nothing."""
+        shared = [
+            slice(max(own.start, part.start), max(own.start, part.start, min(own.stop, part.stop)))
+            for own, part in zip(self.box, window, strict=True)
+        ]
+        z, y, x = (slice(s.start - own.start, s.stop - own.start) for s, own in zip(shared, self.box, strict=True))
+        there = [slice(s.start - part.start, s.stop - part.start) for s, part in zip(shared, window, strict=True)]
+        if any(part.start == part.stop for part in shared):
+            there = [slice(0, 0)] * 3
+            z = y = x = slice(0, 0)
+        part = (z, y, x)
+        box = (there[0], there[1], there[2])
+        return Tumour(box, self.composite[part], self.texture[part], self.mask[part], self.alpha)
+
 
 @dataclass(frozen=True)
 class Sample:

@@ -36,7 +36,7 @@ def same(a, b):
 
 
 def run(corpus_path, out, *, resume=False, steps=2, say=lambda line: None, **changed):
-    validation_corpus = changed.pop("validation_corpus", ())
+    validation_corpus, patch = changed.pop("validation_corpus", ()), changed.pop("patch", None)
     schedule = Schedule(steps=steps, checkpoint_every=2, device="cpu", seed=changed.pop("seed", 0))
     settings = Pretrain(
         network={"width": 2, "norm": changed.pop("norm", "batch")},
@@ -45,4 +45,6 @@ def run(corpus_path, out, *, resume=False, steps=2, say=lambda line: None, **cha
         **changed,
     )
     with without_pictures():
-        return pretrain(corpus_path, out, settings, validation_corpus=validation_corpus, resume=resume, say=say)
+        return pretrain(
+            corpus_path, out, settings, validation_corpus=validation_corpus, patch=patch, resume=resume, say=say
+        )

@@ -99,6 +99,13 @@ def pretrain(
             "on or off."
         ),
     ] = "auto",
+    patch: Annotated[
+        str,
+        typer.Option(
+            help="What the network is shown of each sample: patches of so many voxels a side, whole cubes, or auto "
+            "(as the region says: patches of livers, whole brains)."
+        ),
+    ] = "auto",
     standardise: Annotated[bool, typer.Option(help="Normalise each composite by itself, as a real scan is.")] = False,
     variation: VariationOption = None,
     vary: VaryOption = False,
@@ -161,6 +168,7 @@ def pretrain(
             catalog=catalog,
             real_cases=real_cases,
             symmetry=cast(Symmetry, symmetry),
+            patch=patch,
             resume=resume,
             report=shown,
             say=say,

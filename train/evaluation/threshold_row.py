@@ -39,9 +39,10 @@ _ORIGINS: tuple[Origin, ...] = ("zero", "median")
 
 def unit_of(channel: Channel) -> tuple[Unit, float]:
     """Return what a distance from the median is told in, and how much of it one of the network's units is."""
-    if channel.statistics is None:
+    fixed = channel.region.normalisation.scale if channel.statistics is None else channel.statistics.std
+    if fixed is None:
         return "standard deviations", 1.0
-    return "HU" if channel.region.modality == "CT" else "raw units", channel.statistics.std
+    return "HU" if channel.region.modality == "CT" else "raw units", fixed
 
 
 def segment(

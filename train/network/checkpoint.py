@@ -52,6 +52,8 @@ class Checkpoint:
 def network_sha256(record: Record, network: nn.Module) -> str:
     """Return the SHA-256 of all that decides what a network finds, as hexadecimal digits."""
     decides = {"network": record.network, "channels": record.channels, "size": record.size}
+    if record.patch is not None:
+        decides["patch"] = record.patch
     if record.network.get("classes", 1) > 1:  # in their order, as which labels they are written
         decides["classes"] = [*record.data.get("classes", {}).items()]
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())

@@ -26,23 +26,31 @@ class Term:
     meaning : str
         What it is of, for a report.
     of : callable
-        Computes it, unweighted, from the layers, the batch, and whether layers are emphasised inside the mask.
+        Computes it, unweighted, from the layers, the batch, and the settings of the loss.
     trains_mask : bool
         Whether it trains the mask by itself.
     """
 
     meaning: str
-    of: Callable[[Layers, Batch, bool], torch.Tensor]
+    of: Callable[[Layers, Batch, Loss], torch.Tensor]
     trains_mask: bool = False
 
 
 TERMS = {
-    "l0": Term("normal tissue, L0", lambda found, true, more: layer_loss(found.normal, true.normal, true.mask, more)),
-    "l1": Term("tumour tissue, L1", lambda found, true, more: layer_loss(found.texture, true.texture, true.mask, more)),
+    "l0": Term(
+        "normal tissue, L0",
+        lambda found, true, how: layer_loss(found.normal, true.normal, true.mask, how.form == "emphasised"),
+    ),
+    "l1": Term(
+        "tumour tissue, L1",
+        lambda found, true, how: layer_loss(found.texture, true.texture, true.mask, how.form == "emphasised"),
+    ),
     "l2": Term("mask, soft Dice, L2", lambda found, true, _: dice_loss(found.logits, true.mask), trains_mask=True),
     "l3": Term("layers put together, L3", lambda found, true, _: composition_loss(found, true.composite, true.alpha)),
     "cross_entropy": Term(
-        "mask, cross-entropy", lambda found, true, _: cross_entropy(found.logits, true.mask), trains_mask=True
+        "mask, cross-entropy",
+        lambda found, true, how: cross_entropy(found.logits, true.mask, how.entropy == "balanced"),
+        trains_mask=True,
     ),
 }
 MEANINGS = {  # of every loss that a training logs, beside its total
@@ -57,8 +65,7 @@ def decomposition_loss(layers: Layers, batch: Batch, weights: Loss) -> dict[str,
 
     A term of weight 0 is not computed: an ablation by weight costs no time.
     """
-    emphasised = weights.form == "emphasised"
-    terms = {name: term.of(layers, batch, emphasised) for name, term in TERMS.items() if getattr(weights, name)}
+    terms = {name: term.of(layers, batch, weights) for name, term in TERMS.items() if getattr(weights, name)}
     total = torch.zeros((), device=batch.composite.device)
     for name, value in terms.items():
         total = total + getattr(weights, name) * value
@@ -98,9 +105,22 @@ def dice_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (1.0 - soft_dice(logits.float().sigmoid(), mask.float())).mean()
 
 
-def cross_entropy(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of the mask's voxels, not in the paper; both (N, 1, z, y, x)."""
-    return functional.binary_cross_entropy_with_logits(logits.float(), mask.float())
+def cross_entropy(logits: torch.Tensor, mask: torch.Tensor, balanced: bool = False) -> torch.Tensor:
+    """Mean cross-entropy of the mask's voxels, not in the paper.
+
+    Parameters
+    ----------
+    logits, mask : Tensor, shape (N, 1, z, y, x)
+    balanced : bool
+        All tumour voxels of a batch count as much as all others: of a mean over voxels, one in a hundred of which is
+        tumour, little is left to lose once nothing is found.
+    """
+    truth = mask.float()
+    if not balanced:
+        return functional.binary_cross_entropy_with_logits(logits.float(), truth)
+    entropy = functional.binary_cross_entropy_with_logits(logits.float(), truth, reduction="none")
+    inside, outside = ((entropy * where).sum() / where.sum().clamp(min=1.0) for where in (truth, 1.0 - truth))
+    return (inside + outside) / 2.0
 
 
 def composition_loss(layers: Layers, composite: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:

@@ -90,6 +90,7 @@ class _Details(_Exact):
     channels: list[_Channel] = Field(min_length=1)
     size: int = Field(ge=2**POOLINGS, le=_LARGEST, multiple_of=2**POOLINGS)
     threshold: Threshold | None
+    patch: int | None = Field(ge=2**POOLINGS, le=_LARGEST, multiple_of=2**POOLINGS)
 
 
 FORMAT = "layered-tumors-checkpoint"
@@ -126,6 +127,8 @@ class Record:
         State of the plateau rule and the best score, for ``--resume``.
     reading : dict or None
         How masks are read out, ``train.segmentation.reading.Readings``; None: plainly, the mask at 0.5.
+    patch : int or None
+        Side in voxels of the patches of the cube that the network is shown; None: the whole cube.
     """
 
     stage: str
@@ -139,6 +142,7 @@ class Record:
     validation: dict[str, Any] = field(default_factory=dict)
     progress: dict[str, Any] = field(default_factory=dict)
     reading: dict[str, Any] | None = None
+    patch: int | None = None
     format: str = FORMAT
     version: int = VERSION
 
@@ -148,6 +152,11 @@ class Record:
     def rule(self) -> Threshold | None:
         """The threshold row, if there is one."""
         return Threshold.model_validate(self.threshold) if self.threshold else None
+
+    @property
+    def side(self) -> int:
+        """Voxels along each side of what the network is shown: a patch, or the whole cube."""
+        return self.size if self.patch is None else self.patch
 
     @property
     def region(self) -> dict[str, Any]:

@@ -20,12 +20,12 @@ from scans.image.volume import Volume, check_same_grid, read_mask, read_volume, 
 from scans.one_scan import one_scan
 from scans.writing import make_folder
 from train.cases.classes import Classes, masks_of
-from train.segmentation.inference import Decomposed, Model, decompose, label_map, load_model, prepare_for, share_in_scan
+from train.segmentation.inference import Decomposed, Model, label_map, load_model, prepare_for, share_in_scan
 from train.segmentation.inputs import Input, find_inputs
 from train.segmentation.outputs import Options, check_nothing_in_the_way, check_targets, name_results
 from train.segmentation.reading import PLAIN
 from train.segmentation.search import counted, holds_labels
-from train.segmentation.sliding import slide, window_over
+from train.segmentation.sliding import find, slide, window_over
 from train.segmentation.summary import STARTED, SummaryRow, read_summary, write_summary
 from train.settings import SettingsError
 
@@ -259,6 +259,6 @@ def apply(
     """
     prepared = prepare_for(model, volumes, roi, where)
     if options.window is None:
-        return prepared, decompose(model, prepared, options.flips)
+        return prepared, find(model, prepared, options.flips)
     prepared = window_over(volumes, prepared, native=options.window == "native")
     return prepared, slide(model, prepared, options.flips)

@@ -1,20 +1,23 @@
 """The sliding window: patches of the network's cube over a whole region of interest, blended by Gaussian weights.
 
-A window changes what the network sees. ``native`` keeps the scan's own voxels: finer detail, but at another scale
+A network of patches sees every scan so, at the scale of its training. For one of whole cubes it is an option, and a
+window changes what the network sees. ``native`` keeps the scan's own voxels: finer detail, but at another scale
 than the training's wherever the two spacings differ, and a network knows a tumour at the scale it was shown.
 ``trained`` keeps the training's voxels and so its scale: where the organ fits into the cube it gives the same as
 the cube, and where it does not it reaches what the cube cuts off.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 
+from scans.image.box import tight_box
 from scans.image.frame import widen
 from scans.image.preparation import Prepared, reframe
 from scans.image.volume import Volume
-from train.segmentation.inference import Decomposed, Model, find_layers, network_input
+from train.segmentation.inference import Decomposed, Model, decompose, find_layers, network_input
 
 _OVERLAP = 0.5  # of a patch with the next
 
@@ -62,27 +65,79 @@ def slide(model: Model, prepared: Sequence[Prepared], flips: bool = False) -> De
     Decomposed
         In the grid of `prepared`.
     """
+    scan = network_input(model, prepared)
+    output = slide_over(
+        partial(find_layers, model, flips=flips),
+        model.seen(torch.from_numpy(scan)[None]),  # of the whole scan: a patch does not have both sides
+        model.record.side,
+        2 * len(scan) + len(model.classes),
+        model.machine.device,
+    )
+    return Decomposed.of(scan, output)
+
+
+def slide_over(
+    find: Callable[[torch.Tensor], torch.Tensor], scan: torch.Tensor, side: int, layers: int, device: torch.device
+) -> np.ndarray:
+    """Find layers patch by patch, blended by Gaussian weights; a patch that is 0 everywhere has layers of 0.
+
+    Parameters
+    ----------
+    find : callable
+        Takes a patch (1, C, side, side, side) on `device`, returns its layers.
+    scan : Tensor, shape (1, C, z, y, x)
+        On the CPU.
+    side : int
+    layers : int
+        How many are found.
+    device : torch.device
+
+    Returns
+    -------
+    ndarray of float32, shape (layers, z, y, x)
+    """
     from monai.inferers import sliding_window_inference
 
-    scan = network_input(model, prepared)
-    layers = 2 * len(scan) + len(model.classes)
-
     def found(patch: torch.Tensor) -> torch.Tensor:
-        if not patch[:, : len(scan)].any():  # nothing of the ROI
+        if not patch.any():  # nothing of the ROI
             return patch.new_zeros((len(patch), layers, *patch.shape[2:]))
-        return find_layers(model, patch, flips)
+        return find(patch)
 
     with torch.inference_mode():
         output = sliding_window_inference(
-            model.seen(torch.from_numpy(scan)[None]),  # of the whole scan: a patch does not have both sides
-            roi_size=(model.record.size,) * 3,
+            scan,
+            roi_size=(side,) * 3,
             sw_batch_size=1,
             predictor=found,
             overlap=_OVERLAP,
             mode="gaussian",
             padding_mode="constant",
             cval=0.0,
-            sw_device=model.machine.device,
+            sw_device=device,
             device="cpu",
         )
-    return Decomposed.of(scan, np.asarray(output[0]))
+    return np.asarray(output[0])
+
+
+def slide_over_organ(
+    find: Callable[[torch.Tensor], torch.Tensor], scan: np.ndarray, side: int, layers: int, device: torch.device
+) -> np.ndarray:
+    """Find layers patch by patch in the box of what is not 0 in a scan (C, z, y, x); they are 0 around it."""
+    z, y, x = tight_box((scan != 0).any(axis=0)) if scan.any() else (slice(0, side),) * 3
+    output = np.zeros((layers, *scan.shape[1:]), np.float32)
+    part = torch.from_numpy(np.ascontiguousarray(scan[:, z, y, x], dtype=np.float32))[None]
+    output[:, z, y, x] = slide_over(find, part, side, layers, device)
+    return output
+
+
+def find(model: Model, prepared: Sequence[Prepared], flips: bool = False) -> Decomposed:
+    """Run the network on a prepared scan: on its cube, or patch by patch if that is what it was trained on.
+
+    Parameters and what is returned as of `train.segmentation.inference.decompose`.
+    """
+    if model.record.patch is None:
+        return decompose(model, prepared, flips)
+    scan = network_input(model, prepared)
+    layers, side = 2 * len(scan) + len(model.classes), model.record.side
+    output = slide_over_organ(partial(find_layers, model, flips=flips), scan, side, layers, model.machine.device)
+    return Decomposed.of(scan, output)

@@ -7,6 +7,7 @@ import torch
 
 from scans.errors import CheckpointError
 from scans.image.normalisation import Statistics, normalise
+from scans.image.preparation import own_statistics
 from train.network.channels import Channel
 from train.network.symmetry import seen
 from train.network.unet import UNet
@@ -102,5 +103,5 @@ def _normalised(intensity: np.ndarray, roi: np.ndarray, channels: Sequence[Chann
     for values, channel in zip(intensity, channels, strict=True):
         zero = channel.region.normalisation.raw_zero
         above = values if zero is None else np.maximum(values - np.float32(zero), 0)
-        result.append(normalise(above, roi, channel.statistics or Statistics.of(above[roi])))
+        result.append(normalise(above, roi, channel.statistics or own_statistics(above[roi], channel.region)))
     return np.stack(result)

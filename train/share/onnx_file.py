@@ -96,7 +96,7 @@ def to_onnx(network: UNet, record: Record, *, raw: bool = False) -> OnnxFile:
     onnx.helper.set_model_props(model, metadata(record, raw))
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString(deterministic=True)
-    return OnnxFile(content, compare(content, network, channels, record.size, raw))
+    return OnnxFile(content, compare(content, network, channels, record.side, raw))
 
 
 def metadata(record: Record, raw: bool) -> dict[str, str]:
@@ -107,6 +107,7 @@ def metadata(record: Record, raw: bool) -> dict[str, str]:
         "record": json.dumps(asdict(record), allow_nan=False),
         "modalities": json.dumps([region.modality for region in regions]),
         "size": str(record.size),
+        **({"patch": str(record.patch)} if record.patch is not None else {}),
         "orientation": regions[0].orientation,
         "field_of_view": regions[0].field_of_view.model_dump_json(),
         "normalisation": json.dumps([region.normalisation.model_dump(mode="json") for region in regions]),

@@ -64,17 +64,19 @@ class Normalising(nn.Module):
             values = intensity[:, number : number + 1]
             if (zero := channel.region.normalisation.raw_zero) is not None:
                 values = (values - zero).clamp(min=0)
-            scaled.append(_scale(values, inside, channel.statistics))
+            scaled.append(_scale(values, inside, channel.statistics, channel.region.normalisation.scale))
         return self.named(torch.where(inside, torch.cat(scaled, dim=1), 0.0))
 
 
-def _scale(values: torch.Tensor, inside: torch.Tensor, shared: Statistics | None) -> torch.Tensor:
+def _scale(values: torch.Tensor, inside: torch.Tensor, shared: Statistics | None, fixed: float | None) -> torch.Tensor:
     if shared is not None:
         if shared.low is not None or shared.high is not None:
             values = values.clamp(shared.low, shared.high)
         return (values - shared.mean) / shared.std
     share = _mean(inside.float()).clamp(min=1e-9)
     centred = values - _mean(torch.where(inside, values, 0.0)) / share
+    if fixed is not None:
+        return centred / fixed
     variance = _mean(torch.where(inside, centred.square(), 0.0)) / share
     return centred / variance.sqrt().clamp(min=1e-9)
 

@@ -17,11 +17,12 @@ from torch import nn
 
 from scans.catalog.catalog import load_catalog
 from scans.errors import CheckpointError
-from synth.corpus import Corpus
+from synth.corpus import Box, Corpus, Voxels
 from train.cases.prepared import RealScan, dataset_cases, prepare_cases
 from train.data.batch import Batch
 from train.data.corpora import Corpora, open_corpus
 from train.data.order import Endless
+from train.data.patches import patch_window
 from train.data.split import Split, split_by_source
 from train.network import hardware
 from train.network.channels import recorded_channels
@@ -34,12 +35,14 @@ from train.network.weights import check_one_mask
 from train.proxies.recorded import load_unet
 from train.run.folder import check_run_folder
 from train.run.pictures import Views
-from train.settings import Adapt, Pretrain
+from train.segmentation.sliding import slide_over_organ
+from train.settings import Adapt, Pretrain, loss_of
 from train.stages import loop
 from train.stages.decomposition import Decomposition
 from train.stages.pretrain import describe
 from train.stages.read_out import record_readings
 
+_NOTHING = Voxels(np.zeros((1, 1, 1), bool))  # no tumour of a real scan is known
 _REAL = 1  # added to the seed: real scans come in an order of their own
 LEAST_VOXELS = 8  # a scan with fewer sure tumour voxels teaches nothing about tumours: it is left out of self-training
 
@@ -82,6 +85,8 @@ class Adaptation:
     scans : list of RealScan
     sure : list of ndarray of uint8, shape (z, y, x), optional
         What self-training takes for true in each scan, see `Mixed`.
+    patch : int, optional
+        Side of what the network is shown, of samples as of real scans.
     """
 
     def __init__(
@@ -93,7 +98,9 @@ class Adaptation:
         machine: hardware.Hardware = hardware.PLAIN,
         ranks: Ranks = ALONE,
         sure: Sequence[np.ndarray] | None = None,
+        patch: int | None = None,
     ) -> None:
+        self.patch, self.organs = patch, [Voxels((scan.intensity != 0).any(axis=0)) for scan in scans if patch]
         self.settings, self.scans, self.sure, self.ranks = settings, scans, sure, ranks
         self.pinned = machine.device.type == "cuda"
         batch = settings.schedule.batch
@@ -106,6 +113,7 @@ class Adaptation:
             standardise=settings.standardise,
             variation=settings.variation,
             recombine=settings.recombine,
+            patch=patch,
         )
         self.synthetic = Decomposition(corpus, split, part, machine, ranks)
         self.order = Endless(np.zeros(len(scans), int), settings.schedule.seed + _REAL)
@@ -114,14 +122,28 @@ class Adaptation:
         """Return which real scans this process takes at a step."""
         return [self.order[position] for position in self.ranks.share(self.real_count, step)]
 
+    def windows(self, step: int) -> list[Box]:
+        """Return what is shown of each of these scans: a patch around any voxel of its organ, or all of it."""
+        if self.patch is None:
+            return [(slice(None), slice(None), slice(None)) for _ in self.chosen(step)]
+        positions, seed = self.ranks.share(self.real_count, step), self.settings.schedule.seed + _REAL
+        return [
+            patch_window(self.scans[i].intensity.shape[1:], self.patch, 0.0, seed, position, self.organs[i], _NOTHING)
+            for i, position in zip(self.chosen(step), positions, strict=True)
+        ]
+
     def batches(self, steps: range) -> Iterator[Mixed]:
         """Yield the batch of each step."""
         synthetic = self.synthetic.batches(steps) if self.synthetic_count else None
         for step in steps:
-            chosen = self.chosen(step)
-            real = torch.from_numpy(np.stack([self.scans[i].intensity for i in chosen]))
+            chosen, windows = self.chosen(step), self.windows(step)
+            parts = [self.scans[i].intensity[:, z, y, x] for i, (z, y, x) in zip(chosen, windows, strict=True)]
+            real = torch.from_numpy(np.stack(parts))
             real = real.pin_memory() if self.pinned else real
-            sure = None if self.sure is None else torch.from_numpy(np.stack([self.sure[i] for i in chosen])[:, None])
+            sure = None
+            if self.sure is not None:
+                known = [self.sure[i][w] for i, w in zip(chosen, windows, strict=True)]
+                sure = torch.from_numpy(np.stack(known)[:, None])
             yield Mixed(None if synthetic is None else next(synthetic), real, sure)
 
     def recipe(self, step: int) -> list[dict[str, Any]]:
@@ -159,7 +181,11 @@ def mixed_loss(layers: Layers, batch: Mixed, settings: Adapt) -> dict[str, torch
 
 
 def sure_voxels(
-    network: nn.Module, machine: hardware.Hardware, scans: Sequence[RealScan], confidence: float
+    network: nn.Module,
+    machine: hardware.Hardware,
+    scans: Sequence[RealScan],
+    confidence: float,
+    patch: int | None = None,
 ) -> list[np.ndarray]:
     """Return what a network is sure of in each scan: uint8 (z, y, x), 0 background, 1 tumour, 2 not sure.
 
@@ -171,13 +197,21 @@ def sure_voxels(
     confidence : float
         Least probability of what counts as sure, above 0.5. A scan with fewer than `LEAST_VOXELS` sure tumour voxels
         is not sure anywhere: were it taken for healthy, a missed tumour would be learned to be missed.
+    patch : int, optional
+        Side of what the network is shown; it then slides over the organ.
     """
     network = machine.place(network).eval()
+
+    def probability_of(part: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad(), machine.autocast():
+            return network(part.to(machine.device)).logits.sigmoid().float()
+
     found = []
     for scan in scans:
-        with torch.no_grad(), machine.autocast():
-            layers = network(torch.from_numpy(scan.intensity)[None].to(machine.device))
-        probability = layers.logits.sigmoid()[0, 0].cpu().numpy()
+        if patch is None:
+            probability = probability_of(torch.from_numpy(scan.intensity)[None])[0, 0].cpu().numpy()
+        else:
+            probability = slide_over_organ(probability_of, scan.intensity, patch, 1, machine.device)[0]
         sure = np.full(probability.shape, 2, np.uint8)
         sure[probability <= 1 - confidence] = 0
         sure[probability >= confidence] = 1
@@ -222,6 +256,7 @@ def adapt(
     dataset, cases = dataset_cases(load_catalog(catalog), dataset_name, regions)
     scans = prepare_cases(cases, dataset, regions, corpus.size, statistics, annotated=False, say=say)
     say(f"{len(scans)} of {len(cases)} scans of {dataset_name}, without their annotations")
+    settings = settings.model_copy(update={"loss": loss_of(settings.loss, start.patch)})
     schedule = settings.schedule
     # What pretraining held out stays held out: a source it was trained on would flatter the validation.
     there = {str(source["name"]) for source in corpus.sources}
@@ -241,17 +276,18 @@ def adapt(
         step=0,
         settings=settings.model_dump(mode="json"),
         network=start.network,
+        patch=start.patch,
         data=data,
         **described,
         threshold=start.threshold,
     )
-    with joined(hardware.of(schedule, corpus.size)) as (machine, ranks):
+    with joined(hardware.of(schedule, start.patch or corpus.size)) as (machine, ranks):
         sure = None
         if settings.self_training:
-            sure = sure_voxels(network, machine, scans, settings.confidence)
+            sure = sure_voxels(network, machine, scans, settings.confidence, start.patch)
             usable = sum(bool((voxels == 1).any()) for voxels in sure)
             say(f"self-training: the network is sure of a tumour in {usable} of {len(scans)} scans")
-        task = Adaptation(corpus, split, scans, settings, machine, ranks, sure)
+        task = Adaptation(corpus, split, scans, settings, machine, ranks, sure, start.patch)
         outcome = loop.train(
             task, network, record, schedule, machine, out, ranks=ranks, resume=resume, report=report, say=say
         )

@@ -13,6 +13,7 @@ from train.data.corpora import Corpora, Recombined
 from train.data.crops import CropFeed
 from train.data.feed import Feed
 from train.data.order import Endless
+from train.data.patches import Patches, patchable
 from train.data.split import Shifted, Split
 from train.data.variation import varied
 from train.network import hardware
@@ -56,22 +57,38 @@ class Decomposition:
         real: Sequence["RealScan"] = (),
         shifted: Shifted | None = None,
     ) -> None:
-        if settings.standardise and any(channel["statistics"] is not None for channel in corpus.channels):
+        if settings.standardise and any(
+            channel["statistics"] is not None or channel["region"].get("normalisation", {}).get("scale")
+            for channel in corpus.channels
+        ):
             raise SettingsError(
-                "--standardise: this corpus is normalised by common statistics, as its scans will be; leave it off"
+                "--standardise: this corpus is normalised by what all scans share, as they will be; leave it off"
             )
         self.corpus, self.split, self.settings, self.ranks = corpus, split, settings, ranks
         self.stream = recombined(corpus, split, settings) if settings.recombine else None
         self.order = Endless(corpus.shards[split.training], settings.schedule.seed)
+        self.patches = self._patches()
         self.feed = self._feed(machine)
-        self.real = RealValidation(list(real), settings.schedule.batch) if real else None
+        self.real = RealValidation(list(real), settings.schedule.batch, settings.patch) if real else None
         self.validation = SyntheticValidation(corpus, split.validation, settings, machine)
         self.shifted: SyntheticValidation | None = None
         if shifted is not None:
             self.shifted = SyntheticValidation(shifted.corpus, shifted.numbers, settings, machine)
 
+    def _patches(self) -> Patches | None:
+        if self.settings.patch is None:
+            return None
+        corpus = patchable(self.corpus)
+        tumour, seed = crops(corpus, self.stream), self.settings.schedule.seed
+        number = self._number  # of a place in the stream: the same sample is cut anew each time that it comes
+        return Patches(
+            corpus, self.settings.patch, self.settings.tumour_share, seed, lambda position: tumour(number(position))
+        )
+
     def _feed(self, machine: hardware.Hardware) -> Feed | CropFeed:
         schedule, corpus, threads = self.settings.schedule, self.corpus, self.settings.schedule.loader_threads
+        if self.patches is not None:
+            return Feed(self.patches.read, self.patches.side, 1, schedule.batch, threads, machine.device)
         if isinstance(corpus, Corpus) and corpus.layout == "layered":
             tumour = crops(corpus, self.stream)
             return CropFeed(tumour, corpus.source, corpus.size, schedule.batch, threads, machine.device)
@@ -84,23 +101,30 @@ class Decomposition:
 
     def numbers(self, step: int) -> list[int]:
         """Return the samples of this process at a step: numbers of the corpus, or of the recombined stream."""
-        drawn = self.positions(step)
-        if self.stream is not None:
-            return list(drawn)
-        return [int(self.split.training[self.order[position]]) for position in drawn]
+        return [self._number(position) for position in self.positions(step)]
+
+    def _number(self, position: int) -> int:
+        return position if self.stream is not None else int(self.split.training[self.order[position]])
 
     def batches(self, steps: range) -> Iterator[Batch]:
         """Yield the batch of each step; its memory is written over when the next one is asked for."""
-        for step, batch in zip(steps, self.feed.batches(map(self.numbers, steps)), strict=True):
+        wanted = self.numbers if self.patches is None else lambda step: list(self.positions(step))
+        for step, batch in zip(steps, self.feed.batches(map(wanted, steps)), strict=True):
             seen = batch.standardised() if self.settings.standardise else batch
             yield varied(seen, self.settings.variation, self.settings.schedule.seed, self.positions(step))
 
     def recipe(self, step: int) -> list[dict[str, Any]]:
         """Return every random choice behind each sample of a step."""
-        numbers = self.numbers(step)
+        return [{"corpus": self.corpus.where, **self._recipe(position)} for position in self.positions(step)]
+
+    def _recipe(self, position: int) -> dict[str, Any]:
+        number = self._number(position)
+        corner = {}
+        if self.patches is not None:
+            corner = {"patch": [part.start for part in self.patches.window(position)]}
         if self.stream is not None:
-            return [{"corpus": self.corpus.where, **asdict(self.stream.draw(number))} for number in numbers]
-        return [{"corpus": self.corpus.where, "sample": n, **self.corpus.recipe(n)} for n in numbers]
+            return {**asdict(self.stream.draw(number)), **corner}
+        return {"sample": number, **self.corpus.recipe(number), **corner}
 
     def loss(self, layers: Layers, batch: Batch) -> dict[str, torch.Tensor]:
         """Eq. 10."""

@@ -117,10 +117,11 @@ def finetune(
         network=network.settings.model_dump(mode="json"),
         channels=[channel.to_json() for channel in channels],
         size=size,
+        patch=None if start is None else start.patch,
         data=json.loads(json.dumps(data)),
         threshold=start.threshold if start is not None and names[0] == before[0] else None,
     )
-    with joined(hardware.of(settings.schedule, size)) as (machine, ranks):
+    with joined(hardware.of(settings.schedule, size if start is None else start.side)) as (machine, ranks):
         task = Supervised(
             [by_name[n] for n in training],
             [by_name[n] for n in validation],
@@ -128,6 +129,7 @@ def finetune(
             ranks,
             classes=list(wanted.classes),
             device=machine.device,
+            patch=None if start is None else start.patch,
         )
         outcome = loop.train(
             task, network, record, settings.schedule, machine, out, ranks=ranks, resume=resume, report=report, say=say

@@ -7,8 +7,10 @@ from typing import Any, Literal
 import torch
 
 from scans.errors import StoreError
-from synth.corpus import Corpus
+from scans.image.box import tight_box
+from synth.corpus import Corpus, Sample
 from train.data.corpora import Corpora, open_corpus
+from train.data.patches import patchable
 from train.data.split import Split, evenly, shifted_samples, split_by_source
 from train.evaluation.threshold_row import choose_threshold, unit_of
 from train.network import hardware
@@ -18,7 +20,7 @@ from train.network.record import Record, Threshold
 from train.network.unet import POOLINGS, UNet
 from train.proxies.registry import check_same_proxy, proxy_of, proxy_task, told
 from train.run.folder import check_run_folder
-from train.settings import LAYERS, Pretrain, SettingsError, with_modalities
+from train.settings import LAYERS, Pretrain, SettingsError, loss_of, with_modalities
 from train.stages import loop
 from train.stages.decomposition import Decomposition
 from train.stages.read_out import record_readings
@@ -26,7 +28,9 @@ from train.stages.real_validation import find_real_cases
 from train.stages.resume import load_last
 
 Symmetry = Literal["auto", "on", "off"]
+LEAST_PATCH = 16  # voxels a side
 BASELINE_SAMPLES = 24  # training composites the threshold row is chosen on
+BASELINE_VOXELS, BASELINE_LEAST = 24 * 128**3, 8  # fewer where they are larger
 
 
 def pretrain(
@@ -39,6 +43,7 @@ def pretrain(
     catalog: Path | None = None,
     real_cases: int = 4,
     symmetry: Symmetry | None = None,
+    patch: str | None = None,
     resume: bool = False,
     report: loop.Report = lambda step, shown: None,
     say: Callable[[str], None] = lambda line: None,
@@ -63,6 +68,9 @@ def pretrain(
     symmetry : str, optional
         Whether the network sees each scan's mirror image: ``on``, ``off``, or ``auto``, where the first modality's
         region is symmetric and layers are learnt. None: as ``settings.network.mirror`` says.
+    patch : str, optional
+        What the network is shown: patches of so many voxels a side, ``whole`` cubes, or ``auto``, as the first
+        modality's region says. None: as ``settings.patch`` says.
     resume : bool
         Continue from the last checkpoint in `out`, if there is one.
     report : callable
@@ -76,11 +84,20 @@ def pretrain(
     """
     check_run_folder(out, resume)
     corpus = open_corpus(corpus_path, cache)
-    check_size(corpus.size)
+    if patch is not None:
+        settings = settings.model_copy(update=shown(patch, corpus, settings.proxy))
+        if settings.patch is not None:
+            say(f"trained on patches of {settings.patch} of the {corpus.size} voxels along each side")
+    settings = settings.model_copy(update={"loss": loss_of(settings.loss, settings.patch)})
+    side = settings.patch or corpus.size
+    check_size(side)
     network_settings = with_modalities(settings.network, len(corpus.channels))
     if symmetry is not None:
         region = recorded_channel(corpus.channels[0], corpus.where).region
-        mirrors = symmetry == "on" or (symmetry == "auto" and region.symmetric and settings.proxy == LAYERS)
+        if symmetry == "on" and settings.patch is not None:
+            raise SettingsError("--symmetry on: a patch does not show both sides; add --patch whole")
+        whole = settings.proxy == LAYERS and settings.patch is None
+        mirrors = symmetry == "on" or (symmetry == "auto" and region.symmetric and whole)
         network_settings = network_settings.model_copy(update={"mirror": region.mirror_axis if mirrors else None})
     settings = settings.model_copy(update={"network": network_settings})
     schedule = settings.schedule
@@ -96,7 +113,7 @@ def pretrain(
         steers = schedule.rate_rule == "plateau" or schedule.chosen == "score"
         say(f"another generator's tumours {'steer' if steers else 'are watched'}: {shifted.note}")
     proxy = proxy_of(settings, corpus.size)
-    machine = hardware.of(schedule, corpus.size if proxy is None else proxy.side(corpus.size))
+    machine = hardware.of(schedule, side if proxy is None else proxy.side(corpus.size))
     interrupted = load_last(out) if resume else None
     if interrupted is None:
         rule = corpus_threshold(corpus, split)
@@ -117,6 +134,7 @@ def pretrain(
         stage="pretrain",
         step=0,
         settings=told(settings),
+        patch=settings.patch,
         network=settings.network.model_dump(mode="json"),
         **described,
         threshold=threshold,
@@ -136,6 +154,44 @@ def pretrain(
         if isinstance(task, Decomposition):
             record_readings(out, outcome, (task.validation, task.shifted), machine, ranks, say)
         return outcome
+
+
+def shown(patch: str, corpus: Corpus | Corpora, proxy: str) -> dict[str, Any]:
+    """Return the settings of the patches that a network is shown: their side, None for whole cubes, and their share.
+
+    Parameters
+    ----------
+    patch : str
+        As of `pretrain`.
+    corpus : Corpus or Corpora
+    proxy : str
+        Layers alone are learnt from patches.
+
+    Raises
+    ------
+    SettingsError
+        If there are no such patches.
+    """
+    region = recorded_channel(corpus.channels[0], corpus.where).region
+    if patch == "auto":
+        rule = region.patches
+        cuts = proxy == LAYERS and isinstance(corpus, Corpus) and corpus.layout == "layered"
+        if rule is None or not cuts:
+            return {"patch": None}
+        side = max(LEAST_PATCH, round(rule.side * corpus.size / rule.cube / 8) * 8)  # as many mm, whatever the voxels
+        return {"patch": None} if side >= corpus.size else {"patch": side, "tumour_share": rule.tumour_share}
+    if patch == "whole":
+        return {"patch": None}
+    side = int(patch) if patch.isdecimal() else 0
+    if not LEAST_PATCH <= side < corpus.size or side % 2**POOLINGS:
+        raise SettingsError(
+            f"--patch {patch}: give auto, whole, or a multiple of {2**POOLINGS} from {LEAST_PATCH} to less than the "
+            f"corpus's {corpus.size} voxels"
+        )
+    if proxy != LAYERS:
+        raise SettingsError(f"--patch {patch}: --proxy {proxy} is shown whole cubes; leave it out")
+    patchable(corpus)
+    return {"patch": side, **({"tumour_share": region.patches.tumour_share} if region.patches else {})}
 
 
 def describe(corpus: Corpus | Corpora, split: Split) -> dict[str, Any]:
@@ -162,9 +218,18 @@ def describe(corpus: Corpus | Corpora, split: Split) -> dict[str, Any]:
 def corpus_threshold(corpus: Corpus | Corpora, split: Split) -> Threshold:
     """Choose the threshold row on training composites of the first modality, evenly spread over the corpus."""
     corpus = corpus.first if isinstance(corpus, Corpora) else corpus
-    numbers = evenly(split.training, BASELINE_SAMPLES).tolist()
+    numbers = evenly(split.training, max(BASELINE_LEAST, min(BASELINE_SAMPLES, BASELINE_VOXELS // corpus.size**3)))
+    samples = [(_organ(corpus[n]), corpus.spacing_mm(n)) for n in numbers.tolist()]
     unit = unit_of(recorded_channel(corpus.channels[0], corpus.where))
-    return choose_threshold([corpus[n] for n in numbers], [corpus.spacing_mm(n) for n in numbers], *unit)
+    return choose_threshold([sample for sample, _ in samples], [spacing for _, spacing in samples], *unit)
+
+
+def _organ(sample: Sample) -> Sample:
+    """Return a sample's part around its organ: no rule looks further."""
+    box = tight_box((sample.composite != 0) | (sample.normal != 0))
+    volumes = (sample.composite, sample.normal, sample.texture, sample.mask)
+    composite, normal, texture, mask = (volume[box].copy() for volume in volumes)  # the whole ones are let go
+    return Sample(composite, normal, texture, mask, sample.alpha)
 
 
 def check_size(size: int) -> None:

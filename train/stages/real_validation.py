@@ -21,6 +21,7 @@ from train.network.dice import dice
 from train.network.hardware import Hardware
 from train.network.unet import Layers
 from train.run.pictures import Views
+from train.segmentation.sliding import slide_over_organ
 
 if TYPE_CHECKING:
     from train.cases.prepared import RealScan
@@ -37,10 +38,12 @@ class RealValidation:
         With masks.
     batch : int
         How many go through the network at once.
+    patch : int, optional
+        Side of what the network is shown; it then slides over each scan's organ.
     """
 
-    def __init__(self, scans: "list[RealScan]", batch: int) -> None:
-        self.scans = scans
+    def __init__(self, scans: "list[RealScan]", batch: int, patch: int | None = None) -> None:
+        self.scans, self.patch = scans, patch
         self.names = safe_names([scan.name for scan in scans])
         self._batches = [scans[i : i + batch] for i in range(0, len(scans), batch)]
 
@@ -52,7 +55,7 @@ class RealValidation:
         """
         overlaps: list[float] = []
         for batch in self._batches:
-            masks = (_through(network, hardware, batch).logits > 0).cpu().numpy()[:, 0]
+            masks = (self._through(network, hardware, batch).logits > 0).cpu().numpy()[:, 0]
             overlaps += [dice(mask, truth_of(scan)) for scan, mask in zip(batch, masks, strict=True)]
         if not overlaps:
             return {}
@@ -63,18 +66,28 @@ class RealValidation:
         """Return what a picture shows of each scan: its first modality, the predicted layers and mask, the truth."""
         rows = []
         for scan in self.scans:
-            layers = _through(network, hardware, [scan])
+            layers = self._through(network, hardware, [scan])
             normal, texture, logits = (layer[0, 0].cpu().numpy() for layer in layers)
             mask = logits > 0
             rows.append(Views(scan.name, scan.intensity[0], normal, np.where(mask, texture, 0), mask, truth_of(scan)))
         return rows
 
+    def _through(self, network: nn.Module, hardware: Hardware, scans: "Sequence[RealScan]") -> Layers:
+        def layers_of(scan: torch.Tensor) -> Layers:
+            with torch.no_grad(), hardware.autocast():
+                layers: Layers = network(scan.to(hardware.device))
+            return layers
 
-def _through(network: nn.Module, hardware: Hardware, scans: "Sequence[RealScan]") -> Layers:
-    batch = torch.from_numpy(np.stack([scan.intensity for scan in scans]).astype(np.float32, copy=False))
-    with torch.no_grad(), hardware.autocast():
-        layers: Layers = network(batch.to(hardware.device))
-    return layers
+        if self.patch is None:
+            return layers_of(torch.from_numpy(np.stack([s.intensity for s in scans]).astype(np.float32, copy=False)))
+        channels, device = len(scans[0].intensity), hardware.device
+        each = [
+            slide_over_organ(
+                lambda patch: torch.cat(layers_of(patch), dim=1), s.intensity, self.patch, 2 * channels + 1, device
+            )
+            for s in scans
+        ]
+        return Layers(*torch.from_numpy(np.stack(each)).split([channels, channels, 1], dim=1))
 
 
 def truth_of(scan: "RealScan") -> np.ndarray:

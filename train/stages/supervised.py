@@ -2,23 +2,28 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from synth.corpus import Voxels
 from train.cases.augment import Change, changed, draw
 from train.cases.prepared import RealScan
 from train.data.order import Endless
+from train.data.patches import patch_window
 from train.network import hardware
 from train.network.dice import dice
 from train.network.losses import dice_loss
 from train.network.ranks import ALONE, Ranks
 from train.network.unet import Layers
 from train.run.pictures import Views
+from train.segmentation.sliding import slide_over_organ
 from train.settings import Finetune
+
+TUMOUR_SHARE = 2 / 3  # of patches around a tumour, as in pretraining; nnU-Net has a third
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Supervised:
         Names of the classes that the scans' masks have.
     device : torch.device
         Where scans are augmented.
+    patch : int, optional
+        Side of what the network is shown; whole scans if not given.
     """
 
     def __init__(
@@ -65,7 +72,10 @@ class Supervised:
         *,
         classes: Sequence[str] = ("tumour",),
         device: torch.device | str = "cpu",
+        patch: int | None = None,
     ) -> None:
+        self.patch = patch
+        self.places = [_places(scan) for scan in training if patch]
         self.settings = settings
         self.training = training
         self.validation = validation or training
@@ -78,7 +88,7 @@ class Supervised:
         """Yield the batch of each step."""
         for step in steps:
             chosen = self._chosen(step)
-            scans, changes = [self.training[self.order[p]] for p in chosen], [self._change(p) for p in chosen]
+            scans, changes = [self._shown(p) for p in chosen], [self._change(p) for p in chosen]
             yield batch_of(scans, changes, self.device)
 
     def recipe(self, step: int) -> list[dict[str, Any]]:
@@ -88,6 +98,16 @@ class Supervised:
 
     def _chosen(self, step: int) -> range:
         return self.ranks.share(self.settings.schedule.batch, step)
+
+    def _shown(self, position: int) -> RealScan:
+        """Return the scan at a position of the stream, or the patch of it that is shown."""
+        number = self.order[position]
+        scan = self.training[number]
+        if self.patch is None or scan.mask is None:
+            return scan
+        shape, seed = scan.intensity.shape[1:], self.settings.schedule.seed
+        z, y, x = patch_window(shape, self.patch, TUMOUR_SHARE, seed, position, *self.places[number])
+        return replace(scan, intensity=scan.intensity[:, z, y, x], mask=scan.mask[..., z, y, x])
 
     def _change(self, position: int) -> Change:
         """Draw what is done to the scan at a position of the stream."""
@@ -127,9 +147,24 @@ class Supervised:
 
     def _logits(self, network: nn.Module, machine: hardware.Hardware, scan: RealScan) -> tuple[torch.Tensor, Annotated]:
         batch = batch_of([scan], [Change()], machine.device)
-        with torch.no_grad(), machine.autocast():
-            layers = network(batch.composite)
-        return layers.logits, batch
+
+        def logits_of(part: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad(), machine.autocast():
+                return network(part).logits.float()
+
+        if self.patch is None:
+            return logits_of(batch.composite), batch
+        found = slide_over_organ(
+            lambda part: logits_of(part).sigmoid(), scan.intensity, self.patch, len(self.classes), machine.device
+        )
+        return torch.from_numpy(found)[None].clamp(1e-6, 1 - 1e-6).logit(), batch
+
+
+def _places(scan: RealScan) -> tuple[Voxels, Voxels]:
+    """Return what patches of a scan are around: its organ, and its tumour."""
+    assert scan.mask is not None
+    marked = np.asarray(scan.mask.reshape(-1, *scan.mask.shape[-3:]).any(axis=0))
+    return Voxels((scan.intensity != 0).any(axis=0)), Voxels(marked)
 
 
 def supervised_loss(layers: Layers, batch: Annotated) -> dict[str, torch.Tensor]:

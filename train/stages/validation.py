@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from scans.image.box import tight_box
 from synth.corpus import Corpus
 from train.data.batch import Batch
 from train.data.corpora import Corpora
 from train.data.feed import Feed
+from train.data.patches import Patches, patchable
 from train.data.split import evenly
 from train.network.dice import dice
 from train.network.hardware import Hardware
@@ -17,9 +19,11 @@ from train.network.losses import decomposition_loss, mask_is_trained
 from train.run.pictures import Views
 from train.segmentation.reading import distance
 from train.segmentation.reading_choice import Found
+from train.segmentation.sliding import slide_over_organ
 from train.settings import Adapt, Pretrain
 
 PICTURED = 4  # samples in a validation picture
+_SEED = 0  # of where patches lie: whatever the training's, two trainings are validated on the same
 
 
 class SyntheticValidation:
@@ -43,12 +47,24 @@ class SyntheticValidation:
         self.weights, self.standardise = settings.loss, settings.standardise
         self.batches = [numbers[i : i + schedule.batch].tolist() for i in range(0, len(numbers), schedule.batch)]
         self.pictured = numbers[:PICTURED].tolist()
-        self.feed = Feed(
-            corpus.read, corpus.size, len(corpus.channels), schedule.batch, schedule.loader_threads, machine.device
-        )
+        self.patches = self._patches(settings)
+        channels, batch, threads = len(corpus.channels), schedule.batch, schedule.loader_threads
+        self.whole = self.feed = Feed(corpus.read, corpus.size, channels, batch, threads, machine.device)
+        if self.patches is not None:
+            self.feed = Feed(self.patches.read, self.patches.side, channels, batch, threads, machine.device)
+
+    def _patches(self, settings: Pretrain | Adapt) -> Patches | None:
+        """Return the patches that samples are scored on, the same at each validation, each around a tumour."""
+        if not isinstance(settings, Pretrain) or settings.patch is None:
+            return None
+        corpus = patchable(self.corpus)
+        return Patches(corpus, settings.patch, 1.0, _SEED, lambda n: (int(corpus.normal[n]), corpus.tumour(n)))
 
     def _seen(self, wanted: Iterable[list[int]]) -> Iterator[Batch]:
-        batches = self.feed.batches(wanted)
+        return self._shown(self.feed, wanted)
+
+    def _shown(self, feed: Feed, wanted: Iterable[list[int]]) -> Iterator[Batch]:
+        batches = feed.batches(wanted)
         return (batch.standardised() for batch in batches) if self.standardise else batches
 
     def scores(self, network: nn.Module, hardware: Hardware) -> dict[str, float]:
@@ -73,23 +89,34 @@ class SyntheticValidation:
     def found(self, network: nn.Module, hardware: Hardware, most: int) -> list[Found]:
         """Return what a network finds in `most` samples at the most, evenly spread; to choose its reading on."""
         numbers = evenly(self.numbers, most).tolist()
-        found = []
-        for number, batch in zip(numbers, self._seen([n] for n in numbers), strict=True):
+        return [
+            self._found(network, hardware, batch, self.corpus.spacing_mm(number))
+            for number, batch in zip(numbers, self._shown(self.whole, ([n] for n in numbers)), strict=True)
+        ]
+
+    def _found(
+        self, network: nn.Module, hardware: Hardware, batch: Batch, spacing_mm: tuple[float, float, float]
+    ) -> Found:
+        """Return what a network finds in one whole sample; of patches in the box of its ROI alone, which is less."""
+
+        def layers_of(scan: torch.Tensor) -> torch.Tensor:
             with torch.no_grad(), hardware.autocast():
-                layers = network(batch.composite)
-            composite, normal, below = (
-                volume[0].cpu().numpy() for volume in (batch.composite, layers.normal.float(), batch.normal)
-            )
-            found.append(
-                Found(
-                    probability=layers.logits.float().sigmoid()[0, 0].cpu().numpy(),
-                    residual=distance(composite, normal),
-                    roi=((composite != 0) | (below != 0)).any(axis=0),
-                    truth=batch.mask[0, 0].cpu().numpy() != 0,
-                    spacing_mm=self.corpus.spacing_mm(number),
-                )
-            )
-        return found
+                layers = network(scan)
+            return torch.cat([layers.normal.float(), layers.logits.float().sigmoid()], dim=1)
+
+        composite, below, truth = (
+            volume[0].cpu().numpy() for volume in (batch.composite, batch.normal, batch.mask != 0)
+        )
+        roi = ((composite != 0) | (below != 0)).any(axis=0)
+        if self.patches is None:
+            layers = layers_of(batch.composite)[0].cpu().numpy()
+        else:
+            box = (slice(None), *tight_box(roi))
+            composite, truth, roi = composite[box], truth[box], roi[box[1:]]
+            found = len(composite) + len(truth)
+            layers = slide_over_organ(layers_of, composite, self.patches.side, found, hardware.device)
+        normal, probability = layers[: len(composite)], layers[len(composite)]
+        return Found(probability, distance(composite, normal), roi, truth[0], spacing_mm)
 
     def views(self, network: nn.Module, hardware: Hardware) -> list[Views]:
         """Return the first held-out samples, to be drawn."""

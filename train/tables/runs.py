@@ -211,7 +211,7 @@ def _pretrain(runs: Runs, step: Piece, folder: Path) -> None:
 
     settings = runs.scheduled(recorded(Pretrain, step.settings, str(folder)))
     outcome = pretrain(
-        runs.corpus(step), folder, settings, resume=True, report=runs.watch.trained, say=runs.say
+        runs.corpus(step), folder, settings, patch="auto", resume=True, report=runs.watch.trained, say=runs.say
     )  # without the catalog: real cases are not even looked at
     _go_on(outcome.signal)
 

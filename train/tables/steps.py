@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from scans.catalog.region import REFERENCE_SIZE, Region
 from train.presets import settings_of
 from train.settings import Adapt, Finetune, Pretrain, validated
 from train.tables.plan import Column, Row, Scale, TableTask
@@ -103,9 +104,16 @@ def _scores(
     return Piece("scores", network.name, settings, (network,))
 
 
+def _cube(target: Target, scale: Scale) -> int:
+    """Return the voxels a side that scans are prepared with: more where networks are shown patches of them."""
+    cube = Region.model_validate(target.region).cube
+    return scale.size if cube == REFERENCE_SIZE else max(8, round(scale.size * cube / REFERENCE_SIZE / 8) * 8)
+
+
 def _corpus(row: Row, task: TableTask, target: Target, scale: Scale, fold: int) -> Piece:
-    name = f"{task.region}-{scale.size}"
-    prepared = {"region": target.region, "normals": target.normals, "size": scale.size}
+    size = _cube(target, scale)
+    name = f"{task.region}-{size}"
+    prepared = {"region": target.region, "normals": target.normals, "size": size}
     drawn = {"samples": scale.samples, "seed": CORPUS_SEED, "set": list(row.synthesis)}
     if row.real:
         sources = Piece("sources", f"{name}-real", {**prepared, "tumours": {target.dataset: target.cases}})
@@ -124,7 +132,7 @@ def _pretrained(row: Row, task: TableTask, scale: Scale, seed: int, corpus: Piec
     if row.proxy == "layers":
         on = {name: float(name in row.losses) for name in ("l0", "l1", "l2", "l3")}
         values["loss"] = {**on, "cross_entropy": scale.cross_entropy if "l2" in row.losses else 0.0}
-        name: str = "".join(row.losses) + corpus.name.removeprefix(f"{task.region}-{scale.size}")
+        name: str = "".join(row.losses) + corpus.name.removeprefix(f"{task.region}-{corpus.after[0].settings['size']}")
     else:
         values["proxy"] = name = row.proxy or ""
     settings = settings_of(Pretrain, row.preset, values, f"{row.name}: train pretrain").model_dump(mode="json")
@@ -161,7 +169,7 @@ def _finetuned(
     if row.augment is not None:
         values["augment"] = row.augment
     settings = validated(Finetune, values, f"{row.name}: train finetune").model_dump(mode="json")
-    where = {"task": target.finetuned_as, "size": scale.size}
+    where = {"task": target.finetuned_as, "size": _cube(target, scale)}
     folds = _folds(target)
     begun = f"{task.name}-scratch" if network is None else network.name
     augmented = "" if row.augment is None else f"-augment-{row.augment}"

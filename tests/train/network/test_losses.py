@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from train.data.batch import Batch
-from train.network.losses import composition_loss, decomposition_loss, dice_loss, layer_loss
+from train.network.losses import composition_loss, cross_entropy, decomposition_loss, dice_loss, layer_loss
 from train.network.unet import Layers
-from train.settings import Loss, SettingsError, parse_weights
+from train.settings import Loss, SettingsError, loss_of, parse_weights
 
 
 def random_batch(seed, fill=0.2, side=4, count=2):
@@ -113,3 +113,19 @@ def test_bad_loss_weights_are_refused_in_one_line(text):
     with pytest.raises(SettingsError) as caught:
         parse_weights(text)
     assert "\n" not in str(caught.value)
+
+
+def test_balanced_entropy_is_the_mean_of_tumour_and_rest_whatever_their_share():
+    rng = np.random.default_rng(3)
+    logits, mask = rng.normal(size=(2, 1, 8, 8, 8)), rng.random((2, 1, 8, 8, 8)) < 0.02
+    each = np.log1p(np.exp(np.where(mask, -logits, logits)))
+    found = cross_entropy(torch.tensor(logits), torch.tensor(mask), balanced=True)
+    assert float(found) == pytest.approx((each[mask].mean() + each[~mask].mean()) / 2, rel=1e-5)
+    nothing = cross_entropy(torch.tensor(logits), torch.zeros(2, 1, 8, 8, 8), balanced=True)
+    assert float(nothing) == pytest.approx(np.log1p(np.exp(logits)).mean() / 2, rel=1e-5)
+
+
+def test_patches_have_balanced_entropy_unless_another_is_asked_for():
+    assert loss_of(Loss(), None).entropy is None
+    assert loss_of(Loss(), 64).entropy == "balanced"
+    assert loss_of(Loss(entropy="mean"), 64).entropy == "mean"
