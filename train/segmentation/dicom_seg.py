@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -161,7 +161,7 @@ def _segmentation(
 
     descriptions = list(_descriptions(classes, maker))
     described = "".join([*classes, maker.region])
-    plain = {} if described.isascii() else {"specific_character_set": "ISO_IR 192"}  # UTF-8; else as the slices
+    letters: dict[str, Any] = {} if described.isascii() else {"specific_character_set": "ISO_IR 192"}  # UTF-8
     segmentation = Segmentation(
         source_images=series,
         pixel_array=np.ascontiguousarray(np.moveaxis(masks, 0, -1), dtype=np.uint8),
@@ -182,7 +182,7 @@ def _segmentation(
         further_source_images=[
             one for each in further for one in each if one.StudyInstanceUID == first.StudyInstanceUID
         ],
-        **plain,
+        **letters,  # else as the slices
     )
     organisation = uid("dimensions")  # highdicom draws it at random
     for item in (*segmentation.DimensionOrganizationSequence, *segmentation.DimensionIndexSequence):
