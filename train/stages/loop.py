@@ -195,7 +195,6 @@ def train(
         trained = ranks.wrap(hardware.compile(network))
         watch = FiniteWatch(network, optimiser, hardware.device)
         clock, logged, step, stopped = time.monotonic(), start, start, 0
-
         for step, batch in enumerate(task.batches(range(start, schedule.steps)), start + 1):
             spent.on("steps")
             network.train()
@@ -263,8 +262,7 @@ def train(
                 if ends:
                     run.write(step, {"spent": spent.seconds})
                     run.end(step, stopped if step < schedule.steps else 0)
-                if rehearsed is None:
-                    run.report(now=ends)
+                run.report(now=ends and rehearsed is None)
             spent.stepped()
             if ends:
                 break
