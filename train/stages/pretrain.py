@@ -102,10 +102,10 @@ def pretrain(
     proxy = proxy_of(settings, corpus.size)
     machine = hardware.of(schedule, corpus.size if proxy is None else proxy.side(corpus.size))
     interrupted = load_last(out) if resume else None
-    threshold = {}
+    threshold: dict[str, Any] | None = None
     if interrupted is not None:
         check_same_proxy(interrupted[1].record.settings, settings, interrupted[0])
-        threshold = interrupted[1].record.threshold or {}
+        threshold = interrupted[1].record.threshold
     elif rehearsed is None:
         rule = corpus_threshold(corpus, split)
         say(
