@@ -46,14 +46,13 @@ def print_estimate(train: "Callable[..., Trained]", folder: Path, schedule: Sche
         "checkpoints": f"{size_of(cost.best_bytes)} to use, {size_of(cost.last_bytes)} to go on from; "
         f"{size_of(cost.disk_bytes)} on disk at the most",
     }
+    least = "about" if cost.gpu else "at best"
     for count, seconds in cost.on_gpus.items():
-        share = (
-            f", each with {schedule.batch} of its own at a step: --steps {-(-cost.steps // count)}" if count > 1 else ""
-        )
-        rows[f"{count} GPU{'s' * (count > 1)}"] = f"about {duration(seconds)} for as many samples{share}"
+        each = f", each with {schedule.batch} a step: --steps {-(-cost.steps // count)}" if count > 1 else ""
+        rows[f"{count} GPU{'s' * (count > 1)}"] = f"{least} {duration(seconds)} for as many samples{each}"
     for name, value in rows.items():
         table.add_row(name, value)
     out.print(table)
     out.print(f"reckoned from {cost.measured} steps taken here; nothing is kept")
-    of = "this GPU's step" if cost.gpu else "a step of the full network on an H100 (docs/speed.md), at best"
+    of = "this GPU's step" if cost.gpu else "work as fast as the full network's on an H100 (docs/speed.md)"
     out.print(f"the lines of GPUs are an estimate: {of}, gradients exchanged at 10 GB/s, one GPU validating for all")
