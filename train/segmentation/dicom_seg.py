@@ -100,7 +100,7 @@ def read_slices(folder: Path) -> "list[Dataset]":
 
     if not folder.is_dir():
         raise ScanError(not_a_series(str(folder)))
-    slices = [dcmread(file, stop_before_pixels=True) for file in series_files(folder)]
+    slices: list[Dataset] = [dcmread(file, stop_before_pixels=True) for file in series_files(folder)]
     for one in slices:
         missing = [name for name in _REPEATED if one.get(name) in (None, "")]
         if missing:
@@ -154,7 +154,7 @@ def _segmentation(
     first.SliceThickness = first.get("SliceThickness") or labels.spacing_mm[0]
     masks = masks_of(labels.array, classes)
     source = [str(one.SOPInstanceUID) for each in slices for one in each]
-    behind = [*source, maker.network, maker.options, *classes, hashlib.sha256(masks).hexdigest()]
+    behind = [*source, maker.network, maker.options, *classes, hashlib.sha256(masks.tobytes()).hexdigest()]
 
     def uid(what: str) -> str:
         return generate_uid(entropy_srcs=[what, *behind])
