@@ -48,7 +48,7 @@ help: ## List the targets and the variables
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Layered Tumors needs Python 3.11 to 3.13; set PYTHON=python3.12, say") if not (3, 11) <= sys.version_info[:2] < (3, 14) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[train,cluster,s3,onnx,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[train,cluster,s3,onnx,dicom,dev]'
 	touch $@
 
 setup: $(BIN)/.ready ## Install everything into .venv, pinned in constraints.txt
@@ -77,8 +77,8 @@ endif
 
 TRAIN = $(if $(filter-out 0 1,$(GPUS)),$(BIN)/torchrun --standalone --nproc-per-node $(GPUS) -m train.cli,$(BIN)/train)
 
-pretrain: setup ## Train the network to undo the blend: CORPUS (folder or URL), RUN, PRESET=robust or paper, STEPS, SEED, GPUS; VALIDATION=other.zarr is watched beside it; RECOMBINE=1 never repeats a sample
-	$(TRAIN) pretrain --corpus $(CORPUS) --out $(RUN) --seed $(SEED) $(addprefix --validation-corpus ,$(VALIDATION)) $(if $(PRESET),--preset $(PRESET)) $(if $(STEPS),--steps $(STEPS)) $(if $(filter-out 0,$(RECOMBINE)),--recombine)
+pretrain: setup ## Train the network to undo the blend: CORPUS (folder or URL), RUN, PRESET=robust or paper, STEPS, SEED, GPUS; VALIDATION=other.zarr is watched beside it; RECOMBINE=1 never repeats a sample; DRY_RUN=1 tells the cost
+	$(TRAIN) pretrain --corpus $(CORPUS) --out $(RUN) --seed $(SEED) $(addprefix --validation-corpus ,$(VALIDATION)) $(if $(PRESET),--preset $(PRESET)) $(if $(STEPS),--steps $(STEPS)) $(if $(filter-out 0,$(RECOMBINE)),--recombine) $(if $(filter-out 0,$(DRY_RUN)),--dry-run)
 
 adapt: setup ## Let real, unlabelled scans join: CHECKPOINT, CORPUS, DATASET, OUT
 	$(BIN)/train adapt --checkpoint $(CHECKPOINT) --corpus $(CORPUS) --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) --out $(or $(OUT),runs/adapted) $(if $(STEPS),--steps $(STEPS))

@@ -17,6 +17,10 @@ from scans.formats.itk import Geometry, claimed_bytes, itk_name, open_header, un
 _ROOM_FOR_BYTES = 4  # bytes a reader may take for each of the files, or of their unpacked voxels
 _MOST_PACKED = 1032  # times: what a compressed slice may claim
 _PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+_STORED = "1.2.840.10008.5.1.4.1.1"
+SEGMENTATIONS = (f"{_STORED}.66.4", f"{_STORED}.66.7")
+# Beside scans archives keep presentation states, documents, registrations and segmentations, reports, radiotherapy.
+_NO_SCANS = tuple(f"{_STORED}.{kind}." for kind in (11, 104, 66, 88, 481))
 
 
 def holds_series(folder: Path) -> bool:
@@ -24,12 +28,21 @@ def holds_series(folder: Path) -> bool:
     try:
         return bool(_series_of(folder))
     except ScanError:  # ITK cannot tell, e.g. of a name that is not UTF-8; the marks at the start of the files do
-        return any(_is_dicom(file) for file in folder.iterdir())
+        return any(_is_marked(_head(file)) and not _is_no_scan(file) for file in folder.iterdir())
+
+
+def sop_class(file: Path) -> str:
+    """Return what kind of DICOM object a file is, as its UID; empty of any other file, or of one that does not say."""
+    head = _head(file)
+    found = re.search(rb"\x02\x00\x02\x00UI..([0-9.]+)", head, re.DOTALL) if _is_marked(head) else None
+    return found[1].decode() if found else ""
 
 
 @apart
 def series_files(folder: Path) -> list[Path]:
     """Return the files of the one DICOM series in `folder`, in order of position.
+
+    Segmentations, reports and the like, which archives keep beside it, are no series.
 
     Raises
     ------
@@ -124,20 +137,34 @@ def read_series(folder: Path) -> tuple[np.ndarray, Geometry]:
 def _series_of(folder: Path) -> tuple[str, ...]:
     name = itk_name(folder)
     grant(_ROOM_FOR_BYTES * sum(file.stat().st_size for file in folder.iterdir() if file.is_file()))
+    others = {file.name for file in folder.iterdir() if _is_no_scan(file)}
     try:
-        return tuple(sitk.ImageSeriesReader.GetGDCMSeriesIDs(name))
+        series = tuple(sitk.ImageSeriesReader.GetGDCMSeriesIDs(name))
+        if others:
+            files = {one: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(name, one) for one in series}
+            series = tuple(one for one in series if not {Path(file).name for file in files[one]} <= others)
     except RuntimeError as error:
         raise unreadable(folder, error) from error
+    return series
 
 
-def _is_dicom(file: Path) -> bool:
+def _is_marked(head: bytes) -> bool:
+    return head[128:132] == b"DICM"
+
+
+def _is_no_scan(file: Path) -> bool:
+    return sop_class(file).startswith(_NO_SCANS)
+
+
+def _head(file: Path) -> bytes:
+    """Return the start of a file, where a DICOM file says what it is; nothing of what cannot be read."""
     try:
         if not file.is_file():
-            return False
+            return b""
         with file.open("rb") as opened:
-            return opened.read(132)[128:] == b"DICM"
+            return opened.read(2**12)
     except OSError:
-        return False
+        return b""
 
 
 def _open_slice(file: Path) -> sitk.ImageFileReader:
@@ -155,8 +182,7 @@ def _open_slice(file: Path) -> sitk.ImageFileReader:
 
 def _is_plain(file: Path) -> bool:
     """Tell whether a file's transfer syntax packs nothing."""
-    with file.open("rb") as opened:
-        found = re.search(rb"\x02\x00\x10\x00UI..([0-9.]+)", opened.read(2**12), re.DOTALL)
+    found = re.search(rb"\x02\x00\x10\x00UI..([0-9.]+)", _head(file), re.DOTALL)
     return found is None or found[1].decode() in _PLAIN
 
 

@@ -10,7 +10,8 @@ import pytest
 
 LONGEST = (
     "test_onnx", "test_faults", "test_object_stores", "test_imports", "test_pretrain", "test_adapt", "test_symmetric",
-    "test_ranks", "test_wheel", "test_tables", "test_every_generator", "test_stats", "test_prepare", "test_proxies", "test_slurm",
+    "test_ranks", "test_wheel", "test_tables", "test_every_generator", "test_stats", "test_prepare", "test_proxies",
+    "test_slurm",
     "test_hostile", "test_append", "test_rehydrate", "test_tasks", "test_segmentation_tasks", "test_real_tumour",
     "test_segment", "test_train_export", "test_batch_norm", "test_recombine",
 )  # fmt: skip

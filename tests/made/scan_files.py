@@ -1,5 +1,6 @@
 """Small scans written as files, as a lab might have them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import nibabel
@@ -47,8 +48,10 @@ def save_nifti(array_xyz: np.ndarray, path: Path, affine: np.ndarray | None = No
     return path
 
 
-def save_dicom(volume: Volume, folder: Path, skip: tuple[int, ...] = (), series: str = "1") -> Path:
-    """Write a CT series of one slice a file, intercept -1024; leave out the slices in `skip`."""
+def save_dicom(
+    volume: Volume, folder: Path, skip: tuple[int, ...] = (), series: str = "1", more: Mapping[str, str] | None = None
+) -> Path:
+    """Write a CT series of one slice a file, intercept -1024; leave out the slices in `skip`; with `more` tags."""
     folder.mkdir(parents=True, exist_ok=True)
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
@@ -70,6 +73,7 @@ def save_dicom(volume: Volume, folder: Path, skip: tuple[int, ...] = (), series:
             "0020|0037": "\\".join(f"{v:.6f}" for v in (*cosines[:, 0], *cosines[:, 1])),
             "0028|1052": "-1024",
             "0028|1053": "1",
+            **(more or {}),
         }
         for tag, value in tags.items():
             piece.SetMetaData(tag, value)

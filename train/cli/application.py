@@ -69,6 +69,7 @@ RateOption = Annotated[float | None, typer.Option(help="Learning rate of Adam (p
 EveryOption = Annotated[
     int | None, typer.Option(help="Steps between validations (500); each one draws a picture and saves.")
 ]
+ThreadsOption = Annotated[int | None, typer.Option(help="Threads that read samples ahead (2).")]
 ResumeOption = Annotated[bool, typer.Option(help="Continue from the last checkpoint, if there is one.")]
 WeightsOption = Annotated[
     str | None, typer.Option(help="Loss weights, e.g. l3=0,cross_entropy=1; those not named stay.")

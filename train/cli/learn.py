@@ -1,5 +1,6 @@
 """Commands that train a network: ``pretrain``, ``adapt``, ``finetune``."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
@@ -28,6 +29,7 @@ from train.cli.application import (
     SeedOption,
     SourcesOption,
     StepsOption,
+    ThreadsOption,
     ValidationOption,
     VariationOption,
     VaryOption,
@@ -40,6 +42,7 @@ from train.cli.application import (
     say,
     variation_of,
 )
+from train.cli.dry_run import DryRunOption, print_estimate
 from train.presets import settings_of
 from train.run.progress import Steps
 from train.settings import (
@@ -82,12 +85,13 @@ def pretrain(
         int | None, typer.Option(help="Validations without a better loss before the rate is halved (10).")
     ] = None,
     log_every: Annotated[int | None, typer.Option(help="Steps between lines of the log (10).")] = None,
-    loader_threads: Annotated[int | None, typer.Option(help="Threads that read samples ahead (2).")] = None,
+    loader_threads: ThreadsOption = None,
     compile_network: Annotated[
         str | None, typer.Option("--compile", help="auto (default: on a GPU), on or off.")
     ] = None,
     checkpoint_every: EveryOption = None,
     resume: ResumeOption = False,
+    dry_run: DryRunOption = False,
     loss_weights: WeightsOption = None,
     loss_form: Annotated[str | None, typer.Option(help="emphasised (default) or plain.")] = None,
     norm: NormOption = None,
@@ -124,7 +128,7 @@ def pretrain(
     """Train a network on a corpus, from nothing.
 
     Example: `train pretrain --corpus corpus.zarr --out runs/first --steps 2000 --width 16`.
-    Interrupt it with Ctrl-C and continue it with `--resume`.
+    Interrupt it with Ctrl-C and continue it with `--resume`. `--dry-run` says before what it would cost.
     """
     from train.stages.pretrain import Symmetry
     from train.stages.pretrain import pretrain as run
@@ -158,21 +162,23 @@ def pretrain(
         recombine=recombine or None,
     )
     settings = settings_of(Pretrain, preset_for(preset, out_folder, resume), values, "train pretrain")
+    train = partial(
+        run,
+        corpus,
+        settings=settings,
+        validation_corpus=validation_corpus or (),
+        cache=cache,
+        catalog=catalog,
+        real_cases=real_cases,
+        symmetry=cast(Symmetry, symmetry),
+        patch=patch,
+        say=say,
+    )
+    if dry_run:
+        print_estimate(train, out_folder, settings.schedule)
+        return
     with Steps(settings.schedule.steps, settings.schedule.batch) as shown:
-        outcome = run(
-            corpus,
-            out_folder,
-            settings,
-            validation_corpus=validation_corpus or (),
-            cache=cache,
-            catalog=catalog,
-            real_cases=real_cases,
-            symmetry=cast(Symmetry, symmetry),
-            patch=patch,
-            resume=resume,
-            report=shown,
-            say=say,
-        )
+        outcome = train(out_folder, resume=resume, report=shown)
     finds_tumours = settings.proxy in FINDS_MASK
     following = "train evaluate --checkpoint {best}" if finds_tumours else "train finetune --init {best}"
     _finish(outcome, out_folder, f"{following} --dataset NAME --out out")
@@ -198,7 +204,9 @@ def adapt(
     rate_rule: RuleOption = None,
     averaging: AveragingOption = None,
     checkpoint_every: EveryOption = None,
+    loader_threads: ThreadsOption = None,
     resume: ResumeOption = False,
+    dry_run: DryRunOption = False,
     loss_weights: WeightsOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
@@ -225,6 +233,7 @@ def adapt(
             rate_rule=rate_rule,
             averaging=averaging,
             checkpoint_every=checkpoint_every,
+            loader_threads=loader_threads,
             precision=precision,
             device=device,
         ),
@@ -236,19 +245,12 @@ def adapt(
         validation_sources=validation_sources,
     )
     settings = settings_of(Adapt, preset_for(preset, out_folder, resume), values, "train adapt")
+    train = partial(run, checkpoint, corpus, catalog, dataset, settings=settings, cache=cache, say=say)
+    if dry_run:
+        print_estimate(train, out_folder, settings.schedule)
+        return
     with Steps(settings.schedule.steps, settings.schedule.batch) as shown:
-        outcome = run(
-            checkpoint,
-            corpus,
-            catalog,
-            dataset,
-            out_folder,
-            settings,
-            cache=cache,
-            resume=resume,
-            report=shown,
-            say=say,
-        )
+        outcome = train(out_folder, resume=resume, report=shown)
     _finish(outcome, out_folder, f"train evaluate --checkpoint {{best}} --dataset {dataset} --out out")
 
 
@@ -278,6 +280,7 @@ def finetune(
     learning_rate: RateOption = None,
     checkpoint_every: EveryOption = None,
     resume: ResumeOption = False,
+    dry_run: DryRunOption = False,
     size: Annotated[int, typer.Option(help="Side of the cube in voxels, from scratch only.")] = 128,
     width: WidthOption = None,
     norm: NormOption = None,
@@ -317,20 +320,22 @@ def finetune(
     )
     settings = validated(Finetune, values, "train finetune")
     start = None if init == "scratch" else Path(init)
+    train = partial(
+        run,
+        start,
+        catalog,
+        name,
+        settings=settings,
+        size=size,
+        modalities=[name.strip() for name in modalities.split(",")] if modalities else (),
+        folds_file=None if folds is None or number is not None else Path(folds),
+        say=say,
+    )
+    if dry_run:
+        print_estimate(train, out_folder, settings.schedule)
+        return
     with Steps(settings.schedule.steps, settings.schedule.batch) as shown:
-        outcome = run(
-            start,
-            catalog,
-            name,
-            out_folder,
-            settings,
-            size=size,
-            modalities=[name.strip() for name in modalities.split(",")] if modalities else (),
-            folds_file=None if folds is None or number is not None else Path(folds),
-            resume=resume,
-            report=shown,
-            say=say,
-        )
+        outcome = train(out_folder, resume=resume, report=shown)
     scored = f"--task {name}" if task else f"--dataset {name}"
     _finish(outcome, out_folder, f"train evaluate --checkpoint {{best}} {scored} --out out")
 

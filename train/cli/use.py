@@ -107,7 +107,13 @@ def segment(
             "intensities; outside the region of interest the scan itself.",
         ),
     ] = False,
-    format_: Annotated[str, typer.Option("--format", help="nii.gz, nii, nrrd or mha.")] = "nii.gz",
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="nii.gz, nii, nrrd or mha; dicom-seg: of a DICOM series, a segmentation on its slices, for archives.",
+        ),
+    ] = "nii.gz",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results in --out that something else made.")
     ] = False,

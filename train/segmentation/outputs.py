@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
+from train.segmentation.dicom_seg import DICOM_SEG
 from train.segmentation.inputs import Input
 from train.segmentation.reading import Asked, Reading
 from train.segmentation.summary import STARTED, SummaryRow
@@ -19,7 +20,7 @@ class Options(Asked):
     flips: bool = False
     probabilities: bool = False
     normal: bool = False
-    format: Literal["nii.gz", "nii", "nrrd", "mha"] = "nii.gz"
+    format: Literal["nii.gz", "nii", "nrrd", "mha", "dicom-seg"] = "nii.gz"
 
     def said(self, reading: Reading) -> str:
         """Return those that were given, but for the format, and the reading, as the summary records them."""
@@ -27,6 +28,12 @@ class Options(Asked):
         said = {name: name if value is True else f"{name}={value}" for name, value in given.items()}
         written = [said.pop(name) for name in ("probabilities", "normal") if name in said]
         return " ".join(filter(None, [*said.values(), reading.said(), *written]))
+
+    def suffix(self, what: str) -> str:
+        """Return how a file ends; DICOM SEG is for masks, what has other numbers than 0 and 1 comes as NIfTI then."""
+        if self.format != DICOM_SEG:
+            return f".{self.format}"
+        return ".dcm" if what == "mask" else ".nii.gz"
 
 
 def name_results(
@@ -41,7 +48,8 @@ def name_results(
         endings["probability"] = _endings("probability", classes)
     if options.normal:
         endings["normal"] = _endings("normal", modalities)
-    return {what: [out / f"{case}_{ending}.{options.format}" for ending in each] for what, each in endings.items()}
+    suffixes = {what: options.suffix(what) for what in endings}
+    return {what: [out / f"{case}_{ending}{suffixes[what]}" for ending in each] for what, each in endings.items()}
 
 
 def _endings(what: str, names: Iterable[str]) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 from scans.errors import UserError, printable
 from scans.file_names import in_utf8, nowhere
 from scans.formats.files import files_of
-from scans.formats.series import holds_series
+from scans.formats.series import SEGMENTATIONS, holds_series, sop_class
 from scans.image.volume import READ_SUFFIXES, read_mask, read_volume
 from scans.one_scan import one_scan
 
@@ -82,12 +82,16 @@ def search(folder: Path, out: Path) -> Search:
     found: list[Path] = []
     broken: dict[Path, str] = {}
     others: Counter[str] = Counter()
+    segmentations = 0  # results of ours among them
     for here in _folders(folder, out.resolve()):
         entries = sorted(entry for entry in here.iterdir() if not entry.name.startswith("."))
         gone = {entry: said for entry in entries if (said := nowhere(entry)) and _may_be_scan(entry)}
         files = [entry for entry in entries if entry.is_file()]
         scans = [file for file in files if _readable(file)]
         rest = set(files) - set(scans)
+        marked = {file for file in rest if sop_class(file) in SEGMENTATIONS}
+        segmentations += len(marked)
+        rest -= marked
         if rest and _is_series(here):
             found.append(here)
         elif rest:
@@ -96,6 +100,7 @@ def search(folder: Path, out: Path) -> Search:
         broken |= gone
         found += [*scans, *gone]
     scans, left_out = _parted(found)
+    left_out += Counter({"DICOM SEG": segmentations})
     names = _named(scans, folder)
     return Search(
         names,

@@ -20,6 +20,7 @@ from scans.image.volume import Volume, check_same_grid, read_mask, read_volume, 
 from scans.one_scan import one_scan
 from scans.writing import make_folder
 from train.cases.classes import Classes, masks_of
+from train.segmentation.dicom_seg import DICOM_SEG, Maker, check_dicom_seg, read_slices, write_dicom_seg
 from train.segmentation.inference import Decomposed, Model, label_map, load_model, prepare_for, share_in_scan
 from train.segmentation.inputs import Input, find_inputs
 from train.segmentation.outputs import Options, check_nothing_in_the_way, check_targets, name_results
@@ -100,6 +101,8 @@ def segment(
         raise CheckpointError(f"{checkpoint}: a fine-tuned network has no normal layer; leave out --normal")
     say("looking for scans")
     inputs = find_inputs(scans, model.modalities, out, patterns=patterns, rois=rois, say=say)
+    if options.format == DICOM_SEG:
+        check_dicom_seg([one.name for one in inputs if one.scans and one.scans[0].is_file()], len(inputs))
     targets = [name_results(one.case, out, options, model.modalities, model.classes) for one in inputs]
     check_targets(inputs, targets)
     make_folder(out, SettingsError)
@@ -152,7 +155,7 @@ def _segment_into(
     write(problem=STARTED)
     try:
         with one_scan(one.name):
-            volume, parts, note = _write_results(model, one, targets, options)
+            volume, parts, note = _write_results(model, one, targets, options, made_by)
     except UserError as error:
         write(problem=str(error))
         return Segmented(one.name, problem=str(error))
@@ -194,12 +197,15 @@ def _digest(one: Input) -> tuple[str, str]:
 
 
 def _write_results(
-    model: Model, one: Input, targets: dict[str, list[Path]], options: Options
+    model: Model, one: Input, targets: dict[str, list[Path]], options: Options, made_by: SummaryRow
 ) -> tuple[Volume, Parts, str]:
     """Write the files of one scan, the mask last; return it, its parts, and what is to be noted."""
     if one.problem:
         raise ScanError(one.problem)
     volumes, roi = read_input(model, one)
+    slices = []
+    if options.format == DICOM_SEG:  # of further modalities those that have slices
+        slices = [read_slices(path) for path in one.scans if path.is_dir() or path == one.scans[0]]
     prepared, found = apply(model, volumes, roi, one.name, options)
     shares = [share_in_scan(share, prepared[0]) for share in found.share(model.reading, prepared[0])]
     mask = label_map(shares, model.classes, model.reading)
@@ -209,7 +215,12 @@ def _write_results(
             write(share, path)
     for channel, path in enumerate(targets.get("normal", [])):
         write(restore(found.normal[channel], prepared[channel], volumes[channel]), path)
-    write(mask, targets["mask"][0])
+    if slices:
+        make_folder(targets["mask"][0].parent, ScanError)
+        maker = Maker(model.region.name, made_by.checkpoint, made_by.options)
+        write_dicom_seg(mask, model.classes, slices, targets["mask"][0], maker)
+    else:
+        write(mask, targets["mask"][0])
     covered = prepared[0].coverage
     beyond = f"{1 - covered:.1%} of the ROI lies outside the network's cube; --window trained goes beyond it"
     return mask, Parts.of(mask.array != 0), beyond if covered < _LEAST_COVERED else ""

@@ -231,6 +231,7 @@ def adapt(
     *,
     cache: Path | None = None,
     resume: bool = False,
+    rehearsed: loop.Enough | None = None,
     report: loop.Report = lambda step, shown: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> loop.Outcome:
@@ -289,7 +290,17 @@ def adapt(
             say(f"self-training: the network is sure of a tumour in {usable} of {len(scans)} scans")
         task = Adaptation(corpus, split, scans, settings, machine, ranks, sure, start.patch)
         outcome = loop.train(
-            task, network, record, schedule, machine, out, ranks=ranks, resume=resume, report=report, say=say
+            task,
+            network,
+            record,
+            schedule,
+            machine,
+            out,
+            ranks=ranks,
+            resume=resume,
+            rehearsed=rehearsed,
+            report=report,
+            say=say,
         )
         record_readings(out, outcome, (task.synthetic.validation,), machine, ranks, say)
     return replace(outcome, left_out=len(cases) - len(scans))

@@ -36,6 +36,7 @@ def finetune(
     modalities: Sequence[str] = (),
     folds_file: Path | None = None,
     resume: bool = False,
+    rehearsed: loop.Enough | None = None,
     report: loop.Report = lambda step, shown: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> loop.Outcome:
@@ -132,7 +133,17 @@ def finetune(
             patch=None if start is None else start.patch,
         )
         outcome = loop.train(
-            task, network, record, settings.schedule, machine, out, ranks=ranks, resume=resume, report=report, say=say
+            task,
+            network,
+            record,
+            settings.schedule,
+            machine,
+            out,
+            ranks=ranks,
+            resume=resume,
+            rehearsed=rehearsed,
+            report=report,
+            say=say,
         )
     return replace(outcome, left_out=len(unlabelled) + len(seen) - len(scans))
 

@@ -5,8 +5,9 @@ were, at that step and all later ones; the loop asks for the number of the step 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import nn
 from scans.durable import write_atomically
 from train.network.checkpoint import save_checkpoint
 from train.network.record import Record
+from train.settings import SettingsError
 
 FOLDER = "nonfinite"
 
@@ -74,3 +76,27 @@ def _tensors(batch: Any, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]
             yield prefix + field.name, value
         elif is_dataclass(value):
             yield from _tensors(value, f"{prefix}{field.name}.")
+
+
+def check_networks(networks: Iterable[nn.Module], step: int) -> None:
+    """Stop where a running statistic has overflowed, which neither loss nor gradient shows.
+
+    Raises
+    ------
+    SettingsError
+    """
+    for name, value in chain.from_iterable(network.state_dict().items() for network in networks):
+        if not bool(value.isfinite().all()):
+            raise SettingsError(
+                f"{name} of the network is not finite at step {step}; the last checkpoint is from before; start again "
+                "in another --out with a lower --learning-rate or with --precision fp32"
+            )
+
+
+def diverged(folder: Path, step: int) -> SettingsError:
+    """Say that a step went wrong, and what there is to look at."""
+    return SettingsError(
+        f"the loss or its gradient is not finite at step {step}; the batch and the weights before it are in "
+        f"{folder / FOLDER}: look at them with train replay {folder}; then go on with --resume and --precision fp32, "
+        "or start again in another --out with a lower --learning-rate"
+    )

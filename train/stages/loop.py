@@ -8,11 +8,10 @@ for bit on a CPU with the same number of threads.
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -31,12 +30,14 @@ from train.network.weights import restore_network, restore_optimiser
 from train.run.folder import RunFolder
 from train.run.history import steering_loss
 from train.run.pictures import Views
-from train.settings import Schedule, SettingsError
-from train.stages.finite import FOLDER, FiniteWatch, keep_batch, keep_network
+from train.run.spent import Spent
+from train.settings import Schedule
+from train.stages.finite import FiniteWatch, check_networks, diverged, keep_batch, keep_network
 from train.stages.rate import Rate
 from train.stages.resume import check_one_folder, check_resumable, load_last, save_last
 
 Report = Callable[[int, dict[str, float]], None]  # called every few steps with the step and what to show
+Enough = Callable[[Spent], bool]  # whether a rehearsal has seen enough steps; it then validates, saves and ends
 
 
 class Task(Protocol):
@@ -77,12 +78,18 @@ class Outcome:
         0, or the number of the signal that stopped it early.
     left_out : int
         Cases of a dataset that could not be used.
+    finished : bool
+        Whether all steps were taken: neither stopped nor a rehearsal.
+    spent : Spent
+        Where the time went.
     """
 
     step: int
     best: dict[str, Any]
     signal: int = 0
     left_out: int = 0
+    finished: bool = True
+    spent: Spent = field(default_factory=Spent, compare=False)
 
 
 class Interruption:
@@ -126,6 +133,7 @@ def train(
     *,
     ranks: Ranks = ALONE,
     resume: bool = False,
+    rehearsed: Enough | None = None,
     report: Report = lambda step, shown: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
@@ -145,10 +153,12 @@ def train(
         The processes that train together; the first writes and validates.
     resume : bool
         Continue from the last good checkpoint, if there is one.
+    rehearsed : callable, optional
+        Ends the training early, with a validation and its checkpoints, to know what they cost; of one process alone.
     report : callable
         Told of progress.
     say : callable
-        Told in sentences of what went wrong without ending the training.
+        Told in sentences of what went wrong without ending the training, and in the end where the time went.
 
     Raises
     ------
@@ -157,6 +167,7 @@ def train(
     SettingsError
         If a loss or a gradient stops being finite; the last checkpoint is from before.
     """
+    spent = Spent(hardware.device)
     network = hardware.place(network)
     optimiser = torch.optim.Adam(
         network.parameters(), lr=schedule.learning_rate, betas=schedule.betas, eps=schedule.epsilon, fused=True
@@ -185,8 +196,8 @@ def train(
         trained = ranks.wrap(hardware.compile(network))
         watch = FiniteWatch(network, optimiser, hardware.device)
         clock, logged, step, stopped = time.monotonic(), start, start, 0
-
         for step, batch in enumerate(task.batches(range(start, schedule.steps)), start + 1):
+            spent.on("steps")
             network.train()
             rate.begin(step)
             batch = batch.to(hardware.device)
@@ -206,20 +217,24 @@ def train(
             if logs or ranks.count == 1:
                 stopped = ranks.most(interruption.number)
                 ends |= stopped != 0
+            if rehearsed is not None and rehearsed(spent):
+                ends = validates = logs = True
             # To read a number waits for a GPU, hence not at every step.
             if (logs or ends or hardware.device.type == "cpu") and (bad := watch.first()):
                 _keep(task, folder, record, network, optimiser, bad, ranks)
-                raise _diverged(folder, bad)
+                raise diverged(folder, bad)
             if logs or ends:
                 shown = ranks.mean({name: float(term.detach()) for name, term in terms.items()})
                 shown |= {"gradient_norm": float(watch.gradient_norm), "learning_rate": rate.now}
                 shown["seconds_per_step"] = (time.monotonic() - clock) / max(1, step - logged)
                 clock, logged = time.monotonic(), step
                 if run is not None:
+                    spent.on("writing")
                     run.write(step, shown)
                     report(step, shown)
 
             if validates:
+                spent.on("validating")
                 if has_running_statistics(used):
                     renew(used, task.batches(range(step, step + BATCHES)), hardware)
                 used.eval()  # what is trained is back in training mode at the next step
@@ -234,21 +249,28 @@ def train(
                     report(step, {f"validation_{name}": value for name, value in scores.items()})
                 if rate.follows_validations:
                     rate.validated(*ranks.from_first([float(steering_loss(scores))]))
+                spent.on("writing")
                 chosen = schedule.chosen == "last" or not best or _merit(scores) > _merit(best)
                 if run is not None and chosen:
                     save_best = partial(save_checkpoint, run.best, replace(record, step=step), used)
                     best = {"step": step, **record.validation} if _saved(save_best, ends, say) else best
                 clock, logged = time.monotonic(), step
             if run is not None and (validates or ends):
-                _check_networks({network, used}, step)
+                spent.on("writing")
+                check_networks({network, used}, step)
                 now = replace(record, step=step, progress={"best": best, "samples_per_step": together, **rate.state()})
                 _saved(partial(save_last, folder, now, network, optimiser, average), ends, say)
                 if ends:
+                    run.write(step, {"spent": spent.seconds})
                     run.end(step, stopped if step < schedule.steps else 0)
-                run.report(now=ends)
+                run.report(now=ends and rehearsed is None)
+            spent.stepped()
             if ends:
                 break
-    return Outcome(step, best, stopped if step < schedule.steps else 0)
+    if rehearsed is None and step > start:
+        say(f"where the time went, {spent.told(record.stage, schedule)}")
+    finished = step == schedule.steps
+    return Outcome(step, best, 0 if finished else stopped, finished=finished, spent=spent)
 
 
 def _saved(save: Callable[[], None], must: bool, say: Callable[[str], None]) -> bool:
@@ -261,16 +283,6 @@ def _saved(save: Callable[[], None], must: bool, say: Callable[[str], None]) -> 
         say(f"{error}; training goes on and tries again, the checkpoint before it is still there")
         return False
     return True
-
-
-def _check_networks(networks: Iterable[nn.Module], step: int) -> None:
-    """Stop where a running statistic has overflowed, which neither loss nor gradient shows."""
-    for name, value in chain.from_iterable(network.state_dict().items() for network in networks):
-        if not bool(value.isfinite().all()):
-            raise SettingsError(
-                f"{name} of the network is not finite at step {step}; the last checkpoint is from before; start again "
-                "in another --out with a lower --learning-rate or with --precision fp32"
-            )
 
 
 def _merit(scores: dict[str, Any]) -> tuple[float, float]:
@@ -287,11 +299,3 @@ def _keep(
     ranks.wait()
     batch = next(iter(task.batches(range(step - 1, step))))
     keep_batch(folder, batch, task.recipe(step - 1), step, ranks.rank)
-
-
-def _diverged(folder: Path, step: int) -> SettingsError:
-    return SettingsError(
-        f"the loss or its gradient is not finite at step {step}; the batch and the weights before it are in "
-        f"{folder / FOLDER}: look at them with train replay {folder}; then go on with --resume and --precision fp32, "
-        "or start again in another --out with a lower --learning-rate"
-    )

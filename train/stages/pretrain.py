@@ -45,6 +45,7 @@ def pretrain(
     symmetry: Symmetry | None = None,
     patch: str | None = None,
     resume: bool = False,
+    rehearsed: loop.Enough | None = None,
     report: loop.Report = lambda step, shown: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> loop.Outcome:
@@ -73,6 +74,8 @@ def pretrain(
         modality's region says. None: as ``settings.patch`` says.
     resume : bool
         Continue from the last checkpoint in `out`, if there is one.
+    rehearsed : callable, optional
+        As of `train.stages.loop.train`: a few steps alone, to know what they cost.
     report : callable
         Told of progress, step by step.
     say : callable
@@ -115,13 +118,14 @@ def pretrain(
     proxy = proxy_of(settings, corpus.size)
     machine = hardware.of(schedule, side if proxy is None else proxy.side(corpus.size))
     interrupted = load_last(out) if resume else None
-    if interrupted is None:
+    threshold: dict[str, Any] | None = None
+    if interrupted is not None:
+        check_same_proxy(interrupted[1].record.settings, settings, interrupted[0])
+        threshold = interrupted[1].record.threshold
+    elif rehearsed is None:
         rule = corpus_threshold(corpus, split)
         say(f"threshold row, chosen on training composites: {rule.words()}; Dice {rule.dice:.2f} there")
         threshold = rule.model_dump(mode="json")
-    else:
-        check_same_proxy(interrupted[1].record.settings, settings, interrupted[0])
-        threshold = interrupted[1].record.threshold
     # Weights are drawn on the CPU whatever the device, so that a seed means the same network everywhere.
     torch.manual_seed(schedule.seed)
     network = UNet(settings.network) if proxy is None else proxy.network(settings.network, len(corpus.sources))
@@ -149,7 +153,17 @@ def pretrain(
         else:
             task = proxy_task(proxy, corpus, split, settings, ranks)
         outcome = loop.train(
-            task, network, record, schedule, machine, out, ranks=ranks, resume=resume, report=report, say=say
+            task,
+            network,
+            record,
+            schedule,
+            machine,
+            out,
+            ranks=ranks,
+            resume=resume,
+            rehearsed=rehearsed,
+            report=report,
+            say=say,
         )
         if isinstance(task, Decomposition):
             record_readings(out, outcome, (task.validation, task.shifted), machine, ranks, say)

@@ -44,7 +44,7 @@ def record_readings(
     say : callable
         Told what was chosen, or why nothing could be.
     """
-    if outcome.signal or not ranks.first:
+    if not (outcome.finished and ranks.first):
         return
     chosen: dict[str, Readings] = {}
     with RunFolder(folder, resume=True, say=lambda line: None) as run:  # what a report lacks was told by the loop
