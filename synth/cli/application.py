@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,6 +34,13 @@ CardOption = Annotated[
 ]
 WorkersOption = Annotated[
     int | None, typer.Option(help="Worker processes of `local`; all cores if not given, this process alone if 0.")
+]
+PseudoLabelsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Cut the tumours of the annotated dataset by masks of a network in place of its labels, those that are "
+        "confident: the folder of `train pseudo-label`."
+    ),
 ]
 
 
