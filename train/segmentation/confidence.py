@@ -27,7 +27,7 @@ class Numbers:
     probability : float
         Mean probability of the mask channel inside the mask; 0 for an empty mask.
     agreement : float
-        Dice of the mask read by the mask channel alone with that read by the residual alone.
+        Dice of the mask read by the mask channel alone with that read by the residual alone, cleaned up alike.
     largest : float
         Share of the largest connected part, before parts are left out.
     of_organ : float
@@ -58,7 +58,8 @@ class Numbers:
         sizes = Parts.of(whole).sizes
         mask = _kept(whole, reading, prepared)
         ways = (readings.mask.reading(), readings.residual.reading())
-        two = [_kept(way.reached(found.share(way, prepared)[0]), way, prepared) for way in ways]
+        # With one clean-up: a part that one way leaves out on purpose is no disagreement.
+        two = [_kept(way.reached(found.share(way, prepared)[0]), reading, prepared) for way in ways]
         count = np.count_nonzero(mask)
         return cls(
             probability=float(found.probabilities[0][mask].mean(dtype=np.float64)) if count else 0.0,
