@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import importlib
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -210,9 +211,18 @@ def test_tables_that_are_none_are_refused_in_a_sentence(folder, pseudo, tmp_path
     label(folder, pseudo, rule=Rule(agreement=1.0))
     with pytest.raises(CatalogError, match="none of 4 masks is confident"):
         prepare(folder, pseudo, tmp_path / "s.zarr")
-    (pseudo / "pseudo_labels.csv").write_text("case,mask\nt0,t0_mask.nii.gz\n", encoding="utf-8")
-    with pytest.raises(StoreError, match="damaged"):
-        prepare(folder, pseudo, tmp_path / "s.zarr")
+    table = pseudo / "pseudo_labels.csv"
+    whole = table.read_text(encoding="utf-8")
+    foreign = (
+        "case,mask\nt0,t0_mask.nii.gz\n",
+        whole.replace("t0_mask.nii.gz", "../t0_mask.nii.gz"),
+        re.sub(r"(t0_mask.nii.gz,.*?,.*?),[\d.]+,", r"\1,nan,", whole),
+    )
+    for text in foreign:
+        assert text != whole
+        table.write_text(text, encoding="utf-8")
+        with pytest.raises(StoreError, match="damaged"):
+            read_pseudo_labels(pseudo)
 
 
 def test_a_generator_that_takes_no_real_tumours_says_what_to_mix_it_with(sources):
