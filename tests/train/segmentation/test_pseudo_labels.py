@@ -1,6 +1,5 @@
 """Pseudo-labels: which masks of a network are confident, and the road from them to a second network."""
 
-import csv
 import dataclasses
 import importlib
 import re
@@ -27,9 +26,9 @@ from synth.sources.reader import SourceStore
 from tests.made.real_scans import head, write_case
 from tests.made.tables import CATALOG
 from tests.made.tiny_checkpoint import readings, save_bright
+from train.evaluation.evaluate import evaluate
 from train.network.dice import dice
 from train.segmentation.confidence import Numbers, Rule
-from train.segmentation.inference import load_model
 from train.segmentation.pseudo_labels import pseudo_label
 from train.segmentation.reading import Scored
 from train.settings import SettingsError
@@ -243,14 +242,12 @@ def test_artificial_tumours_of_a_mixture_are_the_same_whether_real_ones_are_lent
 
 
 @pytest.fixture
-def cross_fit(monkeypatch):
-    """Return a script of examples; its commands run in this process, since to start them takes longer than they do."""
+def script(monkeypatch):
+    """Return what loads a script of examples; its commands run in this process, as starting them takes longer."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "examples"))
     commands = importlib.import_module("commands")
-    ran = []
 
     def run(name, *command, without, unless=(0,)):
-        ran.append(command[0])
         if command[0] == "pretrain":
             command = (*command, "--device", "cpu", "--width", "2", "--validation-samples", "2")
         if command[0] in ("prepare", "generate"):
@@ -261,51 +258,46 @@ def cross_fit(monkeypatch):
         assert result.exit_code in unless, result.output
 
     monkeypatch.setattr(commands, "run", run)
-    script = importlib.import_module("cross_fit")
-    script.ran = ran
-    yield script
+    yield importlib.import_module
     for name in ("cross_fit", "second_network", "commands"):
         sys.modules.pop(name, None)
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_the_road_runs_to_a_second_network_that_is_scored_only_on_scans_it_never_saw(
-    folder, cross_fit, tmp_path, monkeypatch, capsys
-):
+def test_the_road_leads_to_a_second_network_that_is_scored_only_on_scans_it_never_saw(folder, script, tmp_path):
     root = tmp_path / "scans"
     shutil.copytree(folder, root)
-    (root / "catalog.yaml").write_text(CATALOG.replace("FOLDER", str(root)), encoding="utf-8")
-    for annotated in (root / "labels").iterdir():
+    catalog = root / "catalog.yaml"
+    catalog.write_text(CATALOG.replace("FOLDER", str(root)), encoding="utf-8")
+    first = str(bright(tmp_path))
+    made = script("second_network").road(
+        scans="gliomas", normals=["heads"], catalog=str(catalog), out=tmp_path / "out", checkpoint=first, size=32,
+        samples=12, steps=2, leave_out=["t0"],
+    )  # fmt: skip
+    corpus = Corpus(tmp_path / "out" / "corpus.zarr")
+    assert verify(corpus.store) == []
+    lenders = [source for source in corpus.sources if "pseudo_label" in source]
+    assert [source["case"] for source in lenders] == ["t1", "t2"]
+    assert donors_of(corpus, lenders) == ["layers"] * 4, "three in ten of twelve samples"
+    for annotated in (root / "labels").iterdir():  # to score by, and not before
         shutil.copy(annotated, root / "tumour" / annotated.name)
-    out, network = tmp_path / "out", bright(tmp_path)
-    monkeypatch.setattr(sys, "argv", [
-        "cross_fit.py", "--scans", "gliomas", "--normals", "heads", "--catalog", str(root / "catalog.yaml"), "--folds",
-        "2", "--checkpoint", str(network), "--out", str(out), "--size", "32", "--samples", "12", "--steps", "2",
-    ])  # fmt: skip
-    cross_fit.main()
-    assert cross_fit.ran == ["evaluate"] + 2 * ["pseudo-label", "prepare", "generate", "pretrain", "evaluate"]
-    for number, (lent, fold) in enumerate(((["t2"], ["t0", "t1"]), (["t0", "t1"], ["t2", "two"]))):
-        made = out / f"fold{number}"
-        corpus = Corpus(made / "corpus.zarr")
-        assert verify(corpus.store) == []
-        lenders = [source for source in corpus.sources if "pseudo_label" in source]
-        assert [source["case"] for source in lenders] == lent
-        assert {each["name"]: bool(each["donor"]) for each in donors_of(corpus, lenders)} == {"layers": True}
-        with (made / "evaluation" / "cases.csv").open(encoding="utf-8", newline="") as file:
-            scored = {row["case"] for row in csv.DictReader(file)}
-        assert set(fold) <= scored
-        assert not scored & set(lent)
-    record = load_model(out / "fold1" / "run" / "best.safetensors").record
-    assert "real ones cut from 2 scans that a network marked" in _learned(record)
-    assert "shown no annotation of a real tumour" in _learned(record)
-    said = capsys.readouterr().out
-    assert [line.split()[0] for line in said.splitlines()[-5:]] == ["t0", "t1", "t2", "two", "mean"]
+    evaluation = evaluate(made, catalog, "gliomas", tmp_path / "evaluation", device="cpu")
+    assert [case.name for case in evaluation.cases] == ["t0", "two"]
+    learned = _learned(evaluation.model.record)
+    assert "real ones cut from 2 scans that a network marked" in learned
+    assert "shown no annotation of a real tumour" in learned
+
+
+def test_cross_fitting_parts_scans_by_name_and_scores_each_once(script):
+    names = [f"case{number}" for number in range(9)]
+    folds = script("cross_fit").folds_of(names[::-1], 3)
+    assert folds == [names[:3], names[3:6], names[6:]]
 
 
 def donors_of(corpus, lenders):
-    """Return, of each sample whose donor lends a tumour, the generator that made it."""
+    """Return which generators made the samples whose donor lends a tumour."""
     names = {source["name"] for source in lenders}
-    generators = {number: each.generator for number, each in enumerate(corpus.manifest.generations)}
-    of_sample = [generators[g] for g, _, count in corpus.manifest.blocks[0].draws for _ in range(count)]
+    generators = [each.generator for each in corpus.manifest.generations]
+    of_sample = [generators[number] for number, _, count in corpus.manifest.blocks[0].draws for _ in range(count)]
     lent = [corpus.sources[int(donor)]["name"] in names for donor in corpus.donor]
-    return [{"name": name, "donor": True} for name, lends in zip(of_sample, lent, strict=True) if lends]
+    return [name for name, lends in zip(of_sample, lent, strict=True) if lends]
