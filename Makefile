@@ -30,11 +30,14 @@ SCALE      ?= full
 FOLD       ?= 0
 FRACTION   ?= 1.0
 EVALUATION ?=
+SCANS      ?=
+NORMALS    ?=
+LEAVE_OUT  ?=
 ONNX       ?=
 OUT        ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-data network synth pretrain adapt finetune segment evaluate report replay export table test lint bench clean
+.PHONY: help setup demo demo-data network synth pretrain adapt finetune second-network segment evaluate report replay export table test lint bench clean
 
 help: ## List the targets and the variables
 	@echo "Targets:"
@@ -88,6 +91,9 @@ finetune: setup ## Train on labelled scans from a pretrained encoder: CHECKPOINT
 
 network: setup ## Make the network that comes with the software: NETWORK_DATA (docs/network.md), OUT; the same bits on one CPU thread
 	$(BIN)/python examples/make_network.py $(if $(OUT),--out $(OUT))
+
+second-network: setup ## A second network, which learns also from tumours that CHECKPOINT (or the one that comes with the software) marked: SCANS and NORMALS, datasets of CATALOG; LEAVE_OUT="case case", SIZE, N, STEPS, OUT
+	$(BIN)/python examples/second_network.py --scans $(SCANS) $(addprefix --normals ,$(NORMALS)) --catalog $(CATALOG) --out $(or $(OUT),out/second) --size $(SIZE) --samples $(N) $(if $(STEPS),--steps $(STEPS)) $(addprefix --leave-out ,$(LEAVE_OUT)) $(if $(filter file,$(origin CHECKPOINT)),,--checkpoint $(CHECKPOINT))
 
 segment: setup ## Segment scans: CHECKPOINT, SCAN="a.nii.gz b.nrrd folder", OUT, OPTIONS="--flips --clean largest"
 	$(BIN)/train segment --checkpoint $(CHECKPOINT) $(SCAN) --out $(or $(OUT),out/segmented) $(OPTIONS)

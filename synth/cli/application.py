@@ -39,6 +39,13 @@ CardOption = Annotated[
 WorkersOption = Annotated[
     int | None, typer.Option(help="Worker processes of `local`; all cores if not given, this process alone if 0.")
 ]
+PseudoLabelsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Cut the tumours of the annotated dataset by masks of a network in place of its labels, those that are "
+        "confident: the folder of `train pseudo-label`."
+    ),
+]
 
 
 _LOG_EVERY_S = 30.0

@@ -15,6 +15,7 @@ from synth.cli.application import (
     CardOption,
     CatalogOption,
     ClusterOption,
+    PseudoLabelsOption,
     WorkersOption,
     app,
     bar,
@@ -74,6 +75,7 @@ def prepare(
         list[str] | None,
         typer.Option(help="An annotated dataset whose tumours are lent (`donor.tumours`); give several times."),
     ] = None,
+    pseudo_labels: PseudoLabelsOption = None,
     modality: Annotated[
         str | None, typer.Option(help="Of a dataset with several: a corpus has one (its region's own, if not given).")
     ] = None,
@@ -115,7 +117,18 @@ def prepare(
         raise CatalogError("give --dataset NAME (synth scan lists them), or --region NAME")
     with bar("scans") as progress:
         report = prepare_datasets(
-            loaded, dataset or [], store, size, cluster, workers, progress, say, modality, region, tumours or ()
+            loaded,
+            dataset or [],
+            store,
+            size,
+            cluster,
+            workers,
+            progress,
+            say,
+            modality,
+            region,
+            tumours or (),
+            pseudo_labels,
         )
     for case, sentence in report.failed:
         err.print(f"left out {case}: {sentence}", style="yellow", markup=False)
@@ -150,6 +163,13 @@ def generate(
         list[str] | None,
         typer.Option("--set", help="Override a setting, e.g. `shape.volume_mm3=[500,9000]`; give several times."),
     ] = None,
+    lend: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A dataset whose real tumours are laid over the normals, all that were prepared with "
+            "--tumours: by `layers`, so `--generator compound:0.7 --generator layers:0.3`. Give several times."
+        ),
+    ] = None,
     append: Annotated[
         bool, typer.Option("--append", help="Let the corpus grow to -n samples; seed and settings go on, or are given.")
     ] = False,
@@ -164,16 +184,21 @@ def generate(
     from synth.corpus.manifest import load_manifest
     from synth.generate.plan import grown, make_manifest, parse_shards, regrown
     from synth.generate.run import generate as make
-    from synth.generators.mixture import parse_mixture
+    from synth.generators.mixture import parse_mixture, with_donors
     from synth.sources.reader import SourceStore
     from synth.store.opening import open_store
 
     store = SourceStore(sources)
     if append:
         there = load_manifest(open_store(corpus))
-        manifest = grown(there, store, samples, seed, regrown(there, store.region, generator or [], settings or []))
+        mixture = regrown(there, store.region, generator or [], settings or [])
     else:
         mixture = parse_mixture(store.region, generator or [], settings or [])
+    if lend:
+        mixture = with_donors(mixture, sorted({name for dataset in lend for name in store.lending(dataset)}))
+    if append:
+        manifest = grown(there, store, samples, seed, mixture)
+    else:
         manifest = make_manifest(store, samples, seed or 0, mixture, shard_size, layout)
     only = None if shards is None else parse_shards(shards)
     if dry_run:

@@ -13,6 +13,7 @@ from synth.cli.application import (
     CatalogOption,
     ClusterOption,
     CorpusArgument,
+    PseudoLabelsOption,
     WorkersOption,
     app,
     bar,
@@ -81,6 +82,7 @@ def rehydrate(
         list[str] | None,
         typer.Option("--dataset", help="Prepare this dataset first, as the original's was; give several times."),
     ] = None,
+    pseudo_labels: PseudoLabelsOption = None,
     card: CardOption = True,
     cluster: ClusterOption = "local",
     workers: WorkersOption = None,
@@ -104,7 +106,7 @@ def rehydrate(
 
         loaded = load_catalog(catalog)
         with bar("scans") as progress:
-            report = prepare_for(recipes, loaded, dataset, sources, cluster, workers, progress, say)
+            report = prepare_for(recipes, loaded, dataset, sources, cluster, workers, progress, say, pseudo_labels)
         for case, sentence in report.failed:
             err.print(f"left out {case}: {sentence}", style="yellow", markup=False)
     elif not sources.exists():

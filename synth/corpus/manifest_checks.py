@@ -62,6 +62,12 @@ def _source(entry: Any) -> None:
     _need(_is_number(entry["mean"]) and 0 < entry["mean"] < 1e9, f"source {name}: mean is no positive number")
     if "tumour_voxels" in entry:
         _whole(entry["tumour_voxels"], 1, MOST_SIDE**3, f"source {name}: tumour_voxels")
+    if "pseudo_label" in entry:
+        drawn = entry["pseudo_label"]
+        _need(isinstance(drawn, dict) and _is_text(drawn["reading"]) and _is_text(drawn["rule"]),
+              f"source {name}: pseudo_label is none")  # fmt: skip
+        _need(isinstance(drawn["network"], str) and _SHA256.fullmatch(drawn["network"]) is not None,
+              f"source {name}: its mask's network is no SHA-256")  # fmt: skip
     _need(entry["statistics"] is None or _is_statistics(entry["statistics"]), f"source {name}: no normalisation")
 
 

@@ -1,6 +1,7 @@
 """Mixture: several ways of making tumours in one corpus, each with its share, in an order that the seed decides."""
 
 import itertools
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scans.catalog.synthesis import override
 from scans.errors import CatalogError
 from synth.generators.registry import way_of
 from synth.generators.way import Way
@@ -75,6 +77,35 @@ class Mixture:
             runs.append((way, at, count))
             at += count
         return runs
+
+
+def with_donors(mixture: Mixture, tumours: Sequence[str]) -> Mixture:
+    """Return a mixture whose tumours are real ones, wherever a generator can take them (``donor.tumours``).
+
+    Parameters
+    ----------
+    mixture : Mixture
+    tumours : sequence of str
+        Names of sources that lend one.
+
+    Raises
+    ------
+    CatalogError
+        If none of its generators can.
+    """
+    taking = [hasattr(getattr(way.settings, "donor", None), "tumours") for way in mixture.ways]
+    if not any(taking):
+        named = ", ".join(way.name for way in mixture.ways)
+        raise CatalogError(
+            f"--lend: generator {named} takes no real tumours; mix it with one that does, as --generator "
+            f"{mixture.ways[0].name}:0.7 --generator layers:0.3"
+        )
+    assignment = f"donor.tumours={json.dumps(list(tumours))}"
+    ways = (
+        Way(way.generator, override(way.settings, [assignment])) if takes else way
+        for way, takes in zip(mixture.ways, taking, strict=True)
+    )
+    return Mixture(tuple(ways), mixture.shares)
 
 
 def parse_mixture(region: "Region", given: Sequence[str], assignments: Sequence[str]) -> Mixture:

@@ -164,7 +164,7 @@ def _datasets(corpus: "Corpus", terms: list[Terms]) -> str:
 def _scans(corpus: "Corpus") -> str:
     sources, (normal, donor) = corpus.sources, _counts(corpus)
     rows = [
-        (row + 1, source["name"], source["dataset"], " × ".join(f"{side:.3g}" for side in source["spacing_mm"]),
+        (row + 1, source["name"], _dataset(source), " × ".join(f"{side:.3g}" for side in source["spacing_mm"]),
          f"{normal[row]:,}", f"{donor[row]:,}", source["content_sha256"])
         for row, source in enumerate(sources[:_MOST_SCANS])
     ]  # fmt: skip
@@ -172,6 +172,13 @@ def _scans(corpus: "Corpus") -> str:
     left = len(sources) - len(rows)
     more = f"\n\nAnd {left:,} more; all stand in zarr.json." if left else ""
     return table(heads, rows, numbers=(0, 4, 5)) + more
+
+
+def _dataset(source: dict[str, Any]) -> str:
+    """Name a source's dataset, and who marked the tumour that it lends."""
+    if "pseudo_label" in source:
+        return f"{source['dataset']}; its tumour as network {source['pseudo_label']['network'][:12]} marked it"
+    return f"{source['dataset']}; its tumour as annotated" if lends_tumour(source) else str(source["dataset"])
 
 
 def _counts(corpus: "Corpus") -> tuple[np.ndarray, np.ndarray]:
@@ -211,6 +218,7 @@ def _again(corpus: "Corpus", generations: Sequence[tuple[int, Way]]) -> str:
     prepare = [
         "synth prepare",
         *(f"{option} {shlex.quote(name)}" for name, option in datasets),
+        *(["--pseudo-labels pseudo"] if any("pseudo_label" in source for source in corpus.sources) else []),
         f"--out sources.zarr --size {corpus.size}",
     ]
     named = [] if way.name == corpus.region.get("generator", "layers") else [f"--generator {way.name}"]

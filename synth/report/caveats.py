@@ -32,8 +32,9 @@ METHOD = (
     "layers that it was made of and with an exact mask.",
 )
 REAL = (
-    "The tumour of an annotated scan is cut out by its mask, tissue and all, and placed at random in the region of "
-    "interest of a healthy scan, in units of the deviation of either's healthy tissue.",
+    "The tumour of a real scan is cut out by its mask, drawn by an annotator or by a network, tissue and all, and "
+    "placed at random in the region of interest of a healthy scan, in units of the deviation of either's healthy "
+    "tissue.",
 )
 USES = (
     "Pretraining of networks that segment tumours, before they see real ones.",
@@ -97,7 +98,7 @@ def limitations(ways: Sequence[Way]) -> list[str]:
         "A tumour is healthy tissue in another brightness: no necrosis, no enhancing rim, no haemorrhage, no "
         "calcification, no infiltration and no oedema around it."
     )
-    few = "Real tumours are those of the annotated scans alone, and lie where they would not grow."
+    few = "Real tumours are those of a few scans alone, and lie where they would not grow."
     return [
         *([healthy] if drawn else []),
         *([few] if len(drawn) < len(settings) else []),

@@ -34,6 +34,7 @@ def prepare_for(
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda steps, total: None,
     say: Callable[[str], None] = lambda sentence: None,
+    pseudo_labels: Path | None = None,
 ) -> Report:
     """Prepare scans as those of the corpus were, whatever the catalog says of their region.
 
@@ -46,7 +47,7 @@ def prepare_for(
         Datasets.
     sources : Path
         The store to make or to add to.
-    cluster, workers, progress, say
+    cluster, workers, progress, say, pseudo_labels
         See :func:`synth.sources.prepare.prepare_datasets`.
     """
     region = region_of(recipes.manifest)
@@ -55,8 +56,9 @@ def prepare_for(
         [name for name in names if (catalog.dataset(name).role == "tumour") == lending] for lending in (False, True)
     )
     return prepare_datasets(
-        ours, normals, sources, recipes.manifest.size, cluster, workers, progress, say, tumours=tumours
-    )
+        ours, normals, sources, recipes.manifest.size, cluster, workers, progress, say, tumours=tumours,
+        pseudo_labels=pseudo_labels,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

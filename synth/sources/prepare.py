@@ -1,7 +1,6 @@
 """Prepare: bring the scans of datasets into the network's space, one source each, resumable."""
 
 import contextlib
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,17 +12,19 @@ import numpy as np
 from scans.catalog.catalog import Catalog
 from scans.catalog.dataset import Dataset
 from scans.catalog.region import Region
-from scans.errors import CatalogError, ScanError, StoreError, UserError
+from scans.errors import ScanError, StoreError, UserError
 from scans.file_names import in_utf8
 from scans.formats.files import content_sha256
-from scans.image.cases import Case, find_cases, read_case, source_name
+from scans.image.cases import Case, read_case, source_name
 from scans.image.frame import to_frame
 from scans.image.preparation import Prepared, check_size, prepare
 from scans.image.volume import Volume
 from scans.one_scan import one_scan
 from synth.cluster import check_workers, open_cluster
 from synth.sources import format as source_store
+from synth.sources.collect import collect
 from synth.sources.healthy_tissue import lend
+from synth.sources.pseudo_donors import PseudoDonors, donor_cases, donor_datasets, read_pseudo_donors
 from synth.tasks import Failure, run_tasks
 
 
@@ -56,6 +57,7 @@ def prepare_datasets(
     modality: str | None = None,
     region_name: str | None = None,
     tumours: Sequence[str] = (),
+    pseudo_labels: Path | None = None,
 ) -> Report:
     """Prepare every scan of some datasets, one task each; one that cannot be is named and left out.
 
@@ -82,6 +84,9 @@ def prepare_datasets(
         Which modality of datasets that have several; see :meth:`scans.catalog.catalog.Catalog.in_one_modality`.
     tumours : sequence of str
         Datasets of the same region with role ``tumour``: their annotated tumours can be lent (``donor.tumours``).
+    pseudo_labels : Path, optional
+        Folder of `train pseudo-label`: the one dataset in `tumours` lends what its confident masks mark. What earlier
+        masks marked in other scans of it is removed from the store.
 
     Returns
     -------
@@ -97,16 +102,24 @@ def prepare_datasets(
         If `out` holds something else, or another run is writing it.
     """
     check_workers(cluster, workers)
-    region, datasets, cases = _collect(catalog, names, tumours, modality, region_name)
+    region, datasets, cases = collect(catalog, names, tumours, modality, region_name)
     size = region.cube if size is None else size
     check_size(size)
-    keep = functools.partial(_is_kept, out.resolve(), datasets, region, size)
-    make = functools.partial(_make_source, out.resolve(), datasets, region, size)
+    donors = PseudoDonors()
+    if pseudo_labels is not None:
+        donors = read_pseudo_donors(pseudo_labels, tumours, say)
+        cases = donor_cases(donors, pseudo_labels, cases)
+        datasets = donor_datasets(donors, datasets)
+    keep = functools.partial(_is_kept, out.resolve(), datasets, region, size, donors)
+    make = functools.partial(_make_source, out.resolve(), datasets, region, size, donors)
     kept: set[str] = set()
     failed: dict[str, str] = {}
     progress(0, len(cases))
     with source_store.open_to_write(out, region, size), open_cluster(cluster, workers, len(cases), say) as client:
         finished = source_store.finished_sources(out)
+        for name in donors.stale(finished):
+            source_store.remove_source(out, name)
+            say(f"{name}: its mask is not confident, so it was removed from {out}")
         there = [(case, finished[_name(case)]) for case in cases if _name(case) in finished]
         with contextlib.closing(run_tasks(client, keep, there, "check", say)) as checks:
             for (case, _), sound in checks:
@@ -133,7 +146,7 @@ def prepare_datasets(
 
 
 def prepare_case(
-    case: Case, dataset: Dataset, region: Region, size: int
+    case: Case, dataset: Dataset, region: Region, size: int, donors: PseudoDonors | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Prepare one scan; depends on nothing but its arguments and the files they name.
 
@@ -143,6 +156,8 @@ def prepare_case(
     dataset : Dataset
     region : Region
     size : int
+    donors : PseudoDonors, optional
+        Those whose label a network drew.
 
     Returns
     -------
@@ -156,6 +171,8 @@ def prepare_case(
     ScanError
         If the scan cannot be used.
     """
+    donors = donors or PseudoDonors()
+    donors.check(case)
     scan = read_case(case, dataset, region)
     lends_tumour = dataset.role == "tumour"
     diseased = scan.label if lends_tumour else scan.lesion
@@ -176,7 +193,7 @@ def prepare_case(
         arrays["roi"] = (prepared.roi & ~tumour).astype(np.uint8)
         lent = {"tumour_voxels": int(tumour.sum())}
     return arrays, {
-        **_origin(case, dataset, region, size),
+        **_origin(case, dataset, region, size, donors),
         "frame": prepared.frame.to_json(),
         "spacing_mm": list(prepared.frame.spacing_mm),
         "statistics": prepared.statistics.to_json() if prepared.statistics else None,
@@ -198,51 +215,9 @@ def _tumour(label: Volume | None, prepared: Prepared, where: str) -> np.ndarray:
     return tumour
 
 
-def _collect(
-    catalog: Catalog, names: list[str], tumours: Sequence[str], modality: str | None, region_name: str | None
-) -> tuple[Region, dict[str, Dataset], list[Case]]:
-    """Return the region, the datasets in one modality, and their cases, or say why they cannot be prepared together."""
-    names = list(dict.fromkeys([*names, *tumours]))
-    if not names:
-        raise CatalogError("name at least one dataset with --dataset")
-    regions, datasets, cases = {}, {}, []
-    for name in names:
-        dataset, region = catalog.in_one_modality(name, modality, region_name)
-        regions[name], datasets[name] = region, dataset
-        first = names[0]
-        if dataset.role != "normal" and name not in tumours:
-            raise CatalogError(
-                f"dataset {name} holds tumours; sources are made of datasets with role normal, and --tumours names "
-                "those whose tumours are lent"
-            )
-        if dataset.role == "normal" and name in tumours:
-            raise CatalogError(f"--tumours {name}: its scans have role normal; name it with --dataset")
-        if region != regions[first]:
-            told = [f"{regions[n].name} {regions[n].modality}" for n in (first, name)]
-            raise CatalogError(
-                f"datasets {first} and {name} are of different regions ({', '.join(told)}); "
-                "prepare them into two stores"
-            )
-        (chosen,) = dataset.modalities
-        found = find_cases(catalog.dataset(name), name)
-        if not found:
-            patterns = " or ".join(dataset.images(chosen))
-            reason = dataset.status() or f"no file under {dataset.root} matches {patterns}"
-            raise CatalogError(f"dataset {name} is not there: {reason}; how to get it: {dataset.obtain}")
-        # Who lacks a modality is left out of the corpora of all, so that those of one dataset hold the same scans.
-        position = catalog.dataset(name).modalities.index(chosen)
-        cases += [c if c.problem else dataclasses.replace(c, images=(c.images[position],)) for c in found]
-    return regions[names[0]], datasets, [_absolute(case) for case in cases]
-
-
-def _absolute(case: Case) -> Case:
-    """Name a case's files as a worker finds them, wherever it was started."""
-    masks: dict[str, Any] = {role: path.absolute() for role, path in case.files().items() if role != "image"}
-    return dataclasses.replace(case, images=tuple(image.absolute() for image in case.images), **masks)
-
-
-def _origin(case: Case, dataset: Dataset, region: Region, size: int) -> dict[str, Any]:
+def _origin(case: Case, dataset: Dataset, region: Region, size: int, donors: PseudoDonors) -> dict[str, Any]:
     """Return what decides whether a source prepared earlier is still the one asked for."""
+    drawn = donors.of(case)
     return {
         "dataset": case.dataset,
         "case": case.name,
@@ -256,6 +231,7 @@ def _origin(case: Case, dataset: Dataset, region: Region, size: int) -> dict[str
             for role, path in sorted(case.files().items())
         ],
         "settings_sha256": source_store.settings_sha256(region, size),
+        **({} if drawn is None else {"pseudo_label": drawn.provenance()}),
     }
 
 
@@ -263,11 +239,13 @@ def _name(case: Case) -> str:
     return source_name(case.dataset, case.name)
 
 
-def _make_source(out: Path, datasets: dict[str, Dataset], region: Region, size: int, case: Case) -> str | None:
+def _make_source(
+    out: Path, datasets: dict[str, Dataset], region: Region, size: int, donors: PseudoDonors, case: Case
+) -> str | None:
     """Prepare a scan and write it; return why it cannot be used, if so."""
     try:
         with one_scan(case.image):
-            arrays, provenance = prepare_case(case, datasets[case.dataset], region, size)
+            arrays, provenance = prepare_case(case, datasets[case.dataset], region, size, donors)
     except UserError as error:
         return str(error)
     try:
@@ -281,7 +259,12 @@ def _make_source(out: Path, datasets: dict[str, Dataset], region: Region, size: 
 
 
 def _is_kept(
-    out: Path, datasets: dict[str, Dataset], region: Region, size: int, found: tuple[Case, dict[str, Any]]
+    out: Path,
+    datasets: dict[str, Dataset],
+    region: Region,
+    size: int,
+    donors: PseudoDonors,
+    found: tuple[Case, dict[str, Any]],
 ) -> bool:
     """Say whether a finished source is sound, and of the files and settings that it would be made from now."""
     case, provenance = found
@@ -289,8 +272,8 @@ def _is_kept(
         return False
     try:
         with one_scan(case.image):
-            origin = _origin(case, datasets[case.dataset], region, size)
-            if any(provenance.get(key) != value for key, value in origin.items()):
+            origin = _origin(case, datasets[case.dataset], region, size, donors)
+            if any(provenance.get(key) != origin.get(key) for key in {*origin, "pseudo_label"}):
                 return False
             arrays = source_store.read_arrays(out, _name(case))
             return source_store.content_sha256(arrays, provenance) == provenance["content_sha256"]

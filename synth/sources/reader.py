@@ -87,6 +87,24 @@ class SourceStore:
             )
         return [name for name in self.names if name in tumours or name not in lending]
 
+    def lending(self, dataset: str) -> list[str]:
+        """Return the names of a dataset's sources that lend a tumour.
+
+        Raises
+        ------
+        StoreError
+            If there is none.
+        """
+        lent = [name for name in self.names if lends_tumour(self._provenance[name])]
+        found = [name for name in lent if self._provenance[name]["dataset"] == dataset]
+        if not found:
+            there = sorted({str(self._provenance[name]["dataset"]) for name in lent})
+            raise StoreError(
+                f"--lend {dataset}: {self.path} holds no tumour of that dataset; there are those of "
+                f"{', '.join(there) or 'none, prepare some with synth prepare --tumours'}"
+            )
+        return found
+
     def __len__(self) -> int:
         """Finished sources."""
         return len(self.names)

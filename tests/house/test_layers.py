@@ -20,6 +20,7 @@ ROOMS = {  # a room: the rooms of its half that it may import
         "durable": "errors writing",
         "terminal": "errors release writing",
         "page": "durable errors",
+        "pseudo_labels": "durable errors writing",
         "progress": "terminal",
         "catalog": "errors markdown yaml_text",
         "formats": "durable errors file_names one_scan",

@@ -1,6 +1,7 @@
 """A checkpoint whose masks are known: its network finds what is brighter than a level in network units, one a class.
 
-One that sees mirror images finds what is brighter by that than its counterpart on the other side.
+Its normal is the scan, or that times a number. One that sees mirror images finds what is brighter by that than its
+counterpart on the other side.
 """
 
 import torch
@@ -15,7 +16,7 @@ LEVEL = 2.0
 REGION = {"name": "brain", "modality": "FLAIR"}
 
 
-def bright_network(width=2, levels=(LEVEL,), mirror=None):
+def bright_network(width=2, levels=(LEVEL,), mirror=None, normal=1.0):
     network = UNet(Network(width=width, classes=len(levels), mirror=mirror))
     coarse = 4 * width
     with torch.no_grad():
@@ -27,13 +28,13 @@ def bright_network(width=2, levels=(LEVEL,), mirror=None):
             block[1].weight[0] = block[4].weight[0] = 1
         if mirror is not None:
             network.encoder.levels[0][0].weight[0, 1, 1, 1, 1] = -1
-        network.head.weight[0, 0] = network.head.weight[1, 0] = 1
+        network.head.weight[0, 0], network.head.weight[1, 0] = normal, 1
         for mask, level in enumerate(levels, start=2):
             network.head.weight[mask, 0], network.head.bias[mask] = 40, -40 * level
     return network
 
 
-def save_bright(path, region=REGION, size=48, levels=(LEVEL,), **changed):
+def save_bright(path, region=REGION, size=48, levels=(LEVEL,), normal=1.0, **changed):
     values = {
         "stage": "pretrain",
         "step": 1,
@@ -50,7 +51,7 @@ def save_bright(path, region=REGION, size=48, levels=(LEVEL,), **changed):
         "threshold": {"sigma_mm": 1.0, "level": 1.0, "side": "above", "dice": 0.5},
     }
     record = Record(**{**values, **changed})
-    save_checkpoint(path, record, bright_network(levels=levels, mirror=record.network.get("mirror")))
+    save_checkpoint(path, record, bright_network(levels=levels, mirror=record.network.get("mirror"), normal=normal))
     return path
 
 

@@ -10,7 +10,12 @@ from scans.image.cases import find_cases, read_case, source_name
 from tests.made.catalogs import ROOT, make, make_two, save_two
 from tests.made.scan_files import brain, mask, save, save_dicom
 
-CATALOGS = [ROOT / "data_catalog.yaml", ROOT / "catalogs/dev.yaml", SHIPPED / "demo.yaml"]
+CATALOGS = [
+    ROOT / "data_catalog.yaml",
+    ROOT / "catalogs/dev.yaml",
+    ROOT / "catalogs/cross-fit.yaml",
+    SHIPPED / "demo.yaml",
+]
 
 
 def cases_of(path: Path):

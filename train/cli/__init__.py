@@ -3,10 +3,10 @@
 import os
 
 from scans.terminal import out, run
-from train.cli import learn, look, plan, share, table, use
+from train.cli import label, learn, look, plan, share, table, use
 from train.cli.application import app
 
-__all__ = ["app", "learn", "look", "main", "plan", "share", "table", "use"]
+__all__ = ["app", "label", "learn", "look", "main", "plan", "share", "table", "use"]
 
 
 def main() -> None:

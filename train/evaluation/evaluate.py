@@ -90,7 +90,7 @@ def evaluate(
 
 
 def _select(cases: list[Case], model: Model, dataset_name: str, all_cases: bool) -> tuple[list[Case], str]:
-    """Leave out what a network was shown the annotation of, unless told otherwise."""
+    """Leave out what a network was shown the annotation or the tumour of, unless told otherwise."""
     data = model.record.data
     shown = f"all {len(cases)} cases"
     if lent := {str(source["name"]) for source in lent_tumours(data) if source.get("dataset") == dataset_name}:

@@ -19,7 +19,7 @@ from train.evaluation.metrics import METRICS, Summary, nothing_found
 from train.evaluation.result import Evaluation
 from train.evaluation.statistics import Interval
 from train.network.batch_norm import NORMS
-from train.network.data_terms import lent_tumours
+from train.network.data_terms import lenders_in_words
 from train.network.unet import UNet
 from train.proxies.residual import Residual
 
@@ -82,7 +82,7 @@ def _content(evaluation: Evaluation, outcomes: dict[str, list[CaseOutcome]]) -> 
         "reading": evaluation.model.reading.words(),
         "network_is": _described(evaluation.model.network),
         "sources": record.data.get("sources", []),
-        "lent": len(lent_tumours(record.data)),
+        "lent": lenders_in_words(record.data),
         "path": evaluation.model.path,
     }
 

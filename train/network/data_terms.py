@@ -37,8 +37,22 @@ def sources_of(data: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def lent_tumours(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return those of `sources_of` that are annotated scans, whose real tumours are in the corpus."""
+    """Return those of `sources_of` whose real tumours are in the corpus: annotated, or marked by a network."""
     return [source for source in sources_of(data) if source.get("tumour_voxels")]
+
+
+def annotated_lenders(data: dict[str, Any]) -> int:
+    """Return how many of `lent_tumours` were marked by an annotator, and not by a network."""
+    return sum("pseudo_label" not in source for source in lent_tumours(data))
+
+
+def lenders_in_words(data: dict[str, Any]) -> str:
+    """Say how many scans lent their tumours, and who marked them; empty if none did."""
+    annotated = annotated_lenders(data)
+    marked = len(lent_tumours(data)) - annotated
+    said = [f"{annotated} annotated scans"] if annotated else []
+    said += [f"{marked} scans that a network marked"] if marked else []
+    return " and ".join(said)
 
 
 def with_dataset(

@@ -13,7 +13,7 @@ from scans.errors import UserError
 from scans.page import write_page
 from scans.progress import duration
 from train.network.batch_norm import NORMS
-from train.network.data_terms import lent_tumours, real_datasets, scans_of
+from train.network.data_terms import lenders_in_words, real_datasets, scans_of
 from train.network.losses import mask_is_trained
 from train.run.history import Entry, Run, is_number, number, read_run
 from train.run.settings_table import tabulated
@@ -73,8 +73,8 @@ def content(run: Run) -> dict[str, Any]:
     stage = str(run.settings.get("stage", ""))
     title, learns = STAGES.get(stage, (stage or "Training", ""))
     record = run.record
-    if record and stage == "pretrain" and (lent := len(lent_tumours(record.data))):
-        learns = f"tumours in healthy scans, real ones cut from {lent} annotated scans among them"
+    if record and stage == "pretrain" and (lent := lenders_in_words(record.data)):
+        learns = f"tumours in healthy scans, real ones cut from {lent} among them"
     network = record.network if record else run.settings.get("network", {})
     return {
         "name": run.folder.resolve().name,

@@ -11,7 +11,7 @@ from scans.markdown import Markdown, clean, plain, table
 from train.cases.classes import Classes
 from train.evaluation.metrics import METRICS, ml
 from train.evaluation.scores_file import Mean, RecordedEvaluation
-from train.network.data_terms import lent_tumours, real_datasets, scans_of, sources_of
+from train.network.data_terms import annotated_lenders, lent_tumours, real_datasets, scans_of, sources_of
 from train.network.record import Record
 from train.segmentation.reading import recorded_readings
 from train.share.onnx_graph import Channel
@@ -118,14 +118,15 @@ def settings(record: Record) -> Markdown:
 def data(record: Record) -> Markdown:
     """Return which corpus and which real scans it was trained on, and what was held out."""
     known, rows = record.data, []
-    lent = len(lent_tumours(known))
+    lent, annotated = len(lent_tumours(known)), annotated_lenders(known)
     if known.get("corpus"):
         rows += [
             ("corpus (content hash)", known["corpus"]),
             ("corpus: seed", known.get("corpus_seed", "")),
             ("corpus: samples", known.get("corpus_samples", "")),
             ("corpus: healthy scans", len(sources_of(known)) - lent),
-            *([("corpus: annotated scans that lent their tumours", lent)] if lent else []),
+            *([("corpus: annotated scans that lent their tumours", annotated)] if annotated else []),
+            *([("corpus: scans that lent what a network marked", lent - annotated)] if lent > annotated else []),
             ("held out", _listed(known.get("held_out")) or "no scan"),
             ("how samples were parted", known.get("split", "")),
         ]

@@ -18,7 +18,16 @@ from train.cases.classes import recorded_classes
 from train.evaluation.metrics import METRICS
 from train.evaluation.scores_file import RecordedEvaluation
 from train.network.channels import Channel
-from train.network.data_terms import lent_tumours, real_datasets, scans_of, sources_of, trained_on, unclear
+from train.network.data_terms import (
+    annotated_lenders,
+    lenders_in_words,
+    lent_tumours,
+    real_datasets,
+    scans_of,
+    sources_of,
+    trained_on,
+    unclear,
+)
 from train.network.record import Record
 from train.share import card_tables as tables
 from train.share.onnx_check import TOLERANCE
@@ -170,7 +179,7 @@ def _learned(record: Record) -> str:
     samples = f"{data['corpus_samples']:,} " if isinstance(data.get("corpus_samples"), int) else ""
     if data.get("corpus"):
         healthy = len(sources_of(data)) - lent
-        kind = f"tumours, real ones cut from {lent} annotated scans among them," if lent else "artificial tumours"
+        kind = f"tumours, real ones cut from {lenders_in_words(data)} among them," if lent else "artificial tumours"
         sentences.append(f"It learned from {samples}{kind} in {healthy} healthy scans.")
     for each in real_datasets(data):
         name, count = each.get("dataset", ""), len(scans_of(each))
@@ -179,7 +188,7 @@ def _learned(record: Record) -> str:
         else:
             how = "was then fine-tuned" if sentences else "was trained from scratch"
             sentences.append(f"It {how} on {count} annotated scans of {name}.")
-    if record.stage == "pretrain" and not lent:
+    if record.stage == "pretrain" and not annotated_lenders(data):
         sentences.append("It was shown no annotation of a real tumour.")
     return " ".join(sentences)
 

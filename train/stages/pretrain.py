@@ -211,7 +211,7 @@ def shown(patch: str, corpus: Corpus | Corpora, proxy: str) -> dict[str, Any]:
 def describe(corpus: Corpus | Corpora, split: Split) -> dict[str, Any]:
     """Return what a record says of a corpus: region, size, statistics and data."""
     kept = ("name", "dataset", "licence", "terms", "citation", "redistribute_derived")
-    lent = ("tumour_voxels",)  # of annotated scans alone, whose real tumours are in the corpus
+    lent = ("tumour_voxels", "pseudo_label")  # of scans alone whose real tumours are in the corpus
     return {
         "channels": corpus.channels,
         "size": corpus.size,

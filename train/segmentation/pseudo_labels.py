@@ -1,0 +1,184 @@
+"""Pseudo-labels: a network's masks of a dataset's scans, and which of them count as confident.
+
+No label of the dataset is opened. Numbers and masks depend on scan and network alone, so another rule over the same
+masks takes no time.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from scans.catalog.catalog import Catalog, load_catalog
+from scans.catalog.dataset import Dataset
+from scans.durable import only_writer
+from scans.errors import CatalogError, CheckpointError, UserError
+from scans.formats.files import content_sha256
+from scans.image.cases import Case, read_case
+from scans.image.volume import write_volume
+from scans.one_scan import one_scan
+from scans.pseudo_labels import NAME, PseudoLabel, read_pseudo_labels, write_pseudo_labels
+from scans.writing import make_folder
+from train.cases.prepared import dataset_cases
+from train.network.weights import check_one_mask
+from train.segmentation.confidence import Numbers, Rule
+from train.segmentation.inference import Model, decompose, label_map, load_model, prepare_for, share_in_scan
+from train.segmentation.reading import Readings, recorded_readings
+from train.settings import SettingsError
+
+
+def pseudo_label(
+    checkpoint: Path,
+    catalog: Path,
+    dataset_name: str,
+    out: Path,
+    *,
+    rule: Rule | None = None,
+    leave_out: Sequence[str] = (),
+    device: str = "auto",
+    precision: str = "auto",
+    say: Callable[[str], None] = lambda sentence: None,
+    progress: Callable[[int], None] = lambda count: None,
+    told: Callable[[PseudoLabel, bool], None] = lambda row, kept: None,
+) -> list[PseudoLabel]:
+    """Write ``OUT/CASE_mask.nii.gz`` for each scan of a dataset and ``OUT/pseudo_labels.csv``; a bad scan stops none.
+
+    Masks that the same network made of the same scans are kept, and judged anew.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        A network of layers with recorded readings.
+    catalog : Path
+    dataset_name : str
+        With role ``tumour``; whether it has labels does not matter.
+    out : Path
+    rule : Rule, optional
+    leave_out : sequence of str
+        Cases that are not looked at, e.g. those to score on.
+    device, precision : str
+    say : callable
+        Told in sentences what was decided.
+    progress : callable
+        Told how many scans there are.
+    told : callable
+        Told of each scan, and whether its mask was there.
+
+    Returns
+    -------
+    list of PseudoLabel
+        One a scan, by name.
+
+    Raises
+    ------
+    UserError
+        If the network or the dataset is not of that kind, or `out` holds something else or cannot be written.
+    """
+    rule = rule or Rule()
+    model = load_model(checkpoint, device, precision)
+    check_one_mask(model.record.network, checkpoint)
+    readings = recorded_readings(model.record.reading, str(checkpoint))
+    if readings is None:
+        raise CheckpointError(
+            f"{checkpoint}: records no readings, whose agreement tells which masks are confident; a network of layers "
+            "gets them when train pretrain or train adapt ends"
+        )
+    dataset, cases = _unlabelled(load_catalog(catalog), dataset_name, model, leave_out)
+    make_folder(out, SettingsError)
+    with only_writer(out):
+        before = _rows_of(out, model.sha256())
+        progress(len(cases))
+        say(f"a mask is: {model.reading.words()}")
+        say(f"it is confident if: {rule.said()}")
+        rows: dict[str, PseudoLabel] = {}
+        for case in cases:
+            row, kept = _row(model, readings, case, dataset, out, before.get(case.name))
+            row = _judged(row, rule)
+            rows[case.name] = row
+            write_pseudo_labels(out, {**before, **rows}.values())
+            told(row, kept)
+        write_pseudo_labels(out, rows.values())  # without those that an earlier run did not leave out
+    return list(rows.values())
+
+
+def _unlabelled(catalog: Catalog, name: str, model: Model, leave_out: Sequence[str]) -> tuple[Dataset, list[Case]]:
+    """Return a dataset as if nobody had annotated it, and those of its cases that are wanted."""
+    dataset, cases = dataset_cases(catalog, name, model.regions)
+    if dataset.role != "tumour":
+        raise CatalogError(f"dataset {name} has role {dataset.role}: tumours are looked for where role is tumour")
+    if unknown := sorted(set(leave_out) - {case.name for case in cases}):
+        raise SettingsError(f"--leave-out {unknown[0]}: dataset {name} has no such case")
+    required = tuple(role for role in dataset.layout.required if role == "roi")
+    layout = dataset.layout.model_copy(update={"label": None, "lesion": None, "required": required})
+    wanted = [replace(case, label=None, lesion=None) for case in cases if case.name not in leave_out]
+    if not wanted:
+        raise SettingsError(f"--leave-out: leaves no case of dataset {name}")
+    return dataset.model_copy(update={"layout": layout}), wanted
+
+
+def _rows_of(out: Path, network: str) -> dict[str, PseudoLabel]:
+    """Return what an earlier run of this network wrote; refuse a folder of anything else."""
+    if (out / NAME).exists():
+        rows = read_pseudo_labels(out)
+        if all(row.network == network for row in rows.values()):
+            return rows
+        raise SettingsError(f"{out} holds pseudo-labels of another network; choose another --out")
+    if any(not entry.name.startswith(".") for entry in out.iterdir()):
+        raise SettingsError(f"{out} holds other files, and no {NAME}; choose another --out")
+    write_pseudo_labels(out, [])  # from here on the folder is ours, and a run that is killed goes on
+    return {}
+
+
+def _row(
+    model: Model, readings: Readings, case: Case, dataset: Dataset, out: Path, before: PseudoLabel | None
+) -> tuple[PseudoLabel, bool]:
+    """Return what is known of a scan's mask, and whether it was there; make it if not."""
+    start = PseudoLabel(case.name, network=model.sha256(), reading=model.reading.said() or "plain")
+    try:
+        with one_scan(case.image):
+            if not case.problem:
+                start = replace(
+                    start,
+                    scan_sha256=" ".join(content_sha256([image]) for image in case.images),
+                    roi_sha256=content_sha256([case.roi]) if case.roi else "",
+                )
+            if before is not None and _is_kept(before, start, out):
+                return before, True
+            return _made(model, readings, case, dataset, out, start), False
+    except UserError as error:
+        return replace(start, why_not=str(error)), False
+
+
+def _is_kept(before: PseudoLabel, start: PseudoLabel, out: Path) -> bool:
+    same = ("network", "reading", "scan_sha256", "roi_sha256")
+    if not before.mask or any(getattr(before, key) != getattr(start, key) for key in same):
+        return False
+    mask = out / before.mask
+    return mask.is_file() and content_sha256([mask]) == before.mask_sha256
+
+
+def _made(model: Model, readings: Readings, case: Case, dataset: Dataset, out: Path, start: PseudoLabel) -> PseudoLabel:
+    """Segment a scan, write its mask, and measure how sure the network is of it."""
+    scan = read_case(case, dataset, model.region)
+    prepared = prepare_for(model, scan.volumes, scan.roi, str(case.image))
+    found = decompose(model, prepared)
+    share = found.share(model.reading, prepared[0])
+    mask = label_map([share_in_scan(each, prepared[0]) for each in share], model.classes, model.reading)
+    path = out / f"{case.name}_mask.nii.gz"
+    write_volume(mask, path, like=case.image)
+    numbers = Numbers.of(found, prepared[0], model.reading, readings).rounded()
+    return replace(
+        start,
+        mask=path.name,
+        volume_ml=float((mask.array != 0).sum()) * mask.grid.voxel_mm3 / 1000.0,
+        mask_sha256=content_sha256([path]),
+        **vars(numbers),
+    )
+
+
+def _judged(row: PseudoLabel, rule: Rule) -> PseudoLabel:
+    """Return a row with what the rule says of it, by the numbers as the table keeps them."""
+    if not row.mask:
+        return replace(row, confident=False, rule=rule.said())
+    numbers = Numbers(row.probability, row.agreement, row.largest, row.of_organ)
+    doubts = rule.doubts(numbers)
+    return replace(row, confident=not doubts, why_not="; ".join(doubts), rule=rule.said())
