@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.terminal import err, out
 from train.cli.application import (
-    DEFAULT_CATALOG,
     CatalogOption,
     DatasetOption,
     DeviceOption,
