@@ -5,7 +5,7 @@ import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 from rich.console import Console
@@ -16,6 +16,18 @@ from scans.writing import WriteError, concerns, why_not_written
 # A file or a pipe has no edge to wrap at.
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+BrainMaskWithOption = Annotated[
+    str | None,
+    typer.Option(
+        "--brain-mask-with",
+        help="A command that makes the brain mask of each scan that brings none, e.g. "
+        "`mri_synthstrip -i {scan} -m {mask}` (docs/skulls.md); wins over a catalog's.",
+    ),
+]
+BrainMasksOption = Annotated[
+    Path | None, typer.Option("--brain-masks", help="Folder that keeps what it makes; `brain_masks` if not given.")
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _INTERRUPTED = 130  # typer's exit code after Ctrl-C

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from scans.catalog.mask_command import MaskCommand
 from scans.catalog.settings import Strict
 
 MaskRole = Literal["roi", "lesion", "label"]
@@ -101,6 +102,9 @@ class Dataset(Strict):
 
     Of several modalities (``modality: [FLAIR, T1]``) the first gives the grid that all scans of a case lie on. One
     ``region`` serves them all, or each has its own (``region: {FLAIR: brain-flair, T1: brain-t1}``).
+
+    Scans without an ROI mask of their own get one that ``brain_mask_with`` makes, kept in the folder ``brain_masks``;
+    an empty command makes none, whatever the region says.
     """
 
     role: Literal["normal", "tumour"]
@@ -116,6 +120,8 @@ class Dataset(Strict):
     roi_values: tuple[int, ...] | None = None  # labels in the ROI file; None: the region's, else any non-zero
     lesion_values: tuple[int, ...] | None = None
     label_values: tuple[int, ...] | None = None
+    brain_mask_with: MaskCommand = None  # None: the region's
+    brain_masks: str = "brain_masks"  # relative to the working folder
 
     @model_validator(mode="after")
     def _modalities_agree(self) -> "Dataset":

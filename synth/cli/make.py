@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from scans.errors import CatalogError, UserError
-from scans.terminal import err, out
+from scans.terminal import BrainMasksOption, BrainMaskWithOption, err, out
 from scans.writing import no_folder_for
 from synth.cli.application import CardOption, ClusterOption, WorkersOption, app, bar, describe, make_shards, say
 
@@ -70,6 +70,8 @@ def prepare(
     ] = None,
     catalog: CatalogOption = DEFAULT_CATALOG,
     size: Annotated[int, typer.Option(help="Voxels along each side of the network's cube.")] = 128,
+    brain_mask_with: BrainMaskWithOption = None,
+    brain_masks: BrainMasksOption = None,
     cluster: ClusterOption = "local",
     workers: WorkersOption = None,
 ) -> None:
@@ -85,7 +87,7 @@ def prepare(
     from synth.sources.prepare import prepare_datasets
     from synth.tumour.source import lends_tumour
 
-    loaded = load_catalog(catalog)
+    loaded = load_catalog(catalog).with_brain_masks(brain_mask_with, brain_masks)
     if region:
         loaded.region(region)
         normals = [

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from scans.errors import printable
-from scans.terminal import err, out
+from scans.terminal import BrainMasksOption, BrainMaskWithOption, err, out
 from train.cli.application import (
     DEFAULT_CATALOG,
     CatalogOption,
@@ -76,6 +76,8 @@ def segment(
             "from the scan's folder on, e.g. {case}_brain.nii.gz, where {case} is the scan's name without suffix."
         ),
     ] = None,
+    brain_mask_with: BrainMaskWithOption = None,
+    brain_masks: BrainMasksOption = None,
     window: Annotated[
         str | None,
         typer.Option(
@@ -131,6 +133,7 @@ def segment(
 
     checkpoint = checkpoint_or_shipped(checkpoint)
     say(f"loading the network from {checkpoint}")  # the imports alone take seconds
+    from scans.catalog.mask_command import checked_command
     from train.segmentation.outputs import Options
     from train.segmentation.segment import segment as run
     from train.settings import validated
@@ -138,6 +141,7 @@ def segment(
     values = {
         **{"window": window, "flips": flips, "read": read, "level": level, "clean": clean, "least_ml": least_ml},
         **{"probabilities": probabilities, "normal": normal, "format": format_},
+        **{"brain_mask_with": checked_command(brain_mask_with), "brain_masks": brain_masks or Path("brain_masks")},
     }
     bar = Progress(
         TextColumn("{task.description}"),
@@ -201,6 +205,8 @@ def evaluate(
     level: LevelOption = None,
     clean: CleanOption = None,
     least_ml: LeastOption = None,
+    brain_mask_with: BrainMaskWithOption = None,
+    brain_masks: BrainMasksOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
 ) -> None:
@@ -231,6 +237,8 @@ def evaluate(
         device=device or "auto",
         precision=precision or "auto",
         asked=validated(Asked, asked, "train evaluate"),
+        brain_mask_with=brain_mask_with,
+        brain_masks=brain_masks,
         told=told,
     )
     out.print(f"a mask is: {evaluation.model.reading.words()}", markup=False)

@@ -14,6 +14,7 @@ from typing import Any
 from scans.durable import only_writer
 from scans.errors import CheckpointError, ScanError, UserError
 from scans.formats.files import content_sha256
+from scans.image.brain_mask import brain_mask, check_program
 from scans.image.components import Parts
 from scans.image.preparation import Prepared, restore
 from scans.image.volume import Volume, check_same_grid, read_mask, read_volume, write_volume
@@ -99,6 +100,8 @@ def segment(
         raise CheckpointError(f"{checkpoint}: a fine-tuned network has no normal layer; leave out --normal")
     say("looking for scans")
     inputs = find_inputs(scans, model.modalities, out, patterns=patterns, rois=rois, say=say)
+    if any(one.roi is None for one in inputs):
+        check_program(options.brain_mask_with)
     targets = [name_results(one.case, out, options, model.modalities, model.classes) for one in inputs]
     check_targets(inputs, targets)
     try:
@@ -201,7 +204,7 @@ def _write_results(
     """Write the files of one scan, the mask last; return it, its parts, and what is to be noted."""
     if one.problem:
         raise ScanError(one.problem)
-    volumes, roi = read_input(model, one)
+    volumes, roi = read_input(model, one, options)
     prepared, found = apply(model, volumes, roi, one.name, options)
     shares = [share_in_scan(share, prepared[0]) for share in found.share(model.reading, prepared[0])]
     mask = label_map(shares, model.classes, model.reading)
@@ -225,8 +228,8 @@ def _write(volume: Volume, path: Path, like: Path) -> None:
     write_volume(volume, path, like)
 
 
-def read_input(model: Model, one: Input) -> tuple[list[Volume], Volume | None]:
-    """Read a scan's modalities and its ROI mask.
+def read_input(model: Model, one: Input, options: Options) -> tuple[list[Volume], Volume | None]:
+    """Read a scan's modalities and its ROI mask; where it has none, make one if the options say how.
 
     Raises
     ------
@@ -245,9 +248,12 @@ def read_input(model: Model, one: Input) -> tuple[list[Volume], Volume | None]:
         roi = read_mask(one.roi, model.region.roi.values, kind="ROI mask")
         check_same_grid(roi, volumes[0], one.roi, one.scans[0])
         return volumes, roi
+    if options.brain_mask_with:
+        return volumes, read_mask(brain_mask(one.scans[0], options.brain_mask_with, options.brain_masks))
     if model.region.roi.kind == "label":
         raise ScanError(
-            f"{one.name}: region {model.region.name} needs an ROI mask; give it with --roi on the scan's grid"
+            f"{one.name}: region {model.region.name} needs an ROI mask; give it with --roi on the scan's grid, "
+            "or let a tool make it (--brain-mask-with, docs/skulls.md)"
         )
     return volumes, None
 
