@@ -28,6 +28,19 @@ BrainMaskWithOption = Annotated[
 BrainMasksOption = Annotated[
     Path | None, typer.Option("--brain-masks", help="Folder that keeps what it makes; `brain_masks` if not given.")
 ]
+SuffixOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--suffix",
+        help="For --bids: how the scans are called, e.g. FLAIR or acq-3D_T1w; repeat it, one a modality of a network.",
+    ),
+]
+DerivativesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--derivatives", help="For --bids: a folder below derivatives to take masks of; repeat it. All, if not given."
+    ),
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _INTERRUPTED = 130  # typer's exit code after Ctrl-C

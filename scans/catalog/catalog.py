@@ -47,7 +47,7 @@ class Catalog(Strict):
             dataset = self.datasets.get(task.dataset)
             if dataset is None:
                 raise ValueError(f"task {name}: no dataset {task.dataset}; there are {_names(self.datasets)}")
-            if dataset.layout.label is None:
+            if not dataset.masks("label"):
                 raise ValueError(f"task {name}: the layout of dataset {task.dataset} gives no pattern for label")
             for modality in task.modalities:
                 if modality not in dataset.modalities or task.modalities.count(modality) > 1:

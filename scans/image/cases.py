@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from scans.catalog.dataset import MASK_ROLES, Dataset
+from scans.bids import find_scans
+from scans.catalog.dataset import Dataset
+from scans.catalog.layout import MASK_ROLES, BidsLayout, MaskRole
 from scans.catalog.region import Region
 from scans.errors import ScanError
 from scans.file_names import in_utf8, nowhere
@@ -82,11 +84,25 @@ def find_cases(dataset: Dataset, name: str) -> list[Case]:
     root = dataset.root.folder()
     if root is None or not root.is_dir():
         return []
+    if isinstance(dataset.layout, BidsLayout):
+        return _bids_cases(dataset, dataset.layout, name, root)
     found = {modality: _images(dataset, modality, root) for modality in dataset.modalities}
     return [
         _case(case, {modality: images.get(case, []) for modality, images in found.items()}, dataset, name, root)
         for case in sorted(set().union(*found.values()))
     ]
+
+
+def _bids_cases(dataset: Dataset, layout: BidsLayout, name: str, root: Path) -> list[Case]:
+    """Return the cases of a BIDS dataset; one is called after the entities of its scan."""
+    images = {modality: dataset.images(modality) for modality in dataset.modalities}
+    masks = {str(role): dataset.masks(role) for role in MASK_ROLES}
+    cases = []
+    for found in find_scans(root, images, masks, layout.derivatives):
+        paths: dict[str, Any] = {role: mask.path for role, mask in found.masks.items()}
+        scans = tuple(scan.path for scan in found.images)
+        cases.append(Case(in_utf8(found.name), name, scans, problem=found.problem, **paths))
+    return cases
 
 
 def _images(dataset: Dataset, modality: str, root: Path) -> dict[str, list[Path]]:
@@ -191,11 +207,11 @@ def check_files(case: Case, dataset: Dataset, region: Region) -> None:
     """
     if case.problem:
         raise ScanError(case.problem)
-    required = set(dataset.layout.required) | ({"roi"} if region.roi.kind == "label" else set())
+    required: set[MaskRole] = {*dataset.layout.required, *(("roi",) if region.roi.kind == "label" else ())}
     if dataset.brain_mask_with:
         required -= {"roi"}
     for role in sorted(required - set(case.files())):
-        patterns = getattr(dataset.layout, role)
+        patterns = dataset.masks(role)
         expected = _expected(patterns, case.name, dataset) if patterns else "give it a pattern"
         raise ScanError(f"{case.image}: its {role} mask is missing; {expected}")
 
@@ -214,7 +230,7 @@ def _case(case: str, images: dict[str, list[Path]], dataset: Dataset, name: str,
         problem = problem or _trouble(paths, dataset.layout.kind == "files")
     masks: dict[str, Any] = {}
     for role in MASK_ROLES:
-        for pattern in getattr(dataset.layout, role) or ():
+        for pattern in dataset.masks(role):
             found = sorted(glob.glob(pattern.replace("{case}", glob.escape(case)), root_dir=root))
             if found:
                 problem = problem or _trouble([root / file for file in found], True)

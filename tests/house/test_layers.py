@@ -20,9 +20,10 @@ ROOMS = {  # a room: the rooms of its half that it may import
         "terminal": "errors writing",
         "page": "durable errors",
         "progress": "terminal",
-        "catalog": "errors markdown yaml_text",
+        "bids": "file_names",
+        "catalog": "bids errors markdown yaml_text",
         "formats": "durable errors file_names",
-        "image": "catalog durable errors file_names formats",
+        "image": "bids catalog durable errors file_names formats writing",
     },
     "synth": {
         "cluster": "",

@@ -10,7 +10,7 @@ from scans.image.volume import Volume
 from tests.made.scan_files import brain
 
 GRID = Grid((16, 18, 14), (8.5, 8.5, 9.0), (-60.0, 40.0, 15.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
-_TOOL = '''
+_TOOL = """
 import array, gzip, os, signal, struct, sys
 
 how, scan, mask = sys.argv[1:4]
@@ -53,7 +53,7 @@ with open(mask, "wb") as file:
 if how == "two":
     os.link(mask, mask.replace("mask.nii.gz", "a.nii.gz"))
     os.rename(mask, mask.replace("mask.nii.gz", "b.nii.gz"))
-'''
+"""
 
 
 class Tool:

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from scans.errors import printable
-from scans.terminal import BrainMasksOption, BrainMaskWithOption, err, out
+from scans.terminal import BrainMasksOption, BrainMaskWithOption, DerivativesOption, SuffixOption, err, out
 from train.cli.application import (
     DEFAULT_CATALOG,
     CatalogOption,
@@ -20,6 +20,7 @@ from train.cli.application import (
     app,
     named,
 )
+from train.settings import SettingsError
 
 if TYPE_CHECKING:
     from train.evaluation.metrics import Scores
@@ -52,16 +53,27 @@ LeastOption = Annotated[float | None, typer.Option(help="Leave out connected par
 @app.command()
 def segment(
     scans: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Scans (.nii.gz, .nii, .nrrd, .mha, .mhd, or a folder with a DICOM series), the modalities of one "
             "scan joined by commas in the network's order; or folders of scans, searched with all folders in "
             "them; labels, masks and earlier results are told from scans and counted.",
             metavar="SCAN...",
         ),
-    ],
+    ] = None,
     checkpoint: ShippedOption = None,
-    out_folder: Annotated[Path, typer.Option("--out", help="Folder for the masks and summary.csv.")] = Path("masks"),
+    out_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Folder for the masks and summary.csv; `masks`, of --bids derivatives/layered-tumors in it."
+        ),
+    ] = None,
+    bids: Annotated[
+        Path | None,
+        typer.Option(help="Instead of scans: a BIDS dataset; --out becomes one of its derivatives (docs/bids.md)."),
+    ] = None,
+    suffix: SuffixOption = None,
+    derivatives: DerivativesOption = None,
     pattern: Annotated[
         list[str] | None,
         typer.Option(
@@ -122,6 +134,7 @@ def segment(
     Without --checkpoint the network that comes with the software is used: skull-stripped FLAIR of brains.
     A folder, two modalities: `train segment --checkpoint runs/first/best.safetensors scans --out masks
     --pattern '{case}_flair.nii.gz' --pattern '{case}_t1.nii.gz' --roi '{case}_brain.nii.gz'`.
+    A BIDS dataset: `train segment --bids study --out study/derivatives/layered-tumors`.
 
     A network of several classes writes one label map, with the labels that it was fine-tuned on.
     OUT/summary.csv has a row for each scan. The same command goes on where it stopped; masks that were made by
@@ -131,6 +144,11 @@ def segment(
     say = functools.partial(err.print, markup=False)
     from train.segmentation.shipped import checkpoint_or_shipped
 
+    if not scans and bids is None:
+        raise SettingsError("name scans or folders of scans, or give --bids DATASET")
+    if bids is None and (suffix or derivatives):
+        raise SettingsError("--suffix and --derivatives belong to --bids; give that as well, or --pattern instead")
+    out_folder = out_folder or (Path("masks") if bids is None else bids / "derivatives" / "layered-tumors")
     checkpoint = checkpoint_or_shipped(checkpoint)
     say(f"loading the network from {checkpoint}")  # the imports alone take seconds
     from scans.catalog.mask_command import checked_command
@@ -169,10 +187,13 @@ def segment(
     with bar:
         results = run(
             checkpoint,
-            scans,
+            scans or (),
             out_folder,
             patterns=pattern or (),
             rois=roi or (),
+            bids=bids,
+            suffixes=suffix or (),
+            pipelines=derivatives or (),
             options=validated(Options, values, "train segment"),
             overwrite=overwrite,
             device=device or "auto",

@@ -20,6 +20,8 @@ from scans.image.preparation import Prepared, restore
 from scans.image.volume import Volume, check_same_grid, read_mask, read_volume, write_volume
 from scans.one_scan import one_scan
 from train.cases.classes import Classes, masks_of
+from train.segmentation.bids_inputs import find_bids_inputs
+from train.segmentation.bids_outputs import name_derivatives, start_derivatives, write_sidecars
 from train.segmentation.inference import Decomposed, Model, decompose, label_map, load_model, prepare_for, share_in_scan
 from train.segmentation.inputs import Input, find_inputs
 from train.segmentation.outputs import Options, check_nothing_in_the_way, check_targets, name_results
@@ -56,6 +58,9 @@ def segment(
     patterns: Sequence[str] = (),
     rois: Sequence[str | Path] = (),
     options: Options | None = None,
+    bids: Path | None = None,
+    suffixes: Sequence[str] = (),
+    pipelines: Sequence[str] = (),
     overwrite: bool = False,
     device: str = "auto",
     precision: str = "auto",
@@ -75,6 +80,10 @@ def segment(
         As of `train.segmentation.inputs.find_inputs`.
     out : Path
     options : Options, optional
+    bids : Path, optional
+        In place of scans: a BIDS dataset. `out` is then one of derivatives, with the probabilities in it.
+    suffixes, pipelines : sequence of str
+        As of `train.segmentation.bids_inputs.find_bids_inputs`.
     overwrite : bool
     device, precision : str
     say : callable
@@ -95,15 +104,25 @@ def segment(
         If what is given does not fit together, a mask in the way must not be replaced, or `out` cannot be written.
     """
     options = options or Options()
+    if bids is not None:
+        options = _for_bids(options, [*scans, *patterns, *rois])
     model = load_model(checkpoint, device, precision, options)
     if options.normal and model.record.stage == "finetune":
         raise CheckpointError(f"{checkpoint}: a fine-tuned network has no normal layer; leave out --normal")
     say("looking for scans")
-    inputs = find_inputs(scans, model.modalities, out, patterns=patterns, rois=rois, say=say)
+    naming, describe = name_results, _no_description
+    if bids is None:
+        inputs = find_inputs(scans, model.modalities, out, patterns=patterns, rois=rois, say=say)
+    else:
+        inputs = find_bids_inputs(bids, model.modalities, suffixes=suffixes, pipelines=pipelines, say=say)
+        naming, describe = name_derivatives, partial(write_sidecars, model, bids, options)
     if any(one.roi is None for one in inputs):
         check_program(options.brain_mask_with)
-    targets = [name_results(one.case, out, options, model.modalities, model.classes) for one in inputs]
+    names = partial(naming, out=out, modalities=model.modalities, classes=model.classes)
+    targets = [names(one.case, options=options) for one in inputs]
     check_targets(inputs, targets)
+    if bids is not None:
+        start_derivatives(bids, out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -119,7 +138,7 @@ def segment(
         say(f"segmenting {counted(len(inputs), 'scan')} on {model.machine.device}")
         results = []
         for one, results_of in zip(inputs, targets, strict=True):
-            result = _segment_into(model, one, results_of, out, options, rows, made_by, overwrite)
+            result = _segment_into(model, one, results_of, out, options, rows, made_by, overwrite, names, describe)
             told(result)
             results.append(result)
     return results
@@ -134,6 +153,8 @@ def _segment_into(
     rows: dict[str, SummaryRow],
     made_by: SummaryRow,
     overwrite: bool,
+    names: Callable[..., dict[str, list[Path]]],
+    describe: Callable[[Input, dict[str, list[Path]], SummaryRow, Volume], None],
 ) -> Segmented:
     """Write what is wanted of one scan, and its row before and after."""
     began = time.monotonic()
@@ -157,14 +178,15 @@ def _segment_into(
     write(problem=STARTED)
     try:
         with one_scan(one.name):
-            volume, parts, note = _write_results(model, one, targets, options)
+            before = partial(describe, one, targets, start)
+            volume, parts, note = _write_results(model, one, targets, options, before)
     except UserError as error:
         write(problem=str(error))
         return Segmented(one.name, problem=str(error))
     if overwrite:  # what an earlier run wrote besides would belong to another mask
         everything = options.model_copy(update={"probabilities": True, "normal": True})
         written = {*chain(*targets.values())}
-        for path in chain(*name_results(one.case, out, everything, model.modalities, model.classes).values()):
+        for path in chain(*names(one.case, options=everything).values()):
             if path not in written:
                 path.unlink(missing_ok=True)
     voxel_ml = volume.grid.voxel_mm3 / 1000.0
@@ -199,7 +221,11 @@ def _digest(one: Input) -> tuple[str, str]:
 
 
 def _write_results(
-    model: Model, one: Input, targets: dict[str, list[Path]], options: Options
+    model: Model,
+    one: Input,
+    targets: dict[str, list[Path]],
+    options: Options,
+    before_mask: Callable[[Volume], None],
 ) -> tuple[Volume, Parts, str]:
     """Write the files of one scan, the mask last; return it, its parts, and what is to be noted."""
     if one.problem:
@@ -214,10 +240,24 @@ def _write_results(
             write(share, path)
     for channel, path in enumerate(targets.get("normal", [])):
         write(restore(found.normal[channel], prepared[channel], volumes[channel]), path)
+    before_mask(mask)
     write(mask, targets["mask"][0])
     covered = prepared[0].coverage
     beyond = f"{1 - covered:.1%} of the ROI lies outside the network's cube; --window trained goes beyond it"
     return mask, Parts.of(mask.array != 0), beyond if covered < _LEAST_COVERED else ""
+
+
+def _for_bids(options: Options, given: Sequence[str | Path]) -> Options:
+    """Return the options as derivatives need them, or say which do not go with --bids."""
+    if given:
+        raise SettingsError(f"{given[0]}: --bids finds scans and masks by itself; leave out scans, --pattern and --roi")
+    if options.format != "nii.gz":
+        raise SettingsError(f"--format {options.format}: BIDS has images as nii.gz; leave it out")
+    return options.model_copy(update={"probabilities": True})
+
+
+def _no_description(one: Input, targets: dict[str, list[Path]], row: SummaryRow, mask: Volume) -> None:
+    pass
 
 
 def _write(volume: Volume, path: Path, like: Path) -> None:
