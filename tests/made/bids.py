@@ -51,7 +51,9 @@ def mistakes(root):
     validator = shutil.which("bids-validator-deno")
     if validator is None:
         return [problem for path in sorted(root.rglob("*")) for problem in _mistakes_of(path, root)]
-    said = subprocess.run([validator, str(root), "--format", "json"], capture_output=True, encoding="utf-8", check=False)
+    said = subprocess.run(
+        [validator, str(root), "--format", "json"], capture_output=True, encoding="utf-8", check=False
+    )
     issues = json.loads(said.stdout)["issues"]["issues"]
     return [f"{issue['location']}: {issue['code']}" for issue in issues if issue["severity"] == "error"]
 

@@ -6,7 +6,6 @@ import sys
 import numpy as np
 
 from scans.image.grid import Grid
-from scans.image.volume import Volume
 from tests.made.scan_files import brain
 
 GRID = Grid((16, 18, 14), (8.5, 8.5, 9.0), (-60.0, 40.0, 15.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
@@ -72,8 +71,12 @@ class Tool:
         return len(log.read_text(encoding="utf-8").splitlines()) if log.exists() else 0
 
 
+def with_skull(stripped, seed=0):
+    """Return a stripped scan in a head that fills the picture: no background is constant."""
+    outside = np.random.default_rng(seed).uniform(1, 30, stripped.array.shape).astype(np.float32)
+    return stripped.with_array(np.where(stripped.array > 0, stripped.array, outside))
+
+
 def head(grid=GRID, seed=0):
-    """Make a brain of about 700 ml in a head that fills the picture: no background is constant."""
-    stripped = brain(grid, seed)
-    outside = np.random.default_rng(seed).uniform(1, 30, grid.shape).astype(np.float32)
-    return Volume.on(grid, np.where(stripped.array > 0, stripped.array, outside))
+    """Make a brain of about 700 ml in a head."""
+    return with_skull(brain(grid, seed), seed)
