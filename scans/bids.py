@@ -77,8 +77,13 @@ def name_of_modality(modality: str) -> str:
 
 
 def modality_of(name: str) -> str:
-    """Return what a catalog calls the modality of a BIDS name: ``T1`` of ``T1w``."""
-    return next((modality for modality, bids in _NAMES.items() if bids == name), name)
+    """Return what a catalog calls the modality of a BIDS name, whatever entities stand before it.
+
+    >>> modality_of("T1w"), modality_of("acq-3D_FLAIR")
+    ('T1', 'FLAIR')
+    """
+    suffix = name.rpartition("_")[2]
+    return next((modality for modality, bids in _NAMES.items() if bids == suffix), suffix)
 
 
 def find_scans(

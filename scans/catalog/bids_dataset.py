@@ -54,6 +54,7 @@ def with_bids(
             there = ", ".join(sorted(fit or catalog.regions)) or "none"
             raise CatalogError(f"--bids {root}: say of which region its {suffix} is, with --region; there are {there}")
         region = fit[0]
+    catalog.region(region)  # says which there are, if it is none
     said = description(root)
     (name,) = safe_names([_line(said.get("Name")) or root.resolve().name])
     if name in catalog.datasets:
@@ -62,7 +63,7 @@ def with_bids(
     terms = Terms(name, licence, "", "", None, ())
     known = {
         "role": "normal",
-        "region": catalog.region(region).name,
+        "region": region,
         "modality": modality,
         "licence": licence,
         "terms": "as the dataset's licence says",

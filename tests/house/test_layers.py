@@ -21,7 +21,7 @@ ROOMS = {  # a room: the rooms of its half that it may import
         "page": "durable errors",
         "progress": "terminal",
         "bids": "file_names",
-        "catalog": "bids errors markdown yaml_text",
+        "catalog": "bids errors file_names markdown yaml_text",
         "formats": "durable errors file_names",
         "image": "bids catalog durable errors file_names formats writing",
     },

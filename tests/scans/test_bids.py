@@ -170,12 +170,13 @@ def test_a_dataset_that_no_catalog_names_says_of_itself_what_it_is(tmp_path):
     found, name = with_bids(catalog, root, "FLAIR")
     assert name == "Brains_more"  # in any folder
     assert found.datasets[name].region == "brain"
+    assert with_bids(catalog, root, "acq-3D_T1w")[0].datasets[name].region == "t1"
     assert found.datasets[name].redistribute_derived
     assert "doi:10.1/x" in found.datasets[name].citation
     write_json(root / "dataset_description.json", {"Name": "Brains", "License": "CC-BY-NC-4.0"})
     assert not with_bids(catalog, root, "FLAIR")[0].datasets["Brains"].redistribute_derived
     (root / "dataset_description.json").write_text("{", encoding="utf-8")
-    assert with_bids(catalog, root, "acq-3D_T1w", "t1")[1] == "ds000001"
+    assert with_bids(catalog, root, "FLAIR", "t1")[1] == "ds000001"
     for given, told in (
         ((root, "PDw"), "say of which region its PDw is, with --region; there are brain, t1"),
         ((root, "FLAIR.nii"), "no end of a BIDS name"),

@@ -280,4 +280,4 @@ def test_annotated_scans_with_their_skull_are_scored_by_masks_that_a_command_mak
     result = CliRunner().invoke(app, masked)
     assert (result.exit_code, tool.runs) == (0, 1)
     scores = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
-    assert scores["mean"]["network"]["dice"]["mean"] > 0.8
+    assert scores["mean"]["network"]["dice"]["mean"] > 0.7

@@ -105,7 +105,8 @@ def test_a_second_run_keeps_what_is_there(derivatives, study, checkpoint):
 
 
 def test_several_classes_are_one_label_map_with_a_table(study, tmp_path):
-    data = {"dataset": "x", "classes": {"whole tumour": [1, 2], "core": [1]}}
+    classes = {"whole tumour": [1, 2], "core": [1]}
+    data = {"dataset": "x", "task": "y", "classes": classes, "training": ["a"], "test": ["b"]}
     several = save_bright(tmp_path / "two.safetensors", size=16, levels=(1.0, 2.0), stage="finetune", data=data)
     segment(several, [], tmp_path / "out", bids=study, pipelines=["strip"])
     anat = tmp_path / "out" / "sub-02" / "anat"
