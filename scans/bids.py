@@ -132,15 +132,20 @@ def find_scans(
             odd = f"{path} is not named as BIDS names scans (sub-LABEL[_ses-LABEL]..., as its folders are); rename it"
             found.append(Found(_stem(path), (BidsFile(path, place, {}, "", ""),), {}, odd))
     found.sort(key=lambda one: (one.name, one.images[0].place))
-    return [_only(one, found) for one in found]
+    return _of_one_name(found)
 
 
-def _only(one: Found, found: Sequence[Found]) -> Found:
-    """Return a scan, or why it cannot be used, where another would have its name."""
-    alike = [other.images[0] for other in found if other.name == one.name]
-    if len(alike) == 1 or one.problem:
-        return one
-    return replace(one, problem=f"{alike[0].path} and {alike[1].path} have one name; keep one, or name acq- or run-")
+def _of_one_name(found: Sequence[Found]) -> list[Found]:
+    """Return scans of which no two have one name: where files differ in their ending alone, the first, and why."""
+    by_name: dict[str, list[Found]] = {}
+    for one in found:
+        by_name.setdefault(one.name, []).append(one)
+    return [alike[0] if len(alike) == 1 else replace(alike[0], problem=_alike(alike)) for alike in by_name.values()]
+
+
+def _alike(found: Sequence[Found]) -> str:
+    first, second = (one.images[0].path for one in found[:2])
+    return f"{first} and {second} are one scan by their names; keep one, or tell them apart by acq- or run-"
 
 
 def description(root: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the two command lines share: where they print, and how a mistake is told."""
+"""What the two command lines share: where they print, how a mistake is told, options that mean the same in both."""
 
 import functools
 import io
