@@ -1,4 +1,4 @@
-"""What the two command lines share: where they print, and how a mistake is told."""
+"""What the two command lines share: where they print, how a mistake is told, options that mean the same in both."""
 
 import functools
 import io
@@ -17,6 +17,31 @@ from scans.writing import WriteError, concerns, why_not_written
 # A file or a pipe has no edge to wrap at.
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+BrainMaskWithOption = Annotated[
+    str | None,
+    typer.Option(
+        "--brain-mask-with",
+        help="A command that makes the brain mask of each scan that brings none, e.g. "
+        "`mri_synthstrip -i {scan} -m {mask}` (docs/skulls.md); wins over a catalog's.",
+    ),
+]
+BrainMasksOption = Annotated[
+    Path | None, typer.Option("--brain-masks", help="Folder that keeps what it makes; `brain_masks` if not given.")
+]
+SuffixOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--suffix",
+        help="For --bids: how the scans are called, e.g. FLAIR or acq-3D_T1w; repeat it, one a modality of a network.",
+    ),
+]
+DerivativesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--derivatives", help="For --bids: a folder below derivatives to take masks of; repeat it. All, if not given."
+    ),
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _INTERRUPTED = 130  # typer's exit code after Ctrl-C

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from scans.catalog.dataset import Dataset
+from scans.catalog.mask_command import checked_command
 from scans.catalog.region import Region
 from scans.catalog.settings import Strict, one_line
 from scans.catalog.shipped import located, shipped_names
@@ -48,7 +49,7 @@ class Catalog(Strict):
             dataset = self.datasets.get(task.dataset)
             if dataset is None:
                 raise ValueError(f"task {name}: no dataset {task.dataset}; there are {_names(self.datasets)}")
-            if dataset.layout.label is None:
+            if not dataset.masks("label"):
                 raise ValueError(f"task {name}: the layout of dataset {task.dataset} gives no pattern for label")
             for modality in task.modalities:
                 if modality not in dataset.modalities or task.modalities.count(modality) > 1:
@@ -73,10 +74,40 @@ class Catalog(Strict):
             )
 
     def dataset(self, name: str) -> Dataset:
-        """Return a dataset by name, or raise CatalogError with the names there are."""
+        """Return a dataset by name, with what its region says of brain masks if it says nothing itself.
+
+        Raises
+        ------
+        CatalogError
+            If there is none; it says which there are.
+        """
         if name not in self.datasets:
             raise CatalogError(f"no dataset {name} in the catalog; there are {_names(self.datasets)}")
-        return self.datasets[name]
+        dataset = self.datasets[name]
+        if dataset.brain_mask_with is not None:
+            return dataset
+        command = self.regions[dataset.region_of(dataset.modalities[0])].brain_mask_with
+        return dataset.model_copy(update={"brain_mask_with": command})
+
+    def with_brain_masks(self, command: str | None, folder: Path | None) -> "Catalog":
+        """Return the catalog with one command, and one folder, for the brain masks of all its datasets.
+
+        Parameters
+        ----------
+        command : str or None
+            None leaves what the catalog says.
+        folder : Path or None
+            Likewise.
+
+        Raises
+        ------
+        CatalogError
+            If the command does not say where the paths go.
+        """
+        said = {"brain_mask_with": checked_command(command), "brain_masks": folder and str(folder)}
+        given = {name: value for name, value in said.items() if value is not None}
+        datasets = {name: dataset.model_copy(update=given) for name, dataset in self.datasets.items()}
+        return self.model_copy(update={"datasets": datasets})
 
     def region(self, name: str) -> Region:
         """Return a region by name, or raise CatalogError with the names there are."""

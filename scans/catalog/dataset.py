@@ -4,41 +4,14 @@ import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
+from scans.bids import BRAIN, LESIONS, TUMOURS
+from scans.catalog.layout import BidsLayout, Layout, MaskRole
+from scans.catalog.mask_command import MaskCommand
 from scans.catalog.settings import Strict
-
-MaskRole = Literal["roi", "lesion", "label"]
-MASK_ROLES: tuple[MaskRole, ...] = ("roi", "lesion", "label")
-
-
-def _listed(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-def _checked_pattern(pattern: str) -> str:
-    parts = pattern.split("/")
-    if pattern.startswith("/") or ".." in parts or "**" in pattern or "{case}" not in pattern:
-        raise ValueError(f"{pattern!r} must lie under the root, contain {{case}}, and have neither '..' nor '**'")
-    if set(pattern) & set("[]?"):
-        raise ValueError(f"{pattern!r}: '*' is the only wildcard")
-    return pattern
-
-
-Pattern = Annotated[str, AfterValidator(_checked_pattern)]
-Patterns = Annotated[tuple[Pattern, ...], BeforeValidator(_listed)]
-
-
-def _kind_of_image(value: Any) -> str:
-    return "modalities" if isinstance(value, dict) else "patterns"
-
-
-Images = Annotated[
-    Annotated[Patterns, Tag("patterns")] | Annotated[dict[str, Patterns], Tag("modalities")],
-    Discriminator(_kind_of_image),  # so that a mistake is told once
-]
 
 
 class Root(Strict):
@@ -73,34 +46,14 @@ class Root(Strict):
         return self.path if self.path is not None else f"package {self.package}"
 
 
-class Layout(Strict):
-    """How a dataset's files are named under its root.
-
-    A pattern holds ``{case}`` once or more, always with the same meaning, and ``*`` within a file or folder name.
-    Of several patterns the first that matches counts. A dataset of several modalities maps each to its patterns in
-    ``image``; masks are of all of them.
-    """
-
-    kind: Literal["files", "dicom"] = "files"  # dicom: `image` names the folder of one series
-    image: Images
-    roi: Patterns | None = None
-    lesion: Patterns | None = None  # what is not normal in a normal scan
-    label: Patterns | None = None  # the tumours to score against
-    required: tuple[MaskRole, ...] = ()  # masks that every case must have
-
-    @model_validator(mode="after")
-    def _required_has_pattern(self) -> "Layout":
-        for role in self.required:
-            if getattr(self, role) is None:
-                raise ValueError(f"layout requires {role} but gives no pattern for it")
-        return self
-
-
 class Dataset(Strict):
     """One dataset, with what a lab must know before using it.
 
     Of several modalities (``modality: [FLAIR, T1]``) the first gives the grid that all scans of a case lie on. One
     ``region`` serves them all, or each has its own (``region: {FLAIR: brain-flair, T1: brain-t1}``).
+
+    Scans without an ROI mask of their own get one that ``brain_mask_with`` makes, kept in the folder ``brain_masks``;
+    an empty command makes none, whatever the region says.
     """
 
     role: Literal["normal", "tumour"]
@@ -116,6 +69,8 @@ class Dataset(Strict):
     roi_values: tuple[int, ...] | None = None  # labels in the ROI file; None: the region's, else any non-zero
     lesion_values: tuple[int, ...] | None = None
     label_values: tuple[int, ...] | None = None
+    brain_mask_with: MaskCommand = None  # None: the region's
+    brain_masks: str = "brain_masks"  # relative to the working folder
 
     @model_validator(mode="after")
     def _modalities_agree(self) -> "Dataset":
@@ -143,6 +98,14 @@ class Dataset(Strict):
         """Return the patterns of a modality's files."""
         image = self.layout.image
         return image[modality] if isinstance(image, dict) else image
+
+    def masks(self, role: MaskRole) -> tuple[str, ...]:
+        """Return the patterns of a kind of mask; in BIDS its names, those of the specification if none is given."""
+        given: tuple[str, ...] | None = getattr(self.layout, role)
+        if given is None and isinstance(self.layout, BidsLayout):
+            usual = {"roi": BRAIN, "lesion": LESIONS if self.role == "normal" else ()}
+            return usual.get(role, TUMOURS if self.role == "tumour" else ())
+        return given or ()
 
     def region_of(self, modality: str) -> str:
         """Return the name of a modality's region."""

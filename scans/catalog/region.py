@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from scans.catalog.mask_command import MaskCommand
 from scans.catalog.settings import Interval, Strict
 from scans.catalog.synthesis import Synthesis
 
@@ -95,7 +96,11 @@ class Patches(Strict):
 
 
 class Region(Strict):
-    """One organ in one modality."""
+    """One organ in one modality.
+
+    ``brain_mask_with`` is a catalog's own: it is never recorded, and counts in no region that a corpus or a checkpoint
+    records. Neither may choose what is run on a machine.
+    """
 
     name: str = ""
     modality: str
@@ -103,6 +108,7 @@ class Region(Strict):
     field_of_view: FieldOfView = FieldOfView()
     normalisation: Normalisation = Normalisation()
     roi: RoiRule = RoiRule()
+    brain_mask_with: MaskCommand = Field(None, exclude=True)  # of datasets that do not say another; docs/skulls.md
     patches: Patches | None = None  # that networks are shown; None: whole cubes
     symmetric: bool = False  # left and right are alike: a network may compare them; see train.network.symmetry
     synthesis: Synthesis = Synthesis()  # of the generator `layers`

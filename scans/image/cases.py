@@ -2,14 +2,18 @@
 
 import glob
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from scans.catalog.dataset import MASK_ROLES, Dataset
+from scans.bids import find_scans
+from scans.catalog.dataset import Dataset
+from scans.catalog.layout import MASK_ROLES, BidsLayout, MaskRole
 from scans.catalog.region import Region
 from scans.errors import ScanError
 from scans.file_names import in_utf8, nowhere
+from scans.image.brain_mask import brain_mask, kept_mask
 from scans.image.volume import READ_SUFFIXES, Volume, check_same_grid, read_mask, read_volume
 
 
@@ -17,7 +21,8 @@ from scans.image.volume import READ_SUFFIXES, Volume, check_same_grid, read_mask
 class Case:
     """The files of one scan; a mask that is not there is None.
 
-    ``images`` has one a modality, in the dataset's order. ``problem`` says, in a sentence, why the files cannot be
+    ``images`` has one a modality, in the dataset's order. ``made_with`` is the command that made ``roi``, empty if the
+    dataset brought it. ``problem`` says, in a sentence, why the files cannot be
     told apart, are not there, or which modality is missing; empty if all is well. ``name`` holds UTF-8 alone, see
     `scans.file_names.in_utf8`.
     """
@@ -29,6 +34,7 @@ class Case:
     lesion: Path | None = None
     label: Path | None = None
     problem: str = ""
+    made_with: str = ""
 
     @property
     def image(self) -> Path:
@@ -78,11 +84,25 @@ def find_cases(dataset: Dataset, name: str) -> list[Case]:
     root = dataset.root.folder()
     if root is None or not root.is_dir():
         return []
+    if isinstance(dataset.layout, BidsLayout):
+        return _bids_cases(dataset, dataset.layout, name, root)
     found = {modality: _images(dataset, modality, root) for modality in dataset.modalities}
     return [
         _case(case, {modality: images.get(case, []) for modality, images in found.items()}, dataset, name, root)
         for case in sorted(set().union(*found.values()))
     ]
+
+
+def _bids_cases(dataset: Dataset, layout: BidsLayout, name: str, root: Path) -> list[Case]:
+    """Return the cases of a BIDS dataset; one is called after the entities of its scan."""
+    images = {modality: dataset.images(modality) for modality in dataset.modalities}
+    masks = {str(role): dataset.masks(role) for role in MASK_ROLES}
+    cases = []
+    for found in find_scans(root, images, masks, layout.derivatives):
+        paths: dict[str, Any] = {role: mask.path for role, mask in found.masks.items()}
+        scans = tuple(scan.path for scan in found.images)
+        cases.append(Case(in_utf8(found.name), name, scans, problem=found.problem, **paths))
+    return cases
 
 
 def _images(dataset: Dataset, modality: str, root: Path) -> dict[str, list[Path]]:
@@ -129,8 +149,31 @@ def _counts(path: Path, dataset: Dataset) -> bool:
     return dataset.layout.kind == "files"
 
 
+def with_brain_mask(case: Case, dataset: Dataset) -> Case:
+    """Return a case with a brain mask that the dataset's command makes, or made before, if it has no ROI of its own.
+
+    Raises
+    ------
+    ScanError
+        As `scans.image.brain_mask.brain_mask`.
+    """
+    command = dataset.brain_mask_with
+    if not command or case.roi is not None or case.problem:
+        return case
+    return replace(case, roi=brain_mask(case.image, command, Path(dataset.brain_masks)), made_with=command)
+
+
+def with_kept_mask(case: Case, dataset: Dataset) -> Case | None:
+    """Return what `with_brain_mask` would, running nothing; None if the mask would have to be made."""
+    command = dataset.brain_mask_with
+    if not command or case.roi is not None or case.problem:
+        return case
+    kept = kept_mask(case.image, command, Path(dataset.brain_masks))
+    return replace(case, roi=kept, made_with=command) if kept else None
+
+
 def read_case(case: Case, dataset: Dataset, region: Region) -> Scan:
-    """Read a scan and its masks.
+    """Read a scan and its masks; its brain mask is made first, where the dataset says how.
 
     Raises
     ------
@@ -138,11 +181,12 @@ def read_case(case: Case, dataset: Dataset, region: Region) -> Scan:
         If a file cannot be used, a modality or a mask that must be there is missing, or one is on another grid.
     """
     check_files(case, dataset, region)
+    case = with_brain_mask(case, dataset)
     volumes = tuple(read_volume(image) for image in case.images)
     for volume, image in zip(volumes[1:], case.images[1:], strict=True):
         check_same_grid(volume, volumes[0], image, case.image)
     values = {
-        "roi": dataset.roi_values or region.roi.values,
+        "roi": None if case.made_with else dataset.roi_values or region.roi.values,
         "lesion": dataset.lesion_values,
         "label": dataset.label_values,
     }
@@ -163,9 +207,11 @@ def check_files(case: Case, dataset: Dataset, region: Region) -> None:
     """
     if case.problem:
         raise ScanError(case.problem)
-    required = set(dataset.layout.required) | ({"roi"} if region.roi.kind == "label" else set())
+    required: set[MaskRole] = {*dataset.layout.required, *(("roi",) if region.roi.kind == "label" else ())}
+    if dataset.brain_mask_with:
+        required -= {"roi"}
     for role in sorted(required - set(case.files())):
-        patterns = getattr(dataset.layout, role)
+        patterns = dataset.masks(role)
         expected = _expected(patterns, case.name, dataset) if patterns else "give it a pattern"
         raise ScanError(f"{case.image}: its {role} mask is missing; {expected}")
 
@@ -182,9 +228,9 @@ def _case(case: str, images: dict[str, list[Path]], dataset: Dataset, name: str,
             expected = _expected(dataset.images(modality), case, dataset)
             problem = problem or f"{there[0]}: its {modality} scan is missing; {expected}"
         problem = problem or _trouble(paths, dataset.layout.kind == "files")
-    masks: dict[str, Path] = {}
+    masks: dict[str, Any] = {}
     for role in MASK_ROLES:
-        for pattern in getattr(dataset.layout, role) or ():
+        for pattern in dataset.masks(role):
             found = sorted(glob.glob(pattern.replace("{case}", glob.escape(case)), root_dir=root))
             if found:
                 problem = problem or _trouble([root / file for file in found], True)

@@ -10,6 +10,7 @@ from scans.image.volume import Volume
 
 _LEAST_ROI_MM3 = 100.0  # nothing that this pipeline can work on is smaller
 _LEAST_BORDER = 0.5  # share of the border voxels that one value must have to count as background
+_STRIP = "give an ROI mask, or let a tool make one (--brain-mask-with, docs/skulls.md)"
 _LEAST_PART = 0.1  # a part of the foreground smaller than this share of the largest is debris
 
 
@@ -77,13 +78,13 @@ def region_of_interest(
     elif region.roi.kind == "label":
         raise ScanError(f"{where}: region {region.name} needs an ROI mask; give one on the scan's grid")
     elif background is None:
-        raise ScanError(f"{where}: not skull-stripped (no constant background); give an ROI mask, or strip it first")
+        raise ScanError(f"{where}: not skull-stripped (no constant background); {_STRIP}")
     else:
         inside = find_foreground(volume.array, background)
         if (most := region.roi.most_ml) and (found := inside.sum() * volume.grid.voxel_mm3 / 1000) > most:
             raise ScanError(
                 f"{where}: its foreground has {found:.0f} ml, more than the {most:.0f} ml of region {region.name}; "
-                "it seems not skull-stripped: give an ROI mask, or strip it first"
+                f"it seems not skull-stripped: {_STRIP}"
             )
     if (volume_mm3 := inside.sum() * volume.grid.voxel_mm3) < _LEAST_ROI_MM3:
         raise ScanError(f"{where}: its ROI has only {volume_mm3:.0f} mm3; check the mask and the voxel spacing")

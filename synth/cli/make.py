@@ -9,7 +9,7 @@ from rich.table import Table
 
 from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.errors import CatalogError, UserError
-from scans.terminal import err, out
+from scans.terminal import BrainMasksOption, BrainMaskWithOption, DerivativesOption, err, out
 from scans.writing import no_folder_for
 from synth.cli.application import (
     CardOption,
@@ -80,9 +80,19 @@ def prepare(
         str | None, typer.Option(help="Of a dataset with several: a corpus has one (its region's own, if not given).")
     ] = None,
     catalog: CatalogOption = DEFAULT_CATALOG,
+    bids: Annotated[
+        Path | None,
+        typer.Option(help="A BIDS dataset of healthy scans, of its modality's region or --region (docs/bids.md)."),
+    ] = None,
+    suffix: Annotated[
+        str | None, typer.Option(help="For --bids: how the scans are called, e.g. acq-3D_FLAIR; FLAIR if not given.")
+    ] = None,
+    derivatives: DerivativesOption = None,
     size: Annotated[
         int | None, typer.Option(help="Voxels along each side of the prepared cube (128; livers 192).")
     ] = None,
+    brain_mask_with: BrainMaskWithOption = None,
+    brain_masks: BrainMasksOption = None,
     cluster: ClusterOption = "local",
     workers: WorkersOption = None,
 ) -> None:
@@ -92,6 +102,7 @@ def prepare(
     on; the exit code is then 1. Finished scans are kept when the command is run again.
     """
     say(f"looking for the scans of {catalog}")
+    from scans.catalog.bids_dataset import with_bids
     from scans.catalog.catalog import load_catalog
     from scans.image.cases import find_cases
     from synth.sources.format import finished_sources
@@ -99,7 +110,13 @@ def prepare(
     from synth.tumour.source import lends_tumour
 
     loaded = load_catalog(catalog)
-    if region:
+    if bids is None and (suffix or derivatives):
+        raise CatalogError("--suffix and --derivatives belong to --bids; give that as well, or leave them out")
+    if bids is not None:
+        loaded, name = with_bids(loaded, bids, suffix or "FLAIR", region, derivatives or ())
+        dataset = [*(dataset or []), name]
+    loaded = loaded.with_brain_masks(brain_mask_with, brain_masks)
+    if region and bids is None:
         loaded.region(region)
         normals = [
             name
@@ -114,7 +131,7 @@ def prepare(
                 f"({', '.join(normals) or 'no dataset'}); synth scan tells how to get and place them"
             )
     if not (dataset or tumours):
-        raise CatalogError("give --dataset NAME (synth scan lists them), or --region NAME")
+        raise CatalogError("give --dataset NAME (synth scan lists them), --region NAME, or --bids FOLDER")
     with bar("scans") as progress:
         report = prepare_datasets(
             loaded,

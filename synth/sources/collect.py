@@ -1,6 +1,7 @@
 """Collect: the scans of some datasets that can be prepared into one store."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +38,7 @@ def collect(
     regions, datasets, cases = {}, {}, []
     for name in names:
         dataset, region = catalog.in_one_modality(name, modality, region_name)
+        dataset = dataset.model_copy(update={"brain_masks": os.path.abspath(dataset.brain_masks)})
         regions[name], datasets[name] = region, dataset
         first = names[0]
         if dataset.role != "normal" and name not in tumours:

@@ -11,11 +11,13 @@ import numpy as np
 
 from scans.catalog.catalog import Catalog
 from scans.catalog.dataset import Dataset
+from scans.catalog.mask_command import told_command
 from scans.catalog.region import Region
 from scans.errors import ScanError, StoreError, UserError
 from scans.file_names import in_utf8
 from scans.formats.files import content_sha256
-from scans.image.cases import Case, read_case, source_name
+from scans.image.brain_mask import check_program
+from scans.image.cases import Case, read_case, source_name, with_brain_mask, with_kept_mask
 from scans.image.frame import to_frame
 from scans.image.preparation import Prepared, check_size, prepare
 from scans.image.volume import Volume
@@ -112,6 +114,7 @@ def prepare_datasets(
         datasets = donor_datasets(donors, datasets)
     keep = functools.partial(_is_kept, out.resolve(), datasets, region, size, donors)
     make = functools.partial(_make_source, out.resolve(), datasets, region, size, donors)
+    _say_who_is_masked(datasets, cases, cluster, say)
     kept: set[str] = set()
     failed: dict[str, str] = {}
     progress(0, len(cases))
@@ -173,6 +176,7 @@ def prepare_case(
     """
     donors = donors or PseudoDonors()
     donors.check(case)
+    case = with_brain_mask(case, dataset)
     scan = read_case(case, dataset, region)
     lends_tumour = dataset.role == "tumour"
     diseased = scan.label if lends_tumour else scan.lesion
@@ -215,9 +219,30 @@ def _tumour(label: Volume | None, prepared: Prepared, where: str) -> np.ndarray:
     return tumour
 
 
+def _say_who_is_masked(
+    datasets: dict[str, Dataset], cases: Sequence[Case], cluster: str, say: Callable[[str], None]
+) -> None:
+    """Say which brain masks are made, with what, and where they are kept; stop if that is not on this machine."""
+    for name, dataset in datasets.items():
+        bare = sum(case.dataset == name and case.roi is None and not case.problem for case in cases)
+        if not (dataset.brain_mask_with and bare):
+            continue
+        if cluster == "local":
+            check_program(dataset.brain_mask_with)
+        say(
+            f"{name}: {bare} of its scans bring no mask; {told_command(dataset.brain_mask_with)} makes them, "
+            f"and {dataset.brain_masks} keeps them"
+        )
+
+
 def _origin(case: Case, dataset: Dataset, region: Region, size: int, donors: PseudoDonors) -> dict[str, Any]:
     """Return what decides whether a source prepared earlier is still the one asked for."""
     drawn = donors.of(case)
+    # A mask that was made is kept under a digest, and sources record what means the same on any machine.
+    names = {role: in_utf8(path.name) for role, path in case.files().items()}
+    made = {"roi_made_with": told_command(case.made_with)} if case.made_with else {}
+    if made:
+        names["roi"] = "brain_mask.nii.gz"
     return {
         "dataset": case.dataset,
         "case": case.name,
@@ -227,11 +252,12 @@ def _origin(case: Case, dataset: Dataset, region: Region, size: int, donors: Pse
         "redistribute_derived": dataset.redistribute_derived,
         "citation": dataset.citation,
         "files": [
-            {"role": role, "name": in_utf8(path.name), "sha256": content_sha256([path])}
+            {"role": role, "name": names[role], "sha256": content_sha256([path])}
             for role, path in sorted(case.files().items())
         ],
         "settings_sha256": source_store.settings_sha256(region, size),
         **({} if drawn is None else {"pseudo_label": drawn.provenance()}),
+        **made,
     }
 
 
@@ -272,7 +298,10 @@ def _is_kept(
         return False
     try:
         with one_scan(case.image):
-            origin = _origin(case, datasets[case.dataset], region, size, donors)
+            found_case = with_kept_mask(case, datasets[case.dataset])
+            if found_case is None:
+                return False
+            origin = _origin(found_case, datasets[case.dataset], region, size, donors)
             if any(provenance.get(key) != origin.get(key) for key in {*origin, "pseudo_label"}):
                 return False
             arrays = source_store.read_arrays(out, _name(case))

@@ -22,9 +22,10 @@ ROOMS = {  # a room: the rooms of its half that it may import
         "page": "durable errors",
         "pseudo_labels": "durable errors writing",
         "progress": "terminal",
-        "catalog": "errors markdown yaml_text",
+        "bids": "file_names",
+        "catalog": "bids errors file_names markdown yaml_text",
         "formats": "durable errors file_names one_scan",
-        "image": "catalog durable errors file_names formats one_scan",
+        "image": "bids catalog durable errors file_names formats one_scan writing",
     },
     "synth": {
         "cluster": "",

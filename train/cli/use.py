@@ -11,7 +11,7 @@ from rich.table import Table
 
 from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.errors import printable
-from scans.terminal import err, out
+from scans.terminal import BrainMasksOption, BrainMaskWithOption, DerivativesOption, SuffixOption, err, out
 from train.cli.application import (
     CatalogOption,
     DeviceOption,
@@ -20,6 +20,7 @@ from train.cli.application import (
     app,
     named,
 )
+from train.settings import SettingsError
 
 if TYPE_CHECKING:
     from train.evaluation.metrics import Scores
@@ -52,16 +53,27 @@ LeastOption = Annotated[float | None, typer.Option(help="Leave out connected par
 @app.command()
 def segment(
     scans: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Scans (.nii.gz, .nii, .nrrd, .mha, .mhd, or a folder with a DICOM series), the modalities of one "
             "scan joined by commas in the network's order; or folders of scans, searched with all folders in "
             "them; labels, masks and earlier results are told from scans and counted.",
             metavar="SCAN...",
         ),
-    ],
+    ] = None,
     checkpoint: ShippedOption = None,
-    out_folder: Annotated[Path, typer.Option("--out", help="Folder for the masks and summary.csv.")] = Path("masks"),
+    out_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Folder for the masks and summary.csv; `masks`, of --bids derivatives/layered-tumors in it."
+        ),
+    ] = None,
+    bids: Annotated[
+        Path | None,
+        typer.Option(help="Instead of scans: a BIDS dataset; --out becomes one of its derivatives (docs/bids.md)."),
+    ] = None,
+    suffix: SuffixOption = None,
+    derivatives: DerivativesOption = None,
     pattern: Annotated[
         list[str] | None,
         typer.Option(
@@ -76,6 +88,8 @@ def segment(
             "from the scan's folder on, e.g. {case}_brain.nii.gz, where {case} is the scan's name without suffix."
         ),
     ] = None,
+    brain_mask_with: BrainMaskWithOption = None,
+    brain_masks: BrainMasksOption = None,
     window: Annotated[
         str | None,
         typer.Option(
@@ -126,6 +140,7 @@ def segment(
     Without --checkpoint the network that comes with the software is used: skull-stripped FLAIR of brains.
     A folder, two modalities: `train segment --checkpoint runs/first/best.safetensors scans --out masks
     --pattern '{case}_flair.nii.gz' --pattern '{case}_t1.nii.gz' --roi '{case}_brain.nii.gz'`.
+    A BIDS dataset: `train segment --bids study --out study/derivatives/layered-tumors`.
 
     A network of several classes writes one label map, with the labels that it was fine-tuned on.
     OUT/summary.csv has a row for each scan. The same command goes on where it stopped; masks that were made by
@@ -135,8 +150,14 @@ def segment(
     say = functools.partial(err.print, markup=False)
     from train.segmentation.shipped import checkpoint_or_shipped
 
+    if not scans and bids is None:
+        raise SettingsError("name scans or folders of scans, or give --bids DATASET")
+    if bids is None and (suffix or derivatives):
+        raise SettingsError("--suffix and --derivatives belong to --bids; give that as well, or --pattern instead")
+    out_folder = out_folder or (Path("masks") if bids is None else bids / "derivatives" / "layered-tumors")
     checkpoint = checkpoint_or_shipped(checkpoint)
     say(f"loading the network from {checkpoint}")  # the imports alone take seconds
+    from scans.catalog.mask_command import checked_command
     from train.segmentation.outputs import Options
     from train.segmentation.segment import segment as run
     from train.settings import validated
@@ -144,6 +165,7 @@ def segment(
     values = {
         **{"window": window, "flips": flips, "read": read, "level": level, "clean": clean, "least_ml": least_ml},
         **{"probabilities": probabilities, "normal": normal, "format": format_},
+        **{"brain_mask_with": checked_command(brain_mask_with), "brain_masks": brain_masks or Path("brain_masks")},
     }
     bar = Progress(
         TextColumn("{task.description}"),
@@ -171,10 +193,13 @@ def segment(
     with bar:
         results = run(
             checkpoint,
-            scans,
+            scans or (),
             out_folder,
             patterns=pattern or (),
             rois=roi or (),
+            bids=bids,
+            suffixes=suffix or (),
+            pipelines=derivatives or (),
             options=validated(Options, values, "train segment"),
             overwrite=overwrite,
             device=device or "auto",
@@ -207,6 +232,8 @@ def evaluate(
     level: LevelOption = None,
     clean: CleanOption = None,
     least_ml: LeastOption = None,
+    brain_mask_with: BrainMaskWithOption = None,
+    brain_masks: BrainMasksOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
 ) -> None:
@@ -237,6 +264,8 @@ def evaluate(
         device=device or "auto",
         precision=precision or "auto",
         asked=validated(Asked, asked, "train evaluate"),
+        brain_mask_with=brain_mask_with,
+        brain_masks=brain_masks,
         told=told,
     )
     out.print(f"a mask is: {evaluation.model.reading.words()}", markup=False)

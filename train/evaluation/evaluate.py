@@ -8,6 +8,7 @@ import numpy as np
 from scans.catalog.catalog import load_catalog
 from scans.catalog.dataset import Dataset
 from scans.errors import CheckpointError, UserError
+from scans.image.brain_mask import check_program
 from scans.image.cases import Case, read_case, source_name
 from scans.image.volume import write_volume
 from scans.one_scan import one_scan
@@ -38,6 +39,8 @@ def evaluate(
     device: str = "auto",
     precision: str = "auto",
     asked: Asked | None = None,
+    brain_mask_with: str | None = None,
+    brain_masks: Path | None = None,
     told: Callable[[CaseResult], None] = lambda result: None,
 ) -> Evaluation:
     """Score a checkpoint and write ``cases.csv``, ``scores.json``, ``report.html`` and masks to `out`.
@@ -54,6 +57,10 @@ def evaluate(
     device, precision : str
     asked : Asked, optional
         What to change of the reading that the checkpoint records.
+    brain_mask_with : str, optional
+        Command that makes the ROI masks of scans that bring none, in place of the catalog's.
+    brain_masks : Path, optional
+        Folder that keeps them, likewise.
     told : callable
         Told of each case.
 
@@ -64,9 +71,11 @@ def evaluate(
     from train.evaluation.report import write_report
 
     model = load_model(checkpoint, device, precision, asked)
-    loaded = load_catalog(catalog)
+    loaded = load_catalog(catalog).with_brain_masks(brain_mask_with, brain_masks)
     wanted = loaded.task(name)
     dataset, cases = dataset_cases(loaded, wanted.dataset, model.regions)
+    if any(case.roi is None for case in cases):
+        check_program(dataset.brain_mask_with)
     classes = classes_to_score(model, loaded, name)
     cases, selection = _select(cases, model, wanted.dataset, all_cases)
     make_folder(out / "masks", SettingsError)

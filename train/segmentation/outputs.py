@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
+from scans.catalog.mask_command import MaskCommand
 from train.segmentation.dicom_seg import DICOM_SEG
 from train.segmentation.inputs import Input
 from train.segmentation.reading import Asked, Reading
@@ -21,10 +22,12 @@ class Options(Asked):
     probabilities: bool = False
     normal: bool = False
     format: Literal["nii.gz", "nii", "nrrd", "mha", "dicom-seg"] = "nii.gz"
+    brain_mask_with: MaskCommand = None  # for scans without an ROI mask
+    brain_masks: Path = Path("brain_masks")  # keeps them
 
     def said(self, reading: Reading) -> str:
-        """Return those that were given, but for the format, and the reading, as the summary records them."""
-        given = self.model_dump(exclude_defaults=True, exclude={"format", *Asked.model_fields})
+        """Return those that were given and change what is found, and the reading, as the summary records them."""
+        given = self.model_dump(exclude_defaults=True, exclude={"format", "brain_masks", *Asked.model_fields})
         said = {name: name if value is True else f"{name}={value}" for name, value in given.items()}
         written = [said.pop(name) for name in ("probabilities", "normal") if name in said]
         return " ".join(filter(None, [*said.values(), reading.said(), *written]))

@@ -26,7 +26,7 @@ _PERHAPS = re.compile(  # `scan_brain` is a mask to some, and the skull-stripped
     r"(seg|mask|label|lesion|roi|annot|truth|gt|gtv|ctv|tumou?r|brain|skull|organ|liver|lung|kidney|pancreas|spleen|"
     r"prostate|breast|heart|body|aseg|aparc)\w*"
 )
-_MASK_FOLDER = re.compile(r"(seg|mask|label|lesion|roi|annot)\w*")  # labelsTr
+_MASK_FOLDER = re.compile(r"(brain_)?(seg|mask|label|lesion|roi|annot)\w*")  # labelsTr; what --brain-masks keeps
 _MODALITY = re.compile(r"(flair|t1|t2|pd|dwi|adc|swi|ct|cta|pet)\w*|0\d{3}")  # 0001: nnU-Net's channels
 _MOST_LABELS = 128  # different values of a label map; a scan of 8 bits has more
 _MOST_TOLD = 6  # kinds of files in one line

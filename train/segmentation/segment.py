@@ -14,12 +14,15 @@ from typing import Any
 from scans.durable import only_writer
 from scans.errors import CheckpointError, ScanError, UserError
 from scans.formats.files import content_sha256
+from scans.image.brain_mask import brain_mask, check_program
 from scans.image.components import Parts
 from scans.image.preparation import Prepared, restore
 from scans.image.volume import Volume, check_same_grid, read_mask, read_volume, write_volume
 from scans.one_scan import one_scan
 from scans.writing import make_folder
 from train.cases.classes import Classes, masks_of
+from train.segmentation.bids_inputs import find_bids_inputs
+from train.segmentation.bids_outputs import name_derivatives, start_derivatives, write_sidecars
 from train.segmentation.dicom_seg import DICOM_SEG, Maker, check_dicom_seg, read_slices, write_dicom_seg
 from train.segmentation.inference import Decomposed, Model, label_map, load_model, prepare_for, share_in_scan
 from train.segmentation.inputs import Input, find_inputs
@@ -32,6 +35,10 @@ from train.settings import SettingsError
 
 _FEWEST_GREYS = 16  # different values; no scan has fewer
 _LEAST_COVERED = 0.995  # of the ROI in the cube; below that it is said
+
+
+# Writes what is said of a mask beside it: of a scan, its files, its row of the summary, and the mask.
+Describe = Callable[[Input, dict[str, list[Path]], SummaryRow, Volume], None]
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,9 @@ def segment(
     patterns: Sequence[str] = (),
     rois: Sequence[str | Path] = (),
     options: Options | None = None,
+    bids: Path | None = None,
+    suffixes: Sequence[str] = (),
+    pipelines: Sequence[str] = (),
     overwrite: bool = False,
     device: str = "auto",
     precision: str = "auto",
@@ -76,6 +86,10 @@ def segment(
         As of `train.segmentation.inputs.find_inputs`.
     out : Path
     options : Options, optional
+    bids : Path, optional
+        In place of scans: a BIDS dataset. `out` is then one of derivatives, with the probabilities in it.
+    suffixes, pipelines : sequence of str
+        As of `train.segmentation.bids_inputs.find_bids_inputs`.
     overwrite : bool
     device, precision : str
     say : callable
@@ -96,15 +110,27 @@ def segment(
         If what is given does not fit together, a mask in the way must not be replaced, or `out` cannot be written.
     """
     options = options or Options()
+    if bids is not None:
+        options = _for_bids(options, [*scans, *patterns, *rois])
     model = load_model(checkpoint, device, precision, options)
     if options.normal and model.record.stage == "finetune":
         raise CheckpointError(f"{checkpoint}: a fine-tuned network has no normal layer; leave out --normal")
     say("looking for scans")
-    inputs = find_inputs(scans, model.modalities, out, patterns=patterns, rois=rois, say=say)
+    naming, describe = name_results, _no_description
+    if bids is None:
+        inputs = find_inputs(scans, model.modalities, out, patterns=patterns, rois=rois, say=say)
+    else:
+        inputs = find_bids_inputs(bids, model.modalities, suffixes=suffixes, pipelines=pipelines, say=say)
+        naming, describe = name_derivatives, partial(write_sidecars, model, bids, options)
     if options.format == DICOM_SEG:
         check_dicom_seg([one.name for one in inputs if one.scans and one.scans[0].is_file()], len(inputs))
-    targets = [name_results(one.case, out, options, model.modalities, model.classes) for one in inputs]
+    if any(one.roi is None for one in inputs):
+        check_program(options.brain_mask_with)
+    names = partial(naming, out=out, modalities=model.modalities, classes=model.classes)
+    targets = [names(one.case, options=options) for one in inputs]
     check_targets(inputs, targets)
+    if bids is not None:
+        start_derivatives(bids, out)
     make_folder(out, SettingsError)
     made_by = SummaryRow("", "", checkpoint=model.sha256(), options=options.said(model.reading))
     with only_writer(out):
@@ -117,7 +143,7 @@ def segment(
         say(f"segmenting {counted(len(inputs), 'scan')} on {model.machine.device}")
         results = []
         for one, results_of in zip(inputs, targets, strict=True):
-            result = _segment_into(model, one, results_of, out, options, rows, made_by, overwrite)
+            result = _segment_into(model, one, results_of, out, options, rows, made_by, overwrite, names, describe)
             told(result)
             results.append(result)
     return results
@@ -132,6 +158,8 @@ def _segment_into(
     rows: dict[str, SummaryRow],
     made_by: SummaryRow,
     overwrite: bool,
+    names: Callable[..., dict[str, list[Path]]],
+    describe: Describe,
 ) -> Segmented:
     """Write what is wanted of one scan, and its row before and after."""
     began = time.monotonic()
@@ -155,14 +183,14 @@ def _segment_into(
     write(problem=STARTED)
     try:
         with one_scan(one.name):
-            volume, parts, note = _write_results(model, one, targets, options, made_by)
+            volume, parts, note = _write_results(model, one, targets, options, start, describe)
     except UserError as error:
         write(problem=str(error))
         return Segmented(one.name, problem=str(error))
     if overwrite:  # what an earlier run wrote besides would belong to another mask
         everything = options.model_copy(update={"probabilities": True, "normal": True})
         written = {*chain(*targets.values())}
-        for path in chain(*name_results(one.case, out, everything, model.modalities, model.classes).values()):
+        for path in chain(*names(one.case, options=everything).values()):
             if path not in written:
                 path.unlink(missing_ok=True)
     voxel_ml = volume.grid.voxel_mm3 / 1000.0
@@ -197,12 +225,17 @@ def _digest(one: Input) -> tuple[str, str]:
 
 
 def _write_results(
-    model: Model, one: Input, targets: dict[str, list[Path]], options: Options, made_by: SummaryRow
+    model: Model,
+    one: Input,
+    targets: dict[str, list[Path]],
+    options: Options,
+    row: SummaryRow,
+    describe: Describe,
 ) -> tuple[Volume, Parts, str]:
     """Write the files of one scan, the mask last; return it, its parts, and what is to be noted."""
     if one.problem:
         raise ScanError(one.problem)
-    volumes, roi = read_input(model, one)
+    volumes, roi = read_input(model, one, options)
     slices = []
     if options.format == DICOM_SEG:  # of further modalities those that have slices
         slices = [read_slices(path) for path in one.scans if path.is_dir() or path == one.scans[0]]
@@ -215,9 +248,10 @@ def _write_results(
             write(share, path)
     for channel, path in enumerate(targets.get("normal", [])):
         write(restore(found.normal[channel], prepared[channel], volumes[channel]), path)
+    describe(one, targets, row, mask)
     if slices:
         make_folder(targets["mask"][0].parent, ScanError)
-        maker = Maker(model.region.name, made_by.checkpoint, made_by.options)
+        maker = Maker(model.region.name, row.checkpoint, row.options)
         write_dicom_seg(mask, model.classes, slices, targets["mask"][0], maker)
     else:
         write(mask, targets["mask"][0])
@@ -226,13 +260,26 @@ def _write_results(
     return mask, Parts.of(mask.array != 0), beyond if covered < _LEAST_COVERED else ""
 
 
+def _for_bids(options: Options, given: Sequence[str | Path]) -> Options:
+    """Return the options as derivatives need them, or say which do not go with --bids."""
+    if given:
+        raise SettingsError(f"{given[0]}: --bids finds scans and masks by itself; leave out scans, --pattern and --roi")
+    if options.format != "nii.gz":
+        raise SettingsError(f"--format {options.format}: BIDS has images as nii.gz; leave it out")
+    return options.model_copy(update={"probabilities": True})
+
+
+def _no_description(one: Input, targets: dict[str, list[Path]], row: SummaryRow, mask: Volume) -> None:
+    pass
+
+
 def _write(volume: Volume, path: Path, like: Path) -> None:
     make_folder(path.parent, ScanError)
     write_volume(volume, path, like)
 
 
-def read_input(model: Model, one: Input) -> tuple[list[Volume], Volume | None]:
-    """Read a scan's modalities and its ROI mask.
+def read_input(model: Model, one: Input, options: Options) -> tuple[list[Volume], Volume | None]:
+    """Read a scan's modalities and its ROI mask; where it has none, make one if the options say how.
 
     Raises
     ------
@@ -251,9 +298,12 @@ def read_input(model: Model, one: Input) -> tuple[list[Volume], Volume | None]:
         roi = read_mask(one.roi, model.region.roi.values, kind="ROI mask")
         check_same_grid(roi, volumes[0], one.roi, one.scans[0])
         return volumes, roi
+    if options.brain_mask_with:
+        return volumes, read_mask(brain_mask(one.scans[0], options.brain_mask_with, options.brain_masks))
     if model.region.roi.kind == "label":
         raise ScanError(
-            f"{one.name}: region {model.region.name} needs an ROI mask; give it with --roi on the scan's grid"
+            f"{one.name}: region {model.region.name} needs an ROI mask; give it with --roi on the scan's grid, "
+            "or let a tool make it (--brain-mask-with, docs/skulls.md)"
         )
     return volumes, None
 

@@ -11,6 +11,7 @@ from scans.errors import CatalogError
 from scans.image.volume import read_mask, read_volume, write_volume
 from tests.made.modality_pairs import save_looking_at, write_pair, write_pairs_catalog
 from tests.made.real_scans import head, write_case, write_catalog
+from tests.made.skulls import Tool, with_skull
 from tests.made.tiny_checkpoint import LEVEL, save_bright
 from train.cli.application import app
 from train.evaluation.evaluate import evaluate
@@ -286,3 +287,20 @@ def test_pictures_of_every_case_and_class_have_a_place_of_their_own(tmp_path):
     path = save_bright(tmp_path / "best.safetensors", levels=(2.0, 2.5, 3.0), stage="finetune", data=data)
     evaluate(path, catalog, "many", tmp_path / "out")
     assert len(list((tmp_path / "out" / "pictures").rglob("*.png"))) == 6
+
+
+def test_annotated_scans_with_their_skull_are_scored_by_masks_that_a_command_makes(tmp_path):
+    tool = Tool(tmp_path)
+    path = write_case(tmp_path / "data", "one", spacing_mm=(4.0, 4.0, 4.0))
+    write_volume(with_skull(read_volume(path)), path)
+    (tmp_path / "data" / "one_brain.nii.gz").unlink()
+    catalog = write_catalog(tmp_path / "catalog.yaml", tmp_path / "data")
+    checkpoint = save_bright(tmp_path / "best.safetensors", size=32)
+    options = ["--checkpoint", str(checkpoint), "--catalog", str(catalog), "--dataset", "heads", "--device", "cpu"]
+    command = ["evaluate", *options, "--out", str(tmp_path / "out")]
+    assert "--brain-mask-with" in CliRunner().invoke(app, command).stderr
+    masked = [*command, "--brain-mask-with", tool.command(), "--brain-masks", str(tmp_path / "kept")]
+    result = CliRunner().invoke(app, masked)
+    assert (result.exit_code, tool.runs) == (0, 1)
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
+    assert scores["mean"]["network"]["dice"]["mean"] > 0.7

@@ -31,9 +31,11 @@ def test_masks_and_labels_beside_scans_are_told_from_them_and_counted_by_ending(
 
 
 def test_folders_of_labels_are_told_from_folders_of_scans(tmp_path):
-    found = held(tmp_path, ["imagesTr/p_001_0000.nii.gz"], ["labelsTr/p_001.nii.gz", "masks/p.nii.gz"])
+    found = held(
+        tmp_path, ["imagesTr/p_001_0000.nii.gz"], ["labelsTr/p_001.nii.gz", "masks/p.nii.gz", "brain_masks/3f9.nii.gz"]
+    )
     assert list(found.scans) == ["imagesTr/p_001_0000"]
-    assert found.left_out == {"in labelsTr/": 1, "in masks/": 1}
+    assert found.left_out == {"in labelsTr/": 1, "in masks/": 1, "in brain_masks/": 1}
 
 
 def test_a_scan_that_is_named_like_a_mask_is_a_scan(tmp_path):
