@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from scans.terminal import err, out
+from train.architectures.plans import CONFIGURATION
 from train.cli.application import (
     DEFAULT_CATALOG,
     AveragingOption,
@@ -13,11 +14,14 @@ from train.cli.application import (
     CacheOption,
     CatalogOption,
     CheckpointOption,
+    ConfigurationOption,
     CorpusOption,
     DatasetOption,
     DeviceOption,
     EveryOption,
+    NetworkOption,
     NormOption,
+    PlansOption,
     PrecisionOption,
     PresetOption,
     RateOption,
@@ -36,6 +40,7 @@ from train.cli.application import (
     app,
     given,
     named,
+    network_of,
     preset_for,
     say,
     variation_of,
@@ -69,6 +74,9 @@ def pretrain(
             f"{', '.join(name for name in get_args(ProxyName) if name != LAYERS)}."
         ),
     ] = None,
+    network: NetworkOption = None,
+    plans: PlansOption = None,
+    configuration: ConfigurationOption = CONFIGURATION,
     preset: PresetOption = None,
     steps: StepsOption = None,
     width: WidthOption = None,
@@ -126,7 +134,7 @@ def pretrain(
         raise SettingsError(f"--symmetry {symmetry}: give one of {', '.join(get_args(Symmetry))}")
     values = given(
         proxy=proxy,
-        network=given(width=width, norm=norm, mask_bias=mask_bias),
+        network=network_of(network, plans, configuration, width, norm) | given(mask_bias=mask_bias),
         loss={**parse_weights(loss_weights), **given(form=loss_form)},
         schedule=given(
             steps=steps,
@@ -271,6 +279,9 @@ def finetune(
     checkpoint_every: EveryOption = None,
     resume: ResumeOption = False,
     size: Annotated[int, typer.Option(help="Side of the cube in voxels, from scratch only.")] = 128,
+    network: NetworkOption = None,
+    plans: PlansOption = None,
+    configuration: ConfigurationOption = CONFIGURATION,
     width: WidthOption = None,
     norm: NormOption = None,
     precision: PrecisionOption = None,
@@ -289,7 +300,7 @@ def finetune(
     if number is not None and task is not None:
         raise SettingsError(f"--folds {folds}: a task says its own number of folds; give a file, or leave it out")
     values = given(
-        network=given(width=width, norm=norm),
+        network=network_of(network, plans, configuration, width, norm),
         schedule={
             **Finetune().schedule.model_dump(),
             **given(

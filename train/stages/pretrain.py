@@ -5,10 +5,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from scans.errors import StoreError
 from synth.corpus import Corpus
+from train.architectures import choice
+from train.architectures.planner import planned
 from train.data.corpora import Corpora, open_corpus
 from train.data.split import Split, evenly, shifted_samples, split_by_source
 from train.evaluation.threshold_row import Threshold, choose_threshold
@@ -16,10 +19,10 @@ from train.network import hardware
 from train.network.channels import recorded_channel
 from train.network.ranks import joined
 from train.network.record import Record
-from train.network.unet import POOLINGS, UNet
+from train.network.unet import UNet
 from train.proxies.registry import check_same_proxy, proxy_of, proxy_task, told
 from train.run.folder import check_run_folder
-from train.settings import LAYERS, Pretrain, SettingsError, with_modalities
+from train.settings import LAYERS, Network, Pretrain, SettingsError, with_modalities
 from train.stages import loop
 from train.stages.decomposition import Decomposition
 from train.stages.read_out import record_readings
@@ -76,9 +79,13 @@ def pretrain(
     Outcome
     """
     check_run_folder(out, resume)
+    choice.check_installed(settings.network)
     corpus = open_corpus(corpus_path, cache)
-    check_size(corpus.size)
     network_settings = with_modalities(settings.network, len(corpus.channels))
+    if network_settings.architecture != "unet":
+        network_settings = planned(network_settings, corpus.size, typical_spacing_mm(corpus))
+        say(f"the network is {choice.described(network_settings)}")
+    check_size(corpus.size, network_settings)
     if symmetry is not None:
         region = recorded_channel(corpus.channels[0], corpus.where).region
         mirrors = symmetry == "on" or (symmetry == "auto" and region.symmetric and settings.proxy == LAYERS)
@@ -170,7 +177,14 @@ def corpus_threshold(corpus: Corpus | Corpora, split: Split) -> Threshold:
     return choose_threshold([corpus[n] for n in numbers], [corpus.spacing_mm(n) for n in numbers])
 
 
-def check_size(size: int) -> None:
-    """Refuse a corpus whose side three poolings do not divide."""
-    if size % 2**POOLINGS:
-        raise StoreError(f"the corpus has sides of {size} voxels; the network needs a multiple of {2**POOLINGS}")
+def typical_spacing_mm(corpus: Corpus | Corpora) -> tuple[float, float, float]:
+    """Return the median spacing (z, y, x) in mm of the first modality's normals."""
+    used = np.unique(corpus.normal)
+    z, y, x = np.median([corpus.sources[position]["spacing_mm"] for position in used.tolist()], axis=0)
+    return float(z), float(y), float(x)
+
+
+def check_size(size: int, network: Network) -> None:
+    """Refuse a corpus whose side the strides of a network do not divide."""
+    if size % (step := choice.side_step(network)):
+        raise StoreError(f"the corpus has sides of {size} voxels; the network needs a multiple of {step}")
