@@ -31,8 +31,8 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 ONCE = Schedule(steps=1, learning_rate=1e-12, checkpoint_every=1, device="cpu", precision="fp32")
 
 
-def trained(corpus, out, network, steps=2, resume=False):
-    schedule = {"steps": steps, "checkpoint_every": 2, "device": "cpu", "precision": "fp32", "rate_rule": "plateau"}
+def trained(corpus, out, network, steps=1, resume=False):
+    schedule = {"steps": steps, "checkpoint_every": 1, "device": "cpu", "precision": "fp32", "rate_rule": "plateau"}
     values = {"network": network, "schedule": schedule, "validation_samples": 1}
     pretrain(corpus, out, settings_of(Pretrain, "robust", values, "a test"), symmetry="on", resume=resume)
     return out / "last.safetensors"
@@ -50,9 +50,8 @@ def heads(tmp_path_factory):
     return one, two
 
 
-@pytest.mark.parametrize("architecture", ["plainconv", "resenc"])
-def test_a_network_stays_what_it_is_from_pretraining_to_export(corpus_path, heads, tmp_path, architecture):
-    one, two = heads
+def test_a_network_stays_what_it_is_from_pretraining_to_export(corpus_path, heads, tmp_path):
+    architecture, (one, two) = "plainconv", heads
     first = trained(corpus_path, tmp_path / "first", {"architecture": architecture, "width": 2})
     before = load_checkpoint(first)
     network = before.record.network
@@ -70,10 +69,8 @@ def test_a_network_stays_what_it_is_from_pretraining_to_export(corpus_path, head
     scan = heads[0].parent / "data" / "case0_flair.nii.gz"
     (result,) = segment(adapted / "best.safetensors", [scan], tmp_path / "masks", device="cpu", precision="fp32")
     assert not result.problem
-    residual = architecture == "resenc"  # the other's operators are among its own, and to trace one takes seconds
-    exported = export(adapted / "best.safetensors", tmp_path / "shared", name="a", nnunet=True, onnx=residual)
+    exported = export(adapted / "best.safetensors", tmp_path / "shared", name="a", nnunet=True)
     assert {"a.safetensors", "a-nnunet.pth", "a-nnunet.json"} <= set(exported.files)
-    assert ("a.onnx" in exported.files) == residual
     card = (exported.folder / "README.md").read_text(encoding="utf-8")
     assert "-pretrained_weights a-nnunet.pth" in card
     assert "pip install dynamic-network-architectures" in card
@@ -81,15 +78,15 @@ def test_a_network_stays_what_it_is_from_pretraining_to_export(corpus_path, head
 
 def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(corpus_path, tmp_path):
     network = {"architecture": "resenc", "width": 2}
-    whole = load_checkpoint(trained(corpus_path, tmp_path / "whole", network, steps=4))
+    whole = load_checkpoint(trained(corpus_path, tmp_path / "whole", network, steps=2))
     trained(corpus_path, tmp_path / "parts", network)
-    parts = load_checkpoint(trained(corpus_path, tmp_path / "parts", network, steps=4, resume=True))
+    parts = load_checkpoint(trained(corpus_path, tmp_path / "parts", network, steps=2, resume=True))
     assert whole.record == parts.record
     assert same(whole.trained, parts.trained)
     assert same(whole.network, parts.network)
     assert not same(whole.trained, whole.network)  # it is averaged
     with pytest.raises(CheckpointError, match="network.architecture = resenc, not unet"):
-        trained(corpus_path, tmp_path / "parts", {"width": 2}, steps=4, resume=True)
+        trained(corpus_path, tmp_path / "parts", {"width": 2}, steps=2, resume=True)
 
 
 def test_from_scratch_it_is_planned_for_the_scans(heads, tmp_path):
