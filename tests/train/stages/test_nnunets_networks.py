@@ -85,7 +85,7 @@ def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(corpus_path, tmp_p
     assert same(whole.trained, parts.trained)
     assert same(whole.network, parts.network)
     assert not same(whole.trained, whole.network)  # it is averaged
-    with pytest.raises(CheckpointError, match="network.architecture = resenc, not unet"):
+    with pytest.raises(CheckpointError, match=r"network\.architecture = resenc, not unet"):
         trained(corpus_path, tmp_path / "parts", {"width": 2}, steps=2, resume=True)
 
 
