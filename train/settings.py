@@ -5,9 +5,10 @@
 ``docs/defaults.md``.
 """
 
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_serializer, model_validator
 
 from scans.catalog.settings import Strict, one_line
 from scans.errors import CheckpointError, UserError
@@ -19,15 +20,59 @@ class SettingsError(UserError):
     """A setting of a training is not as it must be."""
 
 
-class Network(Strict):
-    """The UNet; see ``train.network.unet``."""
+ArchitectureName = Literal["unet", "plainconv", "resenc"]
+Count = Annotated[int, Field(ge=1, le=16)]
+Features = Annotated[int, Field(ge=1, le=2048)]
+Stride = tuple[Literal[1, 2, 4], Literal[1, 2, 4], Literal[1, 2, 4]]
+Kernel = tuple[Literal[1, 3, 5, 7], Literal[1, 3, 5, 7], Literal[1, 3, 5, 7]]
 
+
+class Topology(Strict):
+    """The stages of one of nnU-Net's networks, the finest first; see ``train.architectures.planner``."""
+
+    features: tuple[Features, ...] = Field(min_length=2, max_length=12)  # channels of each stage
+    strides: tuple[Stride, ...]  # (z, y, x), into each stage
+    kernels: tuple[Kernel, ...]  # (z, y, x), voxels
+    blocks: tuple[Count, ...]  # convolutions of a stage on the way down, or with resenc residual blocks
+    up_blocks: tuple[Count, ...]  # convolutions of each step up, the coarsest first
+    axes: tuple[int, int, int] = (0, 1, 2)  # of z, y, x, in the order that nnU-Net's plan has them
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Topology":
+        stages = len(self.features)
+        for name, wanted in (("strides", stages), ("kernels", stages), ("blocks", stages), ("up_blocks", stages - 1)):
+            if len(getattr(self, name)) != wanted:
+                raise ValueError(f"{stages} stages need {wanted} {name}, there are {len(getattr(self, name))}")
+        if self.strides[0] != (1, 1, 1):
+            raise ValueError("the first stage must keep the voxels of the scan: strides (1, 1, 1)")
+        if sorted(self.axes) != [0, 1, 2]:
+            raise ValueError(f"axes {self.axes}: must name 0, 1 and 2 once each")
+        return self
+
+
+class Network(Strict):
+    """The network; see ``train.network.unet`` and, for encoder and decoder, ``train.architectures``."""
+
+    architecture: ArchitectureName = "unet"  # Zhang, Sec. IV-C; the others are nnU-Net's
+    topology: Topology | None = None  # of nnU-Net's; None: planned from the corpus
     width: int = Field(32, ge=1, le=256)  # Genesis: 32 channels after the first convolution, about 19 M parameters
     norm: Literal["batch", "instance"] = "batch"  # Zhang, Sec. IV-C; method, settled 8
     in_channels: int = Field(1, ge=1, le=64)  # modalities; a record of more is damaged or means harm
     classes: int = Field(1, ge=1, le=64)  # masks; more than one in fine-tuning alone
     mirror: Literal["x", "y", "z"] | None = None  # axis of the mirror image that each modality is seen beside
     mask_bias: float = -2.0  # initial logit of the mask, measured: starts it sooner; 0: as torch would
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Network":
+        if self.architecture == "unet" and self.topology is not None:
+            raise ValueError("topology: is of nnU-Net's networks, plainconv and resenc, not of unet")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _plainly(self, dump: Callable[["Network"], dict[str, Any]]) -> dict[str, Any]:
+        # Of the paper's network nothing tells that there are others: its checkpoints keep their bytes.
+        hidden = ("architecture", "topology") if self.architecture == "unet" else ()
+        return {name: value for name, value in dump(self).items() if name not in hidden}
 
 
 class Loss(Strict):

@@ -6,7 +6,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-TRAINED = "settings data network run cases proxies"
+TRAINED = "settings architectures data network run cases proxies"
 ROOMS = {  # a room: the rooms of its half that it may import
     "scans": {
         "errors": "",
@@ -46,11 +46,12 @@ ROOMS = {  # a room: the rooms of its half that it may import
     "train": {
         "settings": "",
         "presets": "settings",
+        "architectures": "settings",
         "data": "settings",
-        "network": "settings data",
-        "run": "settings data network",
+        "network": "settings architectures data",
+        "run": "settings architectures data network",
         "cases": "settings data network",
-        "proxies": "settings data network run cases",
+        "proxies": "settings architectures data network run cases",
         "segmentation": TRAINED,
         "evaluation": f"{TRAINED} segmentation",
         "stages": f"{TRAINED} segmentation evaluation",

@@ -28,11 +28,14 @@ class RealScan:
         Of C modalities; 0 outside the ROI.
     mask : ndarray of bool, shape (size, size, size), or None
         The annotated tumour, where it is asked for; of K > 1 classes (K, size, size, size).
+    spacing_mm : tuple of float
+        Of the cube, (z, y, x).
     """
 
     name: str
     intensity: np.ndarray
     mask: np.ndarray | None
+    spacing_mm: tuple[float, float, float]
 
 
 def dataset_cases(catalog: Catalog, name: str, regions: Sequence[Region]) -> tuple[Dataset, list[Case]]:
@@ -152,4 +155,4 @@ def _prepared(
     for prepared in channels:
         assert prepared.statistics is not None  # `window` regions come with a checkpoint's statistics
         layers.append(normalise(prepared.intensity, prepared.roi, prepared.statistics))
-    return RealScan(case.name, np.stack(layers), mask)
+    return RealScan(case.name, np.stack(layers), mask, channels[0].frame.spacing_mm)

@@ -77,6 +77,15 @@ WeightsOption = Annotated[
 PrecisionOption = Annotated[str | None, typer.Option(help="auto (default), fp32 or bf16.")]
 DeviceOption = Annotated[str | None, typer.Option(help="auto (default), cpu or cuda.")]
 WidthOption = Annotated[int | None, typer.Option(help="Channels after the first convolution (32).")]
+NetworkOption = Annotated[
+    str | None,
+    typer.Option("--network", help="unet (default, the paper's), or plainconv or resenc, which are nnU-Net's."),
+]
+PlansOption = Annotated[
+    Path | None,
+    typer.Option("--plans", help="A plan of nnU-Net's, nnUNetPlans.json, that the network fits; else it is planned."),
+]
+ConfigurationOption = Annotated[str, typer.Option("--configuration", help="Of that plan.")]
 NormOption = Annotated[str | None, typer.Option(help="batch or instance.")]
 SourcesOption = Annotated[list[str] | None, typer.Option(help="Sources kept for validation; repeat for several.")]
 
@@ -92,6 +101,29 @@ def named(task: str | None, dataset: str | None) -> str:
     if (task is None) == (dataset is None):
         raise SettingsError("give either --task or --dataset")
     return task or dataset or ""
+
+
+def network_of(
+    architecture: str | None, plans: Path | None, configuration: str, width: int | None, norm: str | None
+) -> dict[str, Any]:
+    """Return the settings of a network that were given, by name or by a plan of nnU-Net's.
+
+    Raises
+    ------
+    SettingsError
+        If the plan cannot be read, or something else was given that says otherwise.
+    """
+    asked = given(architecture=architecture, width=width, norm=norm)
+    if plans is None:
+        return asked
+    from train.architectures.plans import read_plan
+
+    planned = read_plan(plans, configuration).network()
+    options = {"architecture": "--network", "width": "--width", "norm": "--norm"}
+    for name, value in asked.items():
+        if value != planned[name]:
+            raise SettingsError(f"{options[name]} {value}: {plans} has {planned[name]}; leave it out")
+    return planned
 
 
 def variation_of(variation: str | None, vary: bool) -> str | None:

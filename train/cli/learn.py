@@ -8,17 +8,21 @@ import typer
 
 from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.terminal import err, out
+from train.architectures.plans import CONFIGURATION
 from train.cli.application import (
     AveragingOption,
     BatchOption,
     CacheOption,
     CatalogOption,
     CheckpointOption,
+    ConfigurationOption,
     CorpusOption,
     DatasetOption,
     DeviceOption,
     EveryOption,
+    NetworkOption,
     NormOption,
+    PlansOption,
     PrecisionOption,
     PresetOption,
     RateOption,
@@ -38,6 +42,7 @@ from train.cli.application import (
     app,
     given,
     named,
+    network_of,
     preset_for,
     say,
     variation_of,
@@ -72,6 +77,9 @@ def pretrain(
             f"{', '.join(name for name in get_args(ProxyName) if name != LAYERS)}."
         ),
     ] = None,
+    network: NetworkOption = None,
+    plans: PlansOption = None,
+    configuration: ConfigurationOption = CONFIGURATION,
     preset: PresetOption = None,
     steps: StepsOption = None,
     width: WidthOption = None,
@@ -137,7 +145,7 @@ def pretrain(
         raise SettingsError(f"--symmetry {symmetry}: give one of {', '.join(get_args(Symmetry))}")
     values = given(
         proxy=proxy,
-        network=given(width=width, norm=norm, mask_bias=mask_bias),
+        network=network_of(network, plans, configuration, width, norm) | given(mask_bias=mask_bias),
         loss={**parse_weights(loss_weights), **given(form=loss_form)},
         schedule=given(
             steps=steps,
@@ -282,6 +290,9 @@ def finetune(
     resume: ResumeOption = False,
     dry_run: DryRunOption = False,
     size: Annotated[int, typer.Option(help="Side of the cube in voxels, from scratch only.")] = 128,
+    network: NetworkOption = None,
+    plans: PlansOption = None,
+    configuration: ConfigurationOption = CONFIGURATION,
     width: WidthOption = None,
     norm: NormOption = None,
     precision: PrecisionOption = None,
@@ -300,7 +311,7 @@ def finetune(
     if number is not None and task is not None:
         raise SettingsError(f"--folds {folds}: a task says its own number of folds; give a file, or leave it out")
     values = given(
-        network=given(width=width, norm=norm),
+        network=network_of(network, plans, configuration, width, norm),
         schedule={
             **Finetune().schedule.model_dump(),
             **given(

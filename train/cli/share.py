@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from scans.terminal import err, out
-from train.cli.application import CheckpointOption, app
+from train.architectures.plans import CONFIGURATION
+from train.cli.application import CheckpointOption, ConfigurationOption, PlansOption, app
 
 
 @app.command()
@@ -23,6 +24,11 @@ def export(
     onnx_raw: Annotated[
         bool, typer.Option("--onnx-raw", help="Also as ONNX that takes raw intensities and an ROI, and normalises.")
     ] = False,
+    nnunet: Annotated[
+        bool, typer.Option("--nnunet", help="Also for nnUNetv2_train -pretrained_weights, and what its plan must say.")
+    ] = False,
+    plans: PlansOption = None,
+    configuration: ConfigurationOption = CONFIGURATION,
     licence: Annotated[
         str, typer.Option(help="What the weights are given under, as an SPDX identifier, e.g. CC-BY-4.0.")
     ] = "",
@@ -46,12 +52,17 @@ def export(
         evaluations=evaluation or (),
         onnx=onnx,
         onnx_raw=onnx_raw,
+        nnunet=nnunet,
+        plans=plans,
+        configuration=configuration,
         licence=licence,
         anonymous=anonymous,
         force=force,
     )
     for file, difference in exported.differences.items():
         out.print(f"{file}: differs from torch by {difference:.1g} at most", markup=False)
+    for sentence in exported.notes:
+        out.print(f"for nnU-Net: {sentence}", markup=False)
     already = "" if exported.new else " (was there already)"
     out.print(f"{exported.folder}: {', '.join(exported.files)}{already}", markup=False)
     for sentence in exported.unclear:

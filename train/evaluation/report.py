@@ -10,6 +10,7 @@ from scans.durable import write_atomically
 from scans.file_names import safe_names
 from scans.page import write_page
 from scans.writing import make_folder
+from train.architectures.choice import described
 from train.cases.classes import whole
 from train.evaluation.class_scores import main_class
 from train.evaluation.failure_page import COLOURS, MOST_PICTURES, failure_section
@@ -92,7 +93,7 @@ def _described(network: nn.Module) -> str:
         return network.restorer.said
     assert isinstance(network, UNet)
     mirror = "" if network.settings.mirror is None else "; sees each scan's mirror image too"
-    return f"3D UNet, width {network.settings.width}; {NORMS[network.settings.norm]}{mirror}"
+    return f"{described(network.settings)}; {NORMS[network.settings.norm]}{mirror}"
 
 
 def _lesions(summary: LesionSummary) -> dict[str, Any]:

@@ -8,10 +8,9 @@ import torch
 
 from scans.catalog.region import Region
 from scans.image.normalisation import Statistics
+from train.architectures.choice import FIRST_CONVOLUTION
 from train.network.record import Record
 from train.settings import recorded
-
-FIRST_CONVOLUTION = "encoder.levels.0.0.weight"
 
 
 @dataclass(frozen=True)
@@ -75,12 +74,13 @@ def carry_encoder(
     -------
     dict of str to Tensor
     """
-    weight = encoder.get(FIRST_CONVOLUTION)
-    if weight is None or list(before) == list(now):
+    first = next((name for name in FIRST_CONVOLUTION.values() if name in encoder), None)
+    if first is None or list(before) == list(now):
         return encoder
+    weight = encoder[first]
     apart = weight.unflatten(1, (-1, len(before)))  # scans, and their mirror images
     if sorted(before) == sorted(now):
         carried = apart[:, :, [before.index(name) for name in now]]
     else:
         carried = apart.sum(2, keepdim=True).repeat(1, 1, len(now), 1, 1, 1) / len(now)
-    return {**encoder, FIRST_CONVOLUTION: carried.flatten(1, 2)}
+    return {**encoder, first: carried.flatten(1, 2)}

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationErro
 
 from scans.catalog.settings import Strict, one_line
 from scans.errors import CheckpointError
-from train.network.unet import POOLINGS
+from train.architectures.zhang import POOLINGS
 
 _LARGEST = 512  # voxels along a side, as scans.image.preparation takes them
 

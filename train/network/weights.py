@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from scans.errors import CheckpointError
+from train.architectures.choice import side_step
 from train.network.unet import UNet
 from train.settings import Network, recorded
 
@@ -39,6 +40,22 @@ def check_network(
     with torch.device("meta"):  # shapes, without memory
         expected = build(settings).state_dict()
     check_weights(expected, tensors, path, finite=finite)
+
+
+def check_cube(network: dict[str, Any], size: int, path: Path) -> None:
+    """Check that nnU-Net's networks have the topology they were built of, and that it divides a record's cube.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    settings = recorded(Network, network, str(path))
+    if settings.architecture != "unet" and settings.topology is None:
+        raise CheckpointError(f"{path}: its record is damaged ({settings.architecture} without a topology)")
+    if size % (step := side_step(settings)):
+        raise CheckpointError(
+            f"{path}: its record is damaged (a cube of {size} voxels for a network that needs a multiple of {step})"
+        )
 
 
 def check_one_mask(network: dict[str, Any], path: Path) -> None:

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from train.network.unet import POOLINGS, UNet
+from train.architectures.zhang import POOLINGS
+from train.network.unet import UNet
 from train.proxies.task import Proxy
 from train.settings import Network
 

@@ -11,7 +11,7 @@ from scans.errors import CheckpointError
 from train.network.checkpoint import Checkpoint, read_checkpoint
 from train.network.record import Record
 from train.network.unet import UNet
-from train.network.weights import check_network
+from train.network.weights import check_cube, check_network
 from train.proxies.registry import proxy_of
 from train.proxies.residual import Residual, Restorer
 from train.proxies.task import Proxy
@@ -89,7 +89,9 @@ def load_checkpoint(path: Path, *, finite: bool = True) -> Checkpoint:
         If it cannot be read, or does not hold the weights of the network that it records.
     """
     checkpoint = read_checkpoint(path)
-    record, build = checkpoint.record, _builder(checkpoint.record, path)
+    record = checkpoint.record
+    check_cube(record.network, record.side, path)
+    build = _builder(record, path)
     for tensors in (checkpoint.trained, checkpoint.network):
         check_network(record.network, len(record.channels), tensors, path, finite=finite, build=build)
     return checkpoint
@@ -128,4 +130,6 @@ def _builder(record: Record, path: Path) -> Callable[[Network], nn.Module]:
         raise CheckpointError(f"{path}: its record is damaged (no sources)")
     if record.network.get("mirror") is not None:
         raise CheckpointError(f"{path}: its record is damaged (a proxy task that sees mirror images)")
+    if recorded(Network, record.network, str(path)).architecture != "unet":
+        raise CheckpointError(f"{path}: its record is damaged (a proxy task with a network of nnU-Net's)")
     return partial(proxy.network, sources=len(sources))

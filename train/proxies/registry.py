@@ -45,6 +45,7 @@ def proxy_of(settings: Pretrain, size: int) -> Proxy | None:
         (settings.standardise, "--standardise"),
         (settings.variation != "none", "--variation"),
         (settings.network.mirror is not None, "--symmetry on"),
+        (settings.network.architecture != "unet", f"--network {settings.network.architecture}"),
         (settings.loss != Loss(), "--loss-weights"),
     ):
         if given:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from scans.errors import UserError
 from scans.page import write_page
 from scans.progress import duration
+from train.architectures.choice import described
 from train.network.batch_norm import NORMS
 from train.network.data_terms import lenders_in_words, real_datasets, scans_of
 from train.network.losses import mask_is_trained
@@ -90,7 +92,7 @@ def content(run: Run) -> dict[str, Any]:
         "validations": validations(run),
         "record": record,
         "data": data(run),
-        "width": network.get("width"),
+        "network": _described(network),
         "norm": NORMS.get(network.get("norm", Network().norm)),
         "machine": machine(run),
         "settings": tabulated(run.settings),
@@ -261,6 +263,14 @@ def machine(run: Run) -> dict[str, Any]:
         "samples": f"{run.batch / seconds:.3g}" if seconds else None,
         "spent": duration(_spent(run.trained)) if run.trained else None,
     }
+
+
+def _described(network: dict[str, Any]) -> str:
+    """Say which network it is; empty where nothing tells."""
+    try:
+        return described(Network.model_validate(network)) if "width" in network else ""
+    except ValidationError:  # of another release
+        return ""
 
 
 def pace(run: Run) -> float | None:

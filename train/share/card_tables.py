@@ -8,12 +8,14 @@ from scans.catalog.region import REFERENCE_SIZE
 from scans.catalog.settings import flat
 from scans.catalog.terms import Terms
 from scans.markdown import Markdown, clean, plain, table
+from train.architectures.choice import described
 from train.cases.classes import Classes
 from train.evaluation.metrics import METRICS, ml
 from train.evaluation.scores_file import Mean, RecordedEvaluation
 from train.network.data_terms import annotated_lenders, lent_tumours, real_datasets, scans_of, sources_of
 from train.network.record import Record
 from train.segmentation.reading import recorded_readings
+from train.settings import Network, recorded
 from train.share.onnx_graph import Channel
 
 _MOST_SCANS = 500  # rows of a table
@@ -105,6 +107,8 @@ def _mean(score: Mean) -> str:
 def network(record: Record) -> Markdown:
     """Return the network's settings."""
     kind = "3D UNet: four levels, two 3³ convolutions each, 2³ max-pooling, skip connections"
+    if (found := recorded(Network, record.network, "the checkpoint")).architecture != "unet":
+        kind = described(found)
     return table(("network", kind), _shown(record.network))
 
 

@@ -1,7 +1,8 @@
 """Export: a network as a folder to hand on, whole or not there at all.
 
 It holds the weights with their record (one safetensors file, all that ``train segment`` needs), the record as JSON for
-people, a model card, ONNX where asked for, and checksums. The same checkpoint gives the same bytes.
+people, a model card, ONNX and weights for nnU-Net where asked for, and checksums. The same checkpoint gives the same
+bytes.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ from scans.durable import locked, new_folder, sha256, sync, write_atomically
 from scans.errors import CheckpointError
 from scans.markdown import Markdown, clean
 from scans.writing import writing
+from train.architectures.plans import CONFIGURATION, read_plan
 from train.cases.classes import recorded_classes
 from train.evaluation.scores_file import read_evaluation
 from train.network.checkpoint import save_checkpoint
@@ -44,6 +46,8 @@ class Exported:
         All files, by name.
     differences : dict of str to float
         Of each ONNX file: its largest difference from torch.
+    notes : tuple of str
+        Sentences about what nnU-Net does not take over.
     unclear : tuple of str
         Sentences about terms that may forbid to pass the weights on.
     named : int
@@ -56,6 +60,7 @@ class Exported:
     weights: Path
     files: tuple[str, ...]
     differences: dict[str, float]
+    notes: tuple[str, ...]
     unclear: tuple[str, ...]
     named: int
     new: bool
@@ -69,6 +74,9 @@ def export(
     evaluations: Sequence[Path] = (),
     onnx: bool = False,
     onnx_raw: bool = False,
+    nnunet: bool = False,
+    plans: Path | None = None,
+    configuration: str = CONFIGURATION,
     licence: str = "",
     anonymous: bool = False,
     force: bool = False,
@@ -86,6 +94,12 @@ def export(
         Folders that ``train evaluate`` wrote for this checkpoint.
     onnx, onnx_raw : bool
         Add ``NAME.onnx``, ``NAME-raw.onnx``; see ``train.share.onnx_file``.
+    nnunet : bool
+        Add ``NAME-nnunet.pth`` and ``NAME-nnunet.json``; see ``train.share.nnunet_file``.
+    plans : Path, optional
+        The plan of nnU-Net's that these weights are for.
+    configuration : str
+        Of that plan.
     licence : str
         SPDX identifier of what the weights are given under.
     anonymous : bool
@@ -100,9 +114,10 @@ def export(
     Raises
     ------
     UserError
-        If the checkpoint or an evaluation cannot be used, ONNX differs from torch, or something else is at `out`.
+        If checkpoint, evaluation or plan cannot be used, ONNX differs from torch, or something else is at `out`.
     """
     from train.share.model_card import Graph, model_card
+    from train.share.nnunet_file import to_nnunet
     from train.share.onnx_file import check_packages, to_onnx
 
     if onnx or onnx_raw:
@@ -111,6 +126,12 @@ def export(
         raise SettingsError(f"--licence {licence!a}: give an SPDX identifier, e.g. CC-BY-4.0")
     loaded, network = load_unet(checkpoint)
     recorded_classes(loaded.network, loaded.data, str(checkpoint))
+    if plans is not None and not nnunet:
+        raise SettingsError(f"--plans {plans}: says which plan weights for nnU-Net fit; add --nnunet, or leave it out")
+    for_nnunet = None
+    if nnunet:
+        plan = None if plans is None else read_plan(plans, configuration)
+        for_nnunet = to_nnunet(network, loaded.size, plan)
     name = _checked(name) if name else _default_name(loaded)
     scored = [read_evaluation(folder, loaded, network) for folder in evaluations]
     record = shareable(loaded, anonymous=anonymous)
@@ -126,7 +147,11 @@ def export(
                 write_atomically(folder / file, graph.content)
                 graphs.append(Graph(Markdown(file), raw))
                 differences[file] = graph.difference
-        write_atomically(folder / "README.md", model_card(record, name, scored, graphs, licence).encode())
+        if for_nnunet is not None:
+            write_atomically(folder / f"{name}-nnunet.pth", for_nnunet.content)
+            write_atomically(folder / f"{name}-nnunet.json", for_nnunet.configuration)
+        notes = () if for_nnunet is None else for_nnunet.notes
+        write_atomically(folder / "README.md", model_card(record, name, scored, graphs, licence, notes).encode())
         files = sorted(path.name for path in folder.iterdir() if path.name != _LOCK)
         sums = "".join(f"{sha256(folder / file)}  {file}\n" for file in files)
         write_atomically(folder / SUMS, sums.encode())
@@ -142,6 +167,7 @@ def export(
         out / f"{name}.safetensors",
         (*files, SUMS),
         differences,
+        notes,
         tuple(unclear(trained_on(record.data))),
         0 if anonymous else _named(record),
         new,

@@ -14,6 +14,8 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from scans.markdown import Markdown, clean, plain
+from train.architectures.choice import side_step
+from train.architectures.nnunet import PACKAGE
 from train.cases.classes import recorded_classes
 from train.evaluation.metrics import METRICS
 from train.evaluation.scores_file import RecordedEvaluation
@@ -29,6 +31,7 @@ from train.network.data_terms import (
     unclear,
 )
 from train.network.record import Record
+from train.settings import Network, recorded
 from train.share import card_tables as tables
 from train.share.onnx_check import TOLERANCE
 from train.share.onnx_graph import channels_of
@@ -49,7 +52,12 @@ class Graph:
 
 
 def model_card(
-    record: Record, name: str, evaluations: Sequence[RecordedEvaluation], graphs: Sequence[Graph], licence: str = ""
+    record: Record,
+    name: str,
+    evaluations: Sequence[RecordedEvaluation],
+    graphs: Sequence[Graph],
+    licence: str = "",
+    nnunet: Sequence[str] = (),
 ) -> str:
     """Return the card of an exported network.
 
@@ -65,6 +73,8 @@ def model_card(
         ONNX files that come with it.
     licence : str
         That the weights are given under; empty: none was chosen.
+    nnunet : sequence of str
+        What nnU-Net does not take over; empty: there are no weights for it.
 
     Returns
     -------
@@ -81,7 +91,7 @@ def model_card(
     )
     channels, terms = channels_of(record), trained_on(record.data)
     classes = recorded_classes(record.network, record.data, "the checkpoint")
-    first = channels[0].region
+    first, network = channels[0].region, recorded(Network, record.network, "the checkpoint")
     return environment.get_template("model_card.md").render(
         front=Markdown(_front(record, channels, name, evaluations, graphs, licence)),
         title=f"{_title(channels)}, layer decomposition",
@@ -94,6 +104,8 @@ def model_card(
         stage=record.stage,
         size=record.side,
         cube=record.size,
+        step=side_step(network),
+        package=PACKAGE.replace("_", "-") if network.architecture != "unet" else "",
         channels=len(channels),
         mirror=record.network.get("mirror"),
         classes=tables.classes(classes),
@@ -104,6 +116,7 @@ def model_card(
         inputs=tables.inputs(channels),
         reading=tables.reading(record),
         graphs=graphs,
+        nnunet=nnunet,
         tolerance=TOLERANCE,
         validation=tables.validation(record),
         evaluations=evaluations,

@@ -8,6 +8,7 @@ import torch
 from scans.errors import CheckpointError
 from scans.image.normalisation import Statistics, normalise
 from scans.image.preparation import own_statistics
+from train.architectures.choice import side_step
 from train.network.channels import Channel
 from train.network.symmetry import seen
 from train.network.unet import UNet
@@ -17,17 +18,21 @@ TOLERANCE = 1e-4  # of the largest output, or of 1: sums of float32 in another o
 _LARGEST = 48  # voxels along a side of the organ
 
 
-def noise(modalities: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return two scans of noise (2, C, 16, 24, 32) in network units, and their ROI (2, 1, ...): all but a corner."""
-    scan = np.random.default_rng(0).normal(size=(2, modalities, 16, 24, 32)).astype(np.float32)
+def noise(modalities: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return two scans of noise in network units, and their ROI (2, 1, ...): all but a corner.
+
+    The scans are (2, C, 2 step, 3 step, 4 step), `step` voxels being what a side must be a multiple of.
+    """
+    shape = (2, modalities, 2 * step, 3 * step, 4 * step)
+    scan = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     roi = np.ones((2, 1, *scan.shape[2:]), np.float32)
     roi[:, :, :4, :4, :4] = 0
     return np.where(roi > 0, scan, np.float32(0)), roi
 
 
-def organ(modalities: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+def organ(modalities: int, size: int, step: int) -> tuple[np.ndarray, np.ndarray]:
     """Return an organ with a bright ball in it, (1, C, side, side, side) in network units, and its ROI."""
-    side = min(size, _LARGEST)
+    side = max(2 * step, min(size, _LARGEST) // step * step)
     z, y, x = np.indices((side,) * 3) / (side - 1) * 2 - 1
     roi = z**2 + (y / 0.9) ** 2 + (x / 0.8) ** 2 < 0.9
     tissue = np.random.default_rng(1).normal(scale=0.5, size=(1, modalities, side, side, side))
@@ -67,7 +72,8 @@ def compare(content: bytes, network: UNet, channels: Sequence[Channel], size: in
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     worst = 0.0
-    for scan, roi in (noise(len(channels)), organ(len(channels), size)):
+    step = side_step(network.settings)
+    for scan, roi in (noise(len(channels), step), organ(len(channels), size, step)):
         scan = seen(torch.from_numpy(scan), network.settings.in_channels, network.settings.mirror).numpy()
         inputs = {"scan": scan}
         if raw:

@@ -2,7 +2,8 @@
 
 Two forms. In one the graph takes what ``scans.image.normalisation`` gives, the network's own units. In the other,
 ``raw``, it takes intensities and the region of interest and normalises them itself, so that of the preparation only the
-geometry is left to do. Either takes any number of scans at once, with sides of any multiple of 8 voxels from 16.
+geometry is left to do. Either takes any number of scans at once, with sides of any multiple, from 2 on, of 8 voxels, or
+of what the strides of a network need.
 
 To find the plane of a mirror image is beyond the operators that runtimes know: a network that sees mirror images takes
 them, in the first form, as further channels beside the scan.
@@ -18,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from train.architectures.choice import side_step
 from train.cases.classes import recorded_classes
 from train.network.record import Record
 from train.network.symmetry import seen
-from train.network.unet import POOLINGS, UNet
+from train.network.unet import UNet
 from train.settings import Network, SettingsError
 from train.share.onnx_check import compare, noise
 from train.share.onnx_graph import OUTPUTS, Named, Normalising, channels_of, summed_by_axis
@@ -120,11 +122,12 @@ def metadata(record: Record, raw: bool) -> dict[str, str]:
 
 
 def _export(module: nn.Module, settings: Network, raw: bool) -> "ModelProto":
-    """Trace a module, with sides that may be any multiple of what three poolings divide."""
+    """Trace a module, with sides that may be any multiple of what its strides divide."""
     batch = torch.export.Dim("batch", min=1)
-    sides = [2**POOLINGS * torch.export.Dim(f"{axis}_eighth", min=2) for axis in "zyx"]
+    step = side_step(settings)
+    sides = [step * torch.export.Dim(f"{axis}_steps", min=2) for axis in "zyx"]
     names = ("intensity", "roi") if raw else ("scan",)
-    scan, roi = (torch.from_numpy(array) for array in noise(settings.in_channels))
+    scan, roi = (torch.from_numpy(array) for array in noise(settings.in_channels, step))
     inputs = (scan, roi) if raw else (seen(scan, settings.in_channels, settings.mirror),)
     logger = logging.getLogger("torch.onnx")
     level = logger.level

@@ -5,18 +5,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from scans.catalog.catalog import Catalog, load_catalog
+from train.architectures import choice
+from train.architectures.planner import planned
 from train.cases.modalities import choose_channels
-from train.cases.prepared import dataset_cases, prepare_cases
+from train.cases.prepared import RealScan, dataset_cases, prepare_cases
 from train.cases.tasks import folds_for, foreground_statistics
 from train.network import hardware
 from train.network.channels import Channel, carry_encoder, recorded_channels
 from train.network.data_terms import with_dataset
 from train.network.ranks import joined
 from train.network.record import Record
-from train.network.unet import POOLINGS, UNet
+from train.network.unet import UNet
 from train.network.weights import restore_network
 from train.proxies.recorded import load_network
 from train.run.folder import check_run_folder
@@ -61,6 +64,7 @@ def finetune(
         As in ``train.stages.pretrain.pretrain``.
     """
     check_run_folder(out, resume)
+    _check_scratch(settings.network, size, init)
     loaded = load_catalog(catalog)
     wanted = loaded.task(name)
     classes = list(wanted.classes.values())
@@ -73,9 +77,8 @@ def finetune(
         say(f"the network takes {', '.join(names)}; its encoder was trained on {', '.join(before)}")
     regions = [channel.region for channel in channels]
     dataset, cases = dataset_cases(loaded, wanted.dataset, regions)
-    if start is None or init is None:
-        network = _network(settings, names, len(classes), size)
-    else:
+    network = None
+    if start is not None and init is not None:
         encoder = carry_encoder(encoder, before, names)
         size, network = start.size, _continued(start, init, encoder, len(names), len(classes), settings)
     own = None if name in loaded.tasks or folds_file is not None else settings.folds
@@ -91,6 +94,10 @@ def finetune(
         channels = [replace(channel, statistics=one) for channel, one in zip(channels, found, strict=True)]
     statistics = [channel.statistics for channel in channels]
     scans = prepare_cases(seen, dataset, regions, size, statistics, annotated=True, classes=classes, say=say)
+    if network is None:
+        settings, network = _from_scratch(settings, names, len(classes), size, scans)
+        if settings.network.architecture != "unet":
+            say(f"the network is {choice.described(settings.network)}")
     by_name = {scan.name: scan for scan in scans}
     training, validation = ([n for n in part if n in by_name] for part in (parts.training, parts.validation))
     if not training:
@@ -164,12 +171,30 @@ def _channels(
     return [Channel(region) for region in loaded.in_modalities(wanted.dataset, modalities)[1]]
 
 
-def _network(settings: Finetune, modalities: Sequence[str], classes: int, size: int) -> UNet:
-    """Return a network from scratch."""
-    if size % 2**POOLINGS:
-        raise SettingsError(f"--size {size}: give a multiple of {2**POOLINGS}")
+def _check_scratch(network: Network, size: int, init: Path | None) -> None:
+    """Check what a network from scratch is to be; a checkpoint brings its own.
+
+    Raises
+    ------
+    SettingsError
+    """
+    if init is not None:
+        if network.architecture != "unet":
+            raise SettingsError(f"--network, --plans: {init} brings its own network; leave them out")
+        return
+    choice.check_installed(network)
+    if size % (step := choice.side_step(network)):
+        raise SettingsError(f"--size {size}: give a multiple of {step}")
+
+
+def _from_scratch(
+    settings: Finetune, modalities: Sequence[str], classes: int, size: int, scans: Sequence[RealScan]
+) -> tuple[Finetune, UNet]:
+    """Return a network with random weights, and settings that say what was planned for the spacing of the scans."""
+    z, y, x = np.median([scan.spacing_mm for scan in scans], axis=0)
+    settings = settings.model_copy(update={"network": planned(settings.network, size, (z, y, x))})
     torch.manual_seed(settings.schedule.seed)
-    return UNet(with_modalities(settings.network, len(modalities), classes))
+    return settings, UNet(with_modalities(settings.network, len(modalities), classes))
 
 
 def _with_encoder(init: Path) -> tuple[Record, dict[str, torch.Tensor]]:

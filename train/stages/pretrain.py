@@ -4,11 +4,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from scans.errors import StoreError
 from scans.image.box import tight_box
 from synth.corpus import Corpus, Sample
+from train.architectures import choice
+from train.architectures.planner import planned
 from train.data.corpora import Corpora, open_corpus
 from train.data.patches import patchable
 from train.data.split import Split, evenly, shifted_samples, split_by_source
@@ -17,10 +20,10 @@ from train.network import hardware
 from train.network.channels import recorded_channel
 from train.network.ranks import joined
 from train.network.record import Record, Threshold
-from train.network.unet import POOLINGS, UNet
+from train.network.unet import UNet
 from train.proxies.registry import check_same_proxy, proxy_of, proxy_task, told
 from train.run.folder import check_run_folder
-from train.settings import LAYERS, Pretrain, SettingsError, loss_of, with_modalities
+from train.settings import LAYERS, Network, Pretrain, SettingsError, loss_of, with_modalities
 from train.stages import loop
 from train.stages.decomposition import Decomposition
 from train.stages.read_out import record_readings
@@ -86,6 +89,7 @@ def pretrain(
     Outcome
     """
     check_run_folder(out, resume)
+    choice.check_installed(settings.network)
     corpus = open_corpus(corpus_path, cache)
     if patch is not None:
         settings = settings.model_copy(update=shown(patch, corpus, settings.proxy))
@@ -93,8 +97,11 @@ def pretrain(
             say(f"trained on patches of {settings.patch} of the {corpus.size} voxels along each side")
     settings = settings.model_copy(update={"loss": loss_of(settings.loss, settings.patch)})
     side = settings.patch or corpus.size
-    check_size(side)
     network_settings = with_modalities(settings.network, len(corpus.channels))
+    if network_settings.architecture != "unet":
+        network_settings = planned(network_settings, side, typical_spacing_mm(corpus))
+        say(f"the network is {choice.described(network_settings)}")
+    check_size(side, network_settings)
     if symmetry is not None:
         region = recorded_channel(corpus.channels[0], corpus.where).region
         if symmetry == "on" and settings.patch is not None:
@@ -197,9 +204,9 @@ def shown(patch: str, corpus: Corpus | Corpora, proxy: str) -> dict[str, Any]:
     if patch == "whole":
         return {"patch": None}
     side = int(patch) if patch.isdecimal() else 0
-    if not LEAST_PATCH <= side < corpus.size or side % 2**POOLINGS:
+    if not LEAST_PATCH <= side < corpus.size or side % 8:
         raise SettingsError(
-            f"--patch {patch}: give auto, whole, or a multiple of {2**POOLINGS} from {LEAST_PATCH} to less than the "
+            f"--patch {patch}: give auto, whole, or a multiple of 8 from {LEAST_PATCH} to less than the "
             f"corpus's {corpus.size} voxels"
         )
     if proxy != LAYERS:
@@ -246,7 +253,14 @@ def _organ(sample: Sample) -> Sample:
     return Sample(composite, normal, texture, mask, sample.alpha)
 
 
-def check_size(size: int) -> None:
-    """Refuse a corpus whose side three poolings do not divide."""
-    if size % 2**POOLINGS:
-        raise StoreError(f"the corpus has sides of {size} voxels; the network needs a multiple of {2**POOLINGS}")
+def typical_spacing_mm(corpus: Corpus | Corpora) -> tuple[float, float, float]:
+    """Return the median spacing (z, y, x) in mm of the first modality's normals."""
+    used = np.unique(corpus.normal)
+    z, y, x = np.median([corpus.sources[position]["spacing_mm"] for position in used.tolist()], axis=0)
+    return float(z), float(y), float(x)
+
+
+def check_size(size: int, network: Network) -> None:
+    """Refuse a corpus whose side the strides of a network do not divide."""
+    if size % (step := choice.side_step(network)):
+        raise StoreError(f"the corpus has sides of {size} voxels; the network needs a multiple of {step}")

@@ -146,6 +146,7 @@ def _corpus(described: Any) -> str:
 def _compared(stage: str, settings: dict[str, Any], path: Path) -> dict[str, Any]:
     """Flatten settings, those that an older release did not record included, without those that may change."""
     kept = flat(recorded(MODELS[stage], settings, str(path)).model_dump(mode="json"))
+    kept.setdefault("network.architecture", "unet")  # of which settings say nothing
     free = {f"schedule.{name}" for name in _FREE} | {"preset"}  # a preset is a name for what the others say
     if kept["schedule.rate_rule"] == "plateau":
         free.add("schedule.steps")

@@ -14,17 +14,19 @@ from scans.image.cases import find_cases
 from scans.image.volume import read_volume, write_volume
 from tests.made.real_scans import head, write_brats
 from tests.made.tiny_checkpoint import save_bright
+from train.architectures.choice import FIRST_CONVOLUTION
 from train.cases.classes import masks_of
 from train.cases.folds import read_folds, write_folds
 from train.cases.tasks import task_folds
 from train.cli.application import app
 from train.evaluation.evaluate import evaluate
-from train.network.channels import FIRST_CONVOLUTION
 from train.proxies.recorded import load_checkpoint
 from train.settings import Finetune, Schedule, SettingsError
 from train.stages.finetune import finetune
 
 pytestmark = pytest.mark.usefixtures("undrawn")
+
+FIRST = FIRST_CONVOLUTION["unet"]
 CATALOG = Path(__file__).parents[3] / "data_catalog.yaml"
 SHORT = Finetune(
     network={"width": 2},
@@ -121,8 +123,8 @@ def test_three_classes_in_four_modalities_begin_with_an_encoder_of_one_and_are_s
     finetune(init, CATALOG, "BTS", tmp_path / "run", SHORT)
     before, after = load_checkpoint(init), load_checkpoint(tmp_path / "run" / "last.safetensors")
     assert after.network["head.weight"].shape[0] == 2 * 4 + 3
-    assert after.network[FIRST_CONVOLUTION].shape[1] == 4
-    assert before.network[FIRST_CONVOLUTION].shape[1] == 1
+    assert after.network[FIRST].shape[1] == 4
+    assert before.network[FIRST].shape[1] == 1
     assert list(after.record.data["classes"]) == ["whole tumour", "tumour core", "enhancing tumour"]
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     scores = next(line for line in log if "validation_dice" in line)

@@ -18,6 +18,7 @@ from scans.image.frame import from_frame
 from scans.image.normalisation import Statistics, normalise
 from scans.image.preparation import prepare
 from scans.image.volume import read_mask, read_volume
+from tests.made.nnunet_plans import network_of, small
 from tests.made.real_scans import write_case
 from tests.made.tiny_checkpoint import REGION, bright_network, save_bright
 from train.network.record import Record
@@ -81,6 +82,18 @@ def test_outputs_by_name_equal_torchs_for_any_batch_and_sides(norm, channels, cl
         found = run.run(["normal", "texture", "probability"], {"scan": scan})
         for ours, theirs in zip(found, torch_layers(network, scan), strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-4 * max(1, np.abs(theirs).max()))
+
+
+def test_nnunets_network_gives_torchs_numbers_on_the_sides_that_its_strides_divide():
+    settings = small("resenc", 16, (1, 3, 1), width=2, in_channels=2)
+    short = settings.topology.model_copy(update={"blocks": (1,) * len(settings.topology.blocks)})
+    network = network_of(settings.model_copy(update={"topology": short}))
+    graph = to_onnx(network, record_of(network, [BRAIN, BRAIN], size=16))
+    assert graph.difference < 1e-4
+    scan = np.random.default_rng(1).normal(size=(3, 2, 24, 16, 32)).astype(np.float32)
+    found = session(graph.content).run(["normal", "texture", "probability"], {"scan": scan})
+    for ours, theirs in zip(found, torch_layers(network, scan), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4 * max(1, np.abs(theirs).max()))
 
 
 def test_a_raw_graph_normalises_as_the_scans_are_normalised():

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 def task(share=0.5, batch=4):
     corpus = TinyCorpus()
     split = split_by_source(corpus, [], 0, 4)
-    scans = [RealScan(str(i), np.full((1, 16, 16, 16), i, np.float32), None) for i in range(3)]
+    scans = [RealScan(str(i), np.full((1, 16, 16, 16), i, np.float32), None, (1.0, 1.0, 1.0)) for i in range(3)]
     return Adaptation(corpus, split, scans, Adapt(real_share=share, schedule=Schedule(batch=batch)))
 
 
@@ -165,7 +165,7 @@ def test_what_counts_as_sure_and_a_scan_without_a_sure_tumour_teaches_nothing():
     noise = np.random.default_rng(0).normal(0, 0.1, (1, 16, 16, 16)).astype(np.float32)
     with_tumour = noise.copy()
     with_tumour[0, 4:10, 4:10, 4:10] = 8
-    scans = [RealScan("with", with_tumour, None), RealScan("without", noise, None)]
+    scans = [RealScan(name, scan, None, (1.0, 1.0, 1.0)) for name, scan in (("with", with_tumour), ("without", noise))]
     network = bright_network()
     found, nothing = sure_voxels(network, machine, scans, 0.9)
     with torch.no_grad():

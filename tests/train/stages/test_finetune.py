@@ -9,10 +9,11 @@ from scans.errors import CatalogError, CheckpointError, UserError
 from tests.made.modality_pairs import channel, save_looking_at, write_pair, write_pairs_catalog
 from tests.made.real_scans import write_case, write_catalog
 from tests.made.tiny_checkpoint import readings, save_bright
+from train.architectures.choice import FIRST_CONVOLUTION
 from train.cases.augment import Change
 from train.cases.prepared import RealScan
 from train.cli.application import app
-from train.network.channels import FIRST_CONVOLUTION, carry_encoder
+from train.network.channels import carry_encoder
 from train.network.unet import UNet
 from train.proxies.recorded import load_checkpoint
 from train.settings import Finetune, Network, Schedule
@@ -21,10 +22,14 @@ from train.stages.supervised import Supervised, batch_of
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
+FIRST = FIRST_CONVOLUTION["unet"]
+
 
 def test_scan_and_mask_are_mirrored_together():
     volume = np.random.default_rng(0).normal(size=(4, 4, 4)).astype(np.float32)
-    batch = batch_of([RealScan("a", volume[None], volume > 0)] * 2, [Change(mirrored=(0, 2)), Change()])
+    batch = batch_of(
+        [RealScan("a", volume[None], volume > 0, (1.0, 1.0, 1.0))] * 2, [Change(mirrored=(0, 2)), Change()]
+    )
     assert torch.equal(batch.composite > 0, batch.mask > 0)
     np.testing.assert_array_equal(batch.composite[0, 0].numpy(), volume[::-1, :, ::-1])
     np.testing.assert_array_equal(batch.composite[1, 0].numpy(), volume)
@@ -32,7 +37,7 @@ def test_scan_and_mask_are_mirrored_together():
 
 def test_every_modality_is_mirrored_alike():
     volumes = np.random.default_rng(0).normal(size=(2, 4, 4, 4)).astype(np.float32)
-    batch = batch_of([RealScan("a", volumes, volumes[0] > 0)], [Change(mirrored=(1, 2))])
+    batch = batch_of([RealScan("a", volumes, volumes[0] > 0, (1.0, 1.0, 1.0))], [Change(mirrored=(1, 2))])
     np.testing.assert_array_equal(batch.composite[0].numpy(), volumes[:, :, ::-1, ::-1])
     assert torch.equal(batch.composite[:, :1] > 0, batch.mask > 0)
 
@@ -40,7 +45,7 @@ def test_every_modality_is_mirrored_alike():
 @pytest.mark.parametrize("augment", ["mirror", "nnunet"])
 def test_changes_depend_on_the_step_alone(augment):
     volume = np.random.default_rng(0).normal(size=(4, 4, 4)).astype(np.float32)
-    task = Supervised([RealScan("a", volume[None], volume > 0)], [], Finetune(augment=augment))
+    task = Supervised([RealScan("a", volume[None], volume > 0, (1.0, 1.0, 1.0))], [], Finetune(augment=augment))
     first, again = list(task.batches(range(6))), list(task.batches(range(3, 6)))
     assert all(torch.equal(a.composite, b.composite) for a, b in zip(first[3:], again, strict=True))
     assert len({tuple(batch.composite.flatten().tolist()) for batch in first}) > 2
@@ -124,9 +129,9 @@ def test_an_encoder_shown_copies_of_one_scan_finds_what_it_found_in_the_scan(nor
 
 def test_weights_go_with_their_modality_when_the_order_changes():
     weight = torch.randn(2, 3, 3, 3, 3)
-    turned = carry_encoder({FIRST_CONVOLUTION: weight}, ["a", "b", "c"], ["c", "a", "b"])[FIRST_CONVOLUTION]
+    turned = carry_encoder({FIRST: weight}, ["a", "b", "c"], ["c", "a", "b"])[FIRST]
     assert torch.equal(turned, weight[:, [2, 0, 1]])
-    fewer = carry_encoder({FIRST_CONVOLUTION: weight}, ["a", "b", "c"], ["a", "d"])[FIRST_CONVOLUTION]
+    fewer = carry_encoder({FIRST: weight}, ["a", "b", "c"], ["a", "d"])[FIRST]
     torch.testing.assert_close(fewer.sum(1), weight.sum(1))
 
 
@@ -155,8 +160,8 @@ def test_a_network_of_two_modalities_begins_with_an_encoder_of_one(pairs, tmp_pa
     assert modalities_of(after.record) == ["FLAIR", "T1"]
     assert after.record.network["in_channels"] == 2
     assert after.network["head.weight"].shape[0] == 5
-    weight = before.network[FIRST_CONVOLUTION]
-    torch.testing.assert_close(after.network[FIRST_CONVOLUTION], torch.cat([weight, weight], 1) / 2)
+    weight = before.network[FIRST]
+    torch.testing.assert_close(after.network[FIRST], torch.cat([weight, weight], 1) / 2)
     assert after.record.threshold == before.record.threshold
     assert any("takes FLAIR, T1; its encoder was trained on FLAIR" in line for line in said)
 
@@ -168,7 +173,7 @@ def test_modalities_are_those_of_the_checkpoint_or_from_scratch_all_of_the_datas
     finetune(init, pairs, "heads", tmp_path / "two", SHORT)
     after = load_checkpoint(tmp_path / "two" / "last.safetensors")
     assert modalities_of(after.record) == ["T1", "FLAIR"]
-    torch.testing.assert_close(after.network[FIRST_CONVOLUTION], load_checkpoint(init).network[FIRST_CONVOLUTION])
+    torch.testing.assert_close(after.network[FIRST], load_checkpoint(init).network[FIRST])
     finetune(None, pairs, "heads", tmp_path / "scratch", SHORT, size=16)
     assert modalities_of(load_checkpoint(tmp_path / "scratch" / "last.safetensors").record) == ["FLAIR", "T1"]
 
@@ -222,7 +227,7 @@ def test_an_augmented_training_that_was_stopped_ends_as_one_that_was_not(heads, 
 
 def test_a_recipe_says_what_is_done_and_nothing_else():
     volume = np.random.default_rng(0).normal(size=(4, 4, 4)).astype(np.float32)
-    scans = [RealScan("a", volume[None], volume > 0)]
+    scans = [RealScan("a", volume[None], volume > 0, (1.0, 1.0, 1.0))]
     recipes = [recipe for step in range(40) for recipe in Supervised(scans, [], Finetune()).recipe(step)]
     assert json.loads(json.dumps(recipes)) == recipes
     assert all(recipe["scan"] == "a" for recipe in recipes)

@@ -115,7 +115,12 @@ def test_several_modalities_go_through_a_network_of_as_many_channels():
     network = machine.place(UNet(Network(width=2, in_channels=3))).eval()
     draw = np.random.default_rng(0)
     many = [
-        RealScan(f"case {n}", draw.normal(size=(3, 16, 16, 16)).astype(np.float32), draw.random((16, 16, 16)) < 0.1)
+        RealScan(
+            f"case {n}",
+            draw.normal(size=(3, 16, 16, 16)).astype(np.float32),
+            draw.random((16, 16, 16)) < 0.1,
+            (1.0, 1.0, 1.0),
+        )
         for n in range(2)
     ]
     validation = RealValidation(many, 2)

@@ -21,9 +21,10 @@ from tests.made.real_scans import head, write_case, write_catalog
 from tests.made.sources import REGION
 from tests.made.tiny_checkpoint import save_bright
 from tests.made.trainings import same
+from train.architectures.choice import FIRST_CONVOLUTION
 from train.cli.application import app
 from train.evaluation.evaluate import evaluate
-from train.network.channels import FIRST_CONVOLUTION, carry_encoder
+from train.network.channels import carry_encoder
 from train.network.checkpoint import save_checkpoint
 from train.network.dice import dice
 from train.network.symmetry import seen
@@ -41,6 +42,8 @@ from train.stages.pretrain import pretrain
 from train.stages.replay import replay
 
 pytestmark = pytest.mark.usefixtures("undrawn")
+
+FIRST = FIRST_CONVOLUTION["unet"]
 ONE_SIDE = (5, -12, 15)  # a tumour that does not reach the other
 SYMMETRIC = REGION.model_copy(update={"symmetric": True})
 
@@ -180,15 +183,15 @@ def test_fine_tuning_keeps_mirror_images_and_takes_other_modalities(lopsided, tm
     before, after = load_checkpoint(lopsided), load_checkpoint(tmp_path / "run" / "last.safetensors")
     assert after.record.network["mirror"] == "x"
     assert after.record.network["in_channels"] == 2
-    expected = before.network[FIRST_CONVOLUTION].repeat_interleave(2, dim=1) / 2
-    torch.testing.assert_close(after.network[FIRST_CONVOLUTION], expected, atol=1e-6, rtol=0)
+    expected = before.network[FIRST].repeat_interleave(2, dim=1) / 2
+    torch.testing.assert_close(after.network[FIRST], expected, atol=1e-6, rtol=0)
 
 
 def test_an_encoder_turns_scans_and_mirror_images_alike():
     weight = torch.randn(2, 6, 3, 3, 3)
-    turned = carry_encoder({FIRST_CONVOLUTION: weight}, ["a", "b", "c"], ["c", "a", "b"])[FIRST_CONVOLUTION]
+    turned = carry_encoder({FIRST: weight}, ["a", "b", "c"], ["c", "a", "b"])[FIRST]
     assert torch.equal(turned, weight[:, [2, 0, 1, 5, 3, 4]])
-    fewer = carry_encoder({FIRST_CONVOLUTION: weight}, ["a", "b", "c"], ["a", "d"])[FIRST_CONVOLUTION]
+    fewer = carry_encoder({FIRST: weight}, ["a", "b", "c"], ["a", "d"])[FIRST]
     torch.testing.assert_close(fewer[:, :2].sum(1), weight[:, :3].sum(1))
     torch.testing.assert_close(fewer[:, 2:].sum(1), weight[:, 3:].sum(1))
 
