@@ -6,10 +6,10 @@ counterpart on the other side.
 
 import torch
 
+from train.inference.reading import Readings, Scored
 from train.network.checkpoint import save_checkpoint
 from train.network.record import Record
 from train.network.unet import UNet
-from train.segmentation.reading import Readings, Scored
 from train.settings import Network
 
 LEVEL = 2.0

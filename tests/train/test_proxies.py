@@ -21,6 +21,7 @@ from train.cli.application import app
 from train.data.random_bits import Draws
 from train.data.split import split_by_source
 from train.evaluation.evaluate import evaluate
+from train.inference.model import load_model
 from train.network.unet import UNet
 from train.proxies.asc_net import AscNet, Selection, brightness
 from train.proxies.genesis import Genesis, curve, holes, marked, openings, shuffle, small_windows, spread, warp
@@ -34,7 +35,6 @@ from train.proxies.recorded import load_checkpoint
 from train.proxies.registry import PROXIES, proxy_of, proxy_task
 from train.proxies.residual import Residual
 from train.proxies.rotation import CLASSES, rotate
-from train.segmentation.inference import load_model
 from train.settings import Adapt, Finetune, ImplicitField, Network, Pretrain, Schedule, SettingsError
 from train.settings import Genesis as GenesisSettings
 from train.share.export import export

@@ -53,7 +53,7 @@ def pseudo_label(
     err.print(f"loading the network from {checkpoint}", markup=False)  # the imports alone take seconds
     from scans.catalog.synthesis import override
     from scans.progress import Bars
-    from train.segmentation.confidence import Rule
+    from train.inference.confidence import Rule
     from train.segmentation.pseudo_labels import pseudo_label as run
 
     bars = Bars(moves=err.is_terminal)

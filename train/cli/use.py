@@ -244,7 +244,7 @@ def evaluate(
     Exits with 1 if a case could not be scored.
     """
     from train.evaluation.evaluate import evaluate as run
-    from train.segmentation.reading import Asked
+    from train.inference.reading import Asked
     from train.segmentation.shipped import checkpoint_or_shipped
     from train.settings import validated
 

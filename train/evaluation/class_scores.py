@@ -7,7 +7,7 @@ from scans.errors import CheckpointError, ScanError
 from scans.image.cases import Case
 from scans.image.volume import read_masks
 from train.cases.classes import TUMOUR, Classes, trained_classes, whole
-from train.segmentation.inference import Model
+from train.inference.model import Model
 
 
 def classes_to_score(model: Model, catalog: Catalog, name: str) -> Classes:

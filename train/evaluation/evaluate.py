@@ -22,10 +22,10 @@ from train.evaluation.result import CaseResult, Evaluation
 from train.evaluation.scores_file import write_scores
 from train.evaluation.threshold_row import segment
 from train.evaluation.upright import upright
+from train.inference.model import Model, label_map, load_model, prepare_for, share_in_scan, to_scan
+from train.inference.reading import Asked
+from train.inference.sliding import find
 from train.network.data_terms import lent_tumours
-from train.segmentation.inference import Model, label_map, load_model, prepare_for, share_in_scan, to_scan
-from train.segmentation.reading import Asked
-from train.segmentation.sliding import find
 from train.settings import SettingsError
 
 

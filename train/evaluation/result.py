@@ -9,7 +9,7 @@ from scans.catalog.dataset import Dataset
 from train.cases.classes import TUMOUR, Classes, whole
 from train.evaluation.lesions import LesionSummary, summarise_lesions
 from train.evaluation.metrics import Scores, Summary, TumourFree, summarise
-from train.segmentation.inference import Model
+from train.inference.model import Model
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ class Record:
     progress : dict
         State of the plateau rule and the best score, for ``--resume``.
     reading : dict or None
-        How masks are read out, ``train.segmentation.reading.Readings``; None: plainly, the mask at 0.5.
+        How masks are read out, ``train.inference.reading.Readings``; None: plainly, the mask at 0.5.
     patch : int or None
         Side in voxels of the patches of the cube that the network is shown; None: the whole cube.
     """

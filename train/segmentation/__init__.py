@@ -1,1 +1,1 @@
-"""A network on real scans: what goes in, sliding windows, what is written."""
+"""Scans of a folder, a BIDS dataset or a DICOM series segmented: what goes in, what is written, what is said of it."""

@@ -7,7 +7,7 @@ from scans.bids import BRAIN, Found, find_scans, name_of_modality
 from scans.catalog.bids_dataset import check_bids
 from scans.catalog.layout import checked_names
 from scans.file_names import in_utf8
-from train.segmentation.inference import wanted
+from train.inference.model import wanted
 from train.segmentation.inputs import Input
 from train.segmentation.search import counted
 from train.settings import SettingsError

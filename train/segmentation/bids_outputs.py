@@ -19,7 +19,7 @@ from scans.errors import ScanError
 from scans.image.volume import Volume
 from scans.writing import make_folder, writing
 from train.cases.classes import Classes
-from train.segmentation.inference import Model
+from train.inference.model import Model
 from train.segmentation.inputs import Input
 from train.segmentation.outputs import Options
 from train.segmentation.summary import NAME, SummaryRow

@@ -9,7 +9,7 @@ from pathlib import Path
 from scans.errors import printable
 from scans.file_names import in_utf8, nowhere
 from scans.image.cases import expression_of, folder_of_case, is_lost_folder
-from train.segmentation.inference import wanted
+from train.inference.model import wanted
 from train.segmentation.search import counted, listed, search, stem
 from train.settings import SettingsError
 

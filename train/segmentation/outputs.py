@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from scans.catalog.mask_command import MaskCommand
+from train.inference.reading import Asked, Reading
 from train.segmentation.dicom_seg import DICOM_SEG
 from train.segmentation.inputs import Input
-from train.segmentation.reading import Asked, Reading
 from train.segmentation.summary import STARTED, SummaryRow
 from train.settings import SettingsError
 

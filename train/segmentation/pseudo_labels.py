@@ -19,10 +19,10 @@ from scans.one_scan import one_scan
 from scans.pseudo_labels import NAME, PseudoLabel, read_pseudo_labels, write_pseudo_labels
 from scans.writing import make_folder
 from train.cases.prepared import dataset_cases
+from train.inference.confidence import Numbers, Rule
+from train.inference.model import Model, decompose, label_map, load_model, prepare_for, share_in_scan
+from train.inference.reading import Readings, recorded_readings
 from train.network.weights import check_one_mask
-from train.segmentation.confidence import Numbers, Rule
-from train.segmentation.inference import Model, decompose, label_map, load_model, prepare_for, share_in_scan
-from train.segmentation.reading import Readings, recorded_readings
 from train.settings import SettingsError
 
 

@@ -21,15 +21,15 @@ from scans.image.volume import Volume, check_same_grid, read_mask, read_volume, 
 from scans.one_scan import one_scan
 from scans.writing import make_folder
 from train.cases.classes import Classes, masks_of
+from train.inference.model import Decomposed, Model, label_map, load_model, prepare_for, share_in_scan
+from train.inference.reading import PLAIN
+from train.inference.sliding import find, slide, window_over
 from train.segmentation.bids_inputs import find_bids_inputs
 from train.segmentation.bids_outputs import name_derivatives, start_derivatives, write_sidecars
 from train.segmentation.dicom_seg import DICOM_SEG, Maker, check_dicom_seg, read_slices, write_dicom_seg
-from train.segmentation.inference import Decomposed, Model, label_map, load_model, prepare_for, share_in_scan
 from train.segmentation.inputs import Input, find_inputs
 from train.segmentation.outputs import Options, check_nothing_in_the_way, check_targets, name_results
-from train.segmentation.reading import PLAIN
 from train.segmentation.search import counted, holds_labels
-from train.segmentation.sliding import find, slide, window_over
 from train.segmentation.summary import STARTED, SummaryRow, read_summary, write_summary
 from train.settings import SettingsError
 

@@ -12,9 +12,9 @@ from train.architectures.choice import described
 from train.cases.classes import Classes
 from train.evaluation.metrics import METRICS, ml
 from train.evaluation.scores_file import Mean, RecordedEvaluation
+from train.inference.reading import recorded_readings
 from train.network.data_terms import annotated_lenders, lent_tumours, real_datasets, scans_of, sources_of
 from train.network.record import Record
-from train.segmentation.reading import recorded_readings
 from train.settings import Network, recorded
 from train.share.onnx_graph import Channel
 

@@ -24,6 +24,7 @@ from train.data.corpora import Corpora, open_corpus
 from train.data.order import Endless
 from train.data.patches import patch_window
 from train.data.split import Split, split_by_source
+from train.inference.sliding import slide_over_organ
 from train.network import hardware
 from train.network.channels import recorded_channels
 from train.network.data_terms import with_dataset
@@ -35,7 +36,6 @@ from train.network.weights import check_one_mask
 from train.proxies.recorded import load_unet
 from train.run.folder import check_run_folder
 from train.run.pictures import Views
-from train.segmentation.sliding import slide_over_organ
 from train.settings import Adapt, Pretrain, loss_of
 from train.stages import loop
 from train.stages.decomposition import Decomposition

@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from scans.errors import UserError
+from train.inference.reading import Readings
+from train.inference.reading_choice import choose_readings
 from train.network.checkpoint import load_record, network_sha256, record_again
 from train.network.hardware import Hardware
 from train.network.ranks import Ranks
 from train.proxies.recorded import load_network
 from train.run.folder import LAST, RunFolder
-from train.segmentation.reading import Readings
-from train.segmentation.reading_choice import choose_readings
 from train.stages.loop import Outcome
 from train.stages.validation import SyntheticValidation
 

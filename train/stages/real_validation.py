@@ -17,11 +17,11 @@ from torch import nn
 
 from scans.errors import CatalogError, ScanError, UserError
 from scans.file_names import safe_names
+from train.inference.sliding import slide_over_organ
 from train.network.dice import dice
 from train.network.hardware import Hardware
 from train.network.unet import Layers
 from train.run.pictures import Views
-from train.segmentation.sliding import slide_over_organ
 
 if TYPE_CHECKING:
     from train.cases.prepared import RealScan

@@ -14,13 +14,13 @@ from train.cases.augment import Change, changed, draw
 from train.cases.prepared import RealScan
 from train.data.order import Endless
 from train.data.patches import patch_window
+from train.inference.sliding import slide_over_organ
 from train.network import hardware
 from train.network.dice import dice
 from train.network.losses import dice_loss
 from train.network.ranks import ALONE, Ranks
 from train.network.unet import Layers
 from train.run.pictures import Views
-from train.segmentation.sliding import slide_over_organ
 from train.settings import Finetune
 
 TUMOUR_SHARE = 2 / 3  # of patches around a tumour, as in pretraining; nnU-Net has a third

@@ -13,13 +13,13 @@ from train.data.corpora import Corpora
 from train.data.feed import Feed
 from train.data.patches import Patches, patchable
 from train.data.split import evenly
+from train.inference.reading import distance
+from train.inference.reading_choice import Found
+from train.inference.sliding import slide_over_organ
 from train.network.dice import dice
 from train.network.hardware import Hardware
 from train.network.losses import decomposition_loss, mask_is_trained
 from train.run.pictures import Views
-from train.segmentation.reading import distance
-from train.segmentation.reading_choice import Found
-from train.segmentation.sliding import slide_over_organ
 from train.settings import Adapt, Pretrain
 
 PICTURED = 4  # samples in a validation picture

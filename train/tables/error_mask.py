@@ -20,10 +20,10 @@ from train.data.split import evenly, split_by_source
 from train.evaluation.evaluate import evaluate_case
 from train.evaluation.result import CaseResult, Evaluation
 from train.evaluation.scores_file import write_scores
+from train.inference.model import Model, load_model
+from train.inference.reading import Asked
 from train.network.dice import best_level
 from train.network.unet import Layers, UNet
-from train.segmentation.inference import Model, load_model
-from train.segmentation.reading import Asked
 from train.settings import Pretrain, SettingsError, recorded
 from train.stages.pretrain import BASELINE_SAMPLES
 

@@ -243,7 +243,7 @@ def _finetune(runs: Runs, step: Piece, folder: Path) -> None:
 
 def _scores(runs: Runs, step: Piece, folder: Path) -> None:
     from train.evaluation.evaluate import evaluate
-    from train.segmentation.reading import Asked
+    from train.inference.reading import Asked
     from train.tables.error_mask import evaluate_by_error
 
     checkpoint, dataset = runs.checkpoint(step.after[0]), step.settings["dataset"]

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 from scans.errors import CheckpointError
 from scans.image.volume import Volume
 from train.cases.classes import TUMOUR, labels_of, masks_of, outside_in, recorded_classes, whole
-from train.segmentation.clean import clean
+from train.inference.clean import clean
 
 BRATS = {"whole tumour": (1, 2, 4), "tumour core": (1, 4), "enhancing tumour": (4,)}
 SHAPE = (4, 5, 6)

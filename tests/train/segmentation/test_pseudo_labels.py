@@ -27,10 +27,10 @@ from tests.made.real_scans import head, write_case
 from tests.made.tables import CATALOG
 from tests.made.tiny_checkpoint import readings, save_bright
 from train.evaluation.evaluate import evaluate
+from train.inference.confidence import Numbers, Rule
+from train.inference.reading import Scored
 from train.network.dice import dice
-from train.segmentation.confidence import Numbers, Rule
 from train.segmentation.pseudo_labels import pseudo_label
-from train.segmentation.reading import Scored
 from train.settings import SettingsError
 from train.share.model_card import _learned
 

@@ -10,10 +10,10 @@ from scans.errors import CheckpointError
 from scans.image.volume import read_volume
 from tests.made.real_scans import write_case
 from train.cli.application import app
+from train.inference.model import load_model
 from train.network.checkpoint import load_record
 from train.network.dice import dice
 from train.segmentation import shipped
-from train.segmentation.inference import load_model
 
 
 def test_it_is_small_and_whole():

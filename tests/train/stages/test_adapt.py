@@ -9,12 +9,12 @@ from tests.made.real_scans import write_case, write_catalog
 from tests.made.tiny_corpus import TinyCorpus
 from train.cases.prepared import RealScan
 from train.data.split import split_by_source
+from train.inference.reading import recorded_readings
 from train.network import hardware
 from train.network.losses import composition_loss, decomposition_loss, pseudo_label_loss
 from train.network.unet import Layers
 from train.presets import settings_of
 from train.proxies.recorded import load_checkpoint
-from train.segmentation.reading import recorded_readings
 from train.settings import Adapt, Pretrain, Schedule
 from train.stages.adapt import Adaptation, adapt, mixed_loss, sure_voxels
 from train.stages.pretrain import pretrain

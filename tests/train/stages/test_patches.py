@@ -16,11 +16,11 @@ from tests.made.tiny_checkpoint import bright_network, save_bright
 from tests.made.trainings import run, same
 from train.cases.prepared import RealScan
 from train.data.split import split_by_source
+from train.inference.sliding import slide_over_organ
 from train.network.hardware import PLAIN
 from train.network.record import Record
 from train.proxies.recorded import load_checkpoint
 from train.segmentation.segment import segment
-from train.segmentation.sliding import slide_over_organ
 from train.settings import Adapt, Finetune, Pretrain, Schedule, SettingsError
 from train.stages.adapt import Adaptation
 from train.stages.decomposition import Decomposition

@@ -10,11 +10,11 @@ from tests.made.tiny_corpus import TinyCorpus
 from tests.made.trainings import run, same
 from train.cli.application import app
 from train.data.split import shifted_samples, split_by_source
+from train.inference.model import load_model
+from train.inference.reading import Reading, recorded_readings
 from train.network.checkpoint import load_record, read_checkpoint, record_again
 from train.network.hardware import PLAIN as MACHINE
 from train.run.report import write_run_report
-from train.segmentation.inference import load_model
-from train.segmentation.reading import Reading, recorded_readings
 from train.settings import Pretrain, SettingsError
 from train.stages.decomposition import Decomposition
 

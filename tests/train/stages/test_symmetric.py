@@ -24,16 +24,16 @@ from tests.made.trainings import same
 from train.architectures.choice import FIRST_CONVOLUTION
 from train.cli.application import app
 from train.evaluation.evaluate import evaluate
+from train.inference.model import decompose, find_layers, load_model, prepare_for
+from train.inference.sliding import slide, window_over
 from train.network.channels import carry_encoder
 from train.network.checkpoint import save_checkpoint
 from train.network.dice import dice
 from train.network.symmetry import seen
 from train.network.unet import UNet
 from train.proxies.recorded import load_checkpoint, load_network
-from train.segmentation.inference import decompose, find_layers, load_model, prepare_for
 from train.segmentation.outputs import Options
 from train.segmentation.segment import segment
-from train.segmentation.sliding import slide, window_over
 from train.settings import Adapt, Finetune, Network, Pretrain, Schedule, SettingsError
 from train.share.export import export
 from train.stages.adapt import adapt

@@ -13,9 +13,9 @@ from pydantic import Field
 from scans.catalog.settings import Interval, Strict
 from scans.image.components import Parts, keep_parts
 from scans.image.preparation import Prepared
+from train.inference.model import Decomposed
+from train.inference.reading import Reading, Readings
 from train.network.dice import dice
-from train.segmentation.inference import Decomposed
-from train.segmentation.reading import Reading, Readings
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from scans.image.normalisation import normalise
 from scans.image.preparation import Prepared, prepare_modalities
 from scans.image.volume import Volume
 from train.cases.classes import Classes, labels_of, recorded_classes
+from train.inference.clean import clean
+from train.inference.reading import PLAIN, Asked, Reading, recorded_readings, wanted_reading
 from train.network import hardware
 from train.network.channels import Channel, recorded_channels
 from train.network.checkpoint import network_sha256
@@ -23,8 +25,6 @@ from train.network.record import Record
 from train.network.symmetry import seen
 from train.proxies.recorded import check_finds_layers, for_scans, load_network
 from train.proxies.residual import Residual
-from train.segmentation.clean import clean
-from train.segmentation.reading import PLAIN, Asked, Reading, recorded_readings, wanted_reading
 
 _MIRRORINGS = tuple(axes for count in range(4) for axes in combinations((2, 3, 4), count))  # of z, y, x; 8 of them
 

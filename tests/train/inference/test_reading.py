@@ -14,11 +14,11 @@ from tests.made.real_scans import head, write_case, write_catalog
 from tests.made.tiny_checkpoint import readings, save_bright
 from train.cli.application import app
 from train.evaluation.evaluate import evaluate
+from train.inference.model import load_model
+from train.inference.reading import PLAIN, Asked, Reading, Scored, own_level
+from train.inference.reading_choice import CLEAN_GAIN, GAIN, LEVELS, Found, choose_readings
 from train.network.dice import dice
-from train.segmentation.inference import load_model
 from train.segmentation.outputs import Options
-from train.segmentation.reading import PLAIN, Asked, Reading, Scored, own_level
-from train.segmentation.reading_choice import CLEAN_GAIN, GAIN, LEVELS, Found, choose_readings
 from train.segmentation.segment import segment
 from train.segmentation.summary import read_summary
 from train.settings import SettingsError, validated

@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import arrays
 from scans.image.components import Parts
 from scans.image.grid import Grid
 from scans.image.volume import Volume
-from train.segmentation.clean import clean
+from train.inference.clean import clean
 
 GRID = Grid((8, 9, 7), (2.0, 5.0, 10.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))  # a voxel has 0.1 ml
 

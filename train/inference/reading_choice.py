@@ -11,8 +11,8 @@ import numpy as np
 
 from scans.image.components import keep_parts
 from scans.image.smoothing import smooth
+from train.inference.reading import Reading, Readings, Scored, Way
 from train.network.dice import dice
-from train.segmentation.reading import Reading, Readings, Scored, Way
 
 GAIN = 0.005  # least Dice that a reading must gain over the plain one to be used
 # Least Dice that the largest part alone must gain over all parts. Artificial scans have one tumour each, so that there
@@ -34,7 +34,7 @@ class Found:
     probability : ndarray of float32
         Of the mask channel.
     residual : ndarray of float32
-        `train.segmentation.reading.distance` of the composite from the predicted normal.
+        `train.inference.reading.distance` of the composite from the predicted normal.
     roi, truth : ndarray of bool
     spacing_mm : tuple of float
         (z, y, x).

@@ -12,12 +12,12 @@ from scans.image.volume import Volume
 from tests.made.real_scans import head
 from tests.made.tiny_checkpoint import REGION, save_bright
 from tests.made.two_modalities import save_two
+from train.inference.model import decompose, find_layers, load_model, network_input, prepare_for, to_scan
+from train.inference.sliding import slide, window_over
 from train.network.checkpoint import save_checkpoint
 from train.network.dice import dice
 from train.network.record import Record
 from train.network.unet import UNet
-from train.segmentation.inference import decompose, find_layers, load_model, network_input, prepare_for, to_scan
-from train.segmentation.sliding import slide, window_over
 from train.settings import Network
 
 LIVER = {

@@ -17,7 +17,7 @@ from scans.image.box import tight_box
 from scans.image.frame import widen
 from scans.image.preparation import Prepared, reframe
 from scans.image.volume import Volume
-from train.segmentation.inference import Decomposed, Model, decompose, find_layers, network_input
+from train.inference.model import Decomposed, Model, decompose, find_layers, network_input
 
 _OVERLAP = 0.5  # of a patch with the next
 
@@ -58,7 +58,7 @@ def slide(model: Model, prepared: Sequence[Prepared], flips: bool = False) -> De
     prepared : sequence of Prepared
         One a modality, of `window_over`.
     flips : bool
-        As of `train.segmentation.inference.find_layers`.
+        As of `train.inference.model.find_layers`.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def slide_over_organ(
 def find(model: Model, prepared: Sequence[Prepared], flips: bool = False) -> Decomposed:
     """Run the network on a prepared scan: on its cube, or patch by patch if that is what it was trained on.
 
-    Parameters and what is returned as of `train.segmentation.inference.decompose`.
+    Parameters and what is returned as of `train.inference.model.decompose`.
     """
     if model.record.patch is None:
         return decompose(model, prepared, flips)
