@@ -83,7 +83,7 @@ class Loss(Strict):
     l2: float = Field(1.0, ge=0)  # Zhang, Eq. 10: soft Dice of the mask
     l3: float = Field(1.0, ge=0)  # Zhang, Eq. 10: composition of the layers
     cross_entropy: float = Field(1.0, ge=0)  # not in Zhang: voxel cross-entropy of the mask, starts the mask sooner
-    entropy: Literal["mean", "balanced"] | None = None  # None: balanced for patches (docs/patches.md)
+    entropy: Literal["mean", "balanced"] | None = None  # None: balanced for patches (docs/liver.md)
     form: Literal["emphasised", "plain"] = "emphasised"  # method: l0 and l1 once more, inside the mask alone
 
 

@@ -20,6 +20,7 @@ GAIN = 0.005  # least Dice that a reading must gain over the plain one to be use
 CLEAN_GAIN = 0.02
 LEVELS = tuple(round(0.05 * step, 2) for step in (10, 9, 11, 8, 12, 7, 13, 6, 14, 5, 15, 4, 16, 3, 17, 2, 18))
 SMOOTH_MM = (0.0, 1.0, 2.0, 4.0)
+LEAST_ML = (1.0, 0.5, 0.3, 0.1)  # least volumes of a part that are tried, none if each of them costs Dice
 TAILS = 24  # residuals tried as scale
 WAYS: tuple[Way, ...] = ("mask", "residual", "both")  # beside the plain one, the simplest first
 _EQUAL = 1e-9  # Dice that differ by less are alike, and the simpler reading wins
@@ -70,16 +71,19 @@ def choose_readings(corpora: Sequence[Sequence[Found]]) -> Readings:
     weights = np.concatenate([np.full(len(each), 1 / (len(kept) * len(each))) for each in kept])
     plain = float(weights @ [dice(sample.probability >= 0.5, sample.truth) for sample in samples])
     best: dict[str, Scored] = {}
+    shares_of: dict[str, list[np.ndarray]] = {}
     for reading, shares in _ways(samples, weights):
         beaten = _worth(best[reading.by]) if reading.by in best else -1.0
         scored = _best_level(reading, shares, [sample.truth for sample in samples], weights, beaten)
         if _worth(scored) > beaten + _EQUAL:
-            best[reading.by] = scored
+            best[reading.by], shares_of[reading.by] = scored, shares
     chosen: Way = "plain"
     needed = plain + GAIN
     for way in WAYS:
         if _worth(best[way]) >= needed:
             chosen, needed = way, _worth(best[way]) + _EQUAL
+    if chosen != "plain":
+        best[chosen] = _without_specks(best[chosen], shares_of[chosen], samples, weights)
     return Readings(chosen=chosen, plain=Scored(dice=plain), **best, samples=tuple(len(samples) for samples in corpora))
 
 
@@ -135,6 +139,27 @@ def _best_level(
             changed = {"level": LEVELS[at], "clean": "largest", "dice": _in_bounds(weights @ each)}
             best = Scored(**{**reading.model_dump(), **changed})
     return best
+
+
+def _without_specks(
+    scored: Scored, shares: Sequence[np.ndarray], samples: Sequence[Found], weights: np.ndarray
+) -> Scored:
+    """Return a reading that leaves out small parts: of the volumes tried the largest that costs no Dice.
+
+    Specks weigh little in a Dice, and each is a false lesion to who reads the scan.
+    """
+    if scored.clean == "largest":
+        return scored
+    for least_ml in LEAST_ML:
+        each = []
+        for share, sample in zip(shares, samples, strict=True):
+            mask = share >= np.float32(scored.level)
+            keep_parts(mask, least_ml=least_ml, voxel_mm3=float(np.prod(sample.spacing_mm)))
+            each.append(dice(mask, sample.truth))
+        overlap = float(weights @ each)
+        if overlap >= scored.dice - _EQUAL:
+            return scored.model_copy(update={"least_ml": least_ml, "dice": _in_bounds(overlap)})
+    return scored
 
 
 def _worth(scored: Scored) -> float:

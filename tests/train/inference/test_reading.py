@@ -52,6 +52,10 @@ def score(reading, found):
             parts, count = ndimage.label(mask, np.ones((3, 3, 3)))
             sizes = [np.count_nonzero(parts == part) for part in range(1, count + 1)]
             mask = parts == 1 + int(np.argmax(sizes)) if count else mask
+        if reading.least_ml:
+            parts, count = ndimage.label(mask, np.ones((3, 3, 3)))
+            ml = np.bincount(parts.ravel()) * np.prod(one.spacing_mm) / 1000
+            mask &= (ml >= reading.least_ml)[parts]
         overlaps.append(dice(mask, one.truth))
     return float(np.mean(overlaps))
 
@@ -122,6 +126,18 @@ def test_a_clean_up_that_gains_little_is_not_trusted():
     assert readings.chosen == "plain"
 
 
+def test_specks_are_left_out_where_no_tumour_is_lost_by_it():
+    z, y, x = np.indices((SIDE,) * 3)
+    truth = ((z - 5) ** 2 + (y - 5) ** 2 + (x - 5) ** 2 < 4**2) | ((z - 14) ** 2 + (y - 14) ** 2 + (x - 14) ** 2 < 4**2)
+    speck = (abs(z - 5) < 2) & (abs(y - 15) < 2) & (abs(x - 15) < 1)
+    probability = np.where(truth, 0.4, np.where(speck, 0.4, 0.1)).astype(np.float32)
+    found = Found(probability, np.zeros_like(probability), np.ones(truth.shape, bool), truth, SPACING)
+    readings = choose_readings([[found]])
+    assert (readings.chosen, readings.mask.clean) == ("mask", "none")  # the largest part alone would lose a tumour
+    assert readings.mask.least_ml == 0.5  # a speck has 0.02 ml, each tumour 0.51
+    assert readings.mask.dice == 1
+
+
 def test_each_corpus_counts_alike_however_many_samples_it_has():
     one, many = samples(1, mask=0.4, residual=0.2), samples(7, mask=0.9, residual=0.2)
     readings = choose_readings([one, many])
@@ -142,7 +158,7 @@ def test_no_level_and_no_clean_up_is_better_than_the_one_chosen(drawn):
         worth = best.dice - (best.clean == "largest") * CLEAN_GAIN
         for level in LEVELS[::4]:
             for clean in ("none", "largest"):
-                tried = best.reading().model_copy(update={"level": level, "clean": clean})
+                tried = best.reading().model_copy(update={"level": level, "clean": clean, "least_ml": 0})
                 assert score(tried, found) - (clean == "largest") * CLEAN_GAIN <= worth + 1e-6
     assert choose_readings([found]) == readings
 
