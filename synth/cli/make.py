@@ -238,7 +238,7 @@ def generate(
 
 
 def _print_estimate(manifest: "Manifest", sources: Path, cluster: str, workers: int | None) -> None:
-    from scans.progress import duration, size_of
+    from scans.durations import duration, size_of
     from synth.cluster import expected_workers
     from synth.generate.dry_run import estimate
 

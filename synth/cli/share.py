@@ -39,7 +39,7 @@ def pack(
     `synth pack corpus.zarr --recipes --out corpus-recipes.zip` packs recipes, settings, and names and hashes of the
     scans, but not one voxel.
     """
-    from scans.progress import size_of
+    from scans.durations import size_of
     from synth.share.pack import pack as pack_corpus
     from synth.share.recipe_pack import pack_recipes
 

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.progress import Task as Bar
 from rich.text import Text
 
-from scans.progress import duration, size_of
+from scans.durations import duration, size_of
 
 if TYPE_CHECKING:
     from synth.generate.shards import ShardDone

@@ -21,6 +21,7 @@ ROOMS = {  # a room: the rooms of its half that it may import
         "terminal": "errors release writing",
         "page": "durable errors",
         "pseudo_labels": "durable errors writing",
+        "durations": "",
         "progress": "terminal",
         "bids": "file_names",
         "catalog": "bids errors file_names markdown yaml_text",

@@ -90,7 +90,7 @@ def test_every_command_with_an_out_is_known():
             "unpack",
             "rehydrate",
         ),
-        *("folds", "segment", "evaluate", "table", "pretrain", "adapt", "finetune"),
+        *("folds", "segment", "pseudo-label", "evaluate", "table", "pretrain", "adapt", "finetune"),
     }
 
 
@@ -107,7 +107,7 @@ def app_that(raises: OSError) -> CommandLine:
 def test_what_cannot_be_read_and_urls_stay_as_they_are(tmp_path):
     missing = FileNotFoundError(errno.ENOENT, "No such file", str(tmp_path / "scan.nii"))
     for error, target in ((missing, tmp_path / "out"), (OSError(errno.ENOSPC, "full"), "s3://bucket/corpus.zarr")):
-        result = CliRunner().invoke(app_that(error), ["--out", str(target)])
+        result = CliRunner().invoke(app_that(error), ["make", "--out", str(target)])
         assert result.exception is error
 
 
@@ -115,7 +115,7 @@ def test_what_cannot_be_read_and_urls_stay_as_they_are(tmp_path):
 def test_a_command_that_cannot_write_its_out_says_so(tmp_path, code):
     target = tmp_path / "out"
     result = CliRunner().invoke(
-        app_that(OSError(code, os.strerror(code), str(tmp_path / ".out.abc.tmp"))), ["--out", str(target)]
+        app_that(OSError(code, os.strerror(code), str(tmp_path / ".out.abc.tmp"))), ["make", "--out", str(target)]
     )
     assert isinstance(result.exception, WriteError)
     assert str(result.exception).startswith(f"--out {target}: ")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from scans.progress import duration, size_of
+from scans.durations import duration, size_of
 from scans.terminal import out
 from train.settings import Schedule
 

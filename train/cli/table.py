@@ -8,7 +8,8 @@ from rich.progress import TaskID
 from rich.table import Table as Shown
 
 from scans.catalog.shipped import DEFAULT_CATALOG
-from scans.progress import Bars, duration
+from scans.durations import duration
+from scans.progress import Bars
 from scans.terminal import err, out
 from train.cli.application import CatalogOption, DeviceOption, app
 

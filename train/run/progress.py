@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.progress import TaskID, TextColumn
 
-from scans.progress import Bars, duration
+from scans.durations import duration
+from scans.progress import Bars
 from scans.terminal import err, out
 
 QUIET_SECONDS = 60.0  # between two lines of a file, such as SLURM keeps: a training of days stays readable

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from scans.durations import duration
 from scans.errors import UserError
 from scans.page import write_page
-from scans.progress import duration
 from train.architectures.choice import described
 from train.network.batch_norm import NORMS
 from train.network.data_terms import lenders_in_words, real_datasets, scans_of

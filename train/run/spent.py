@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from scans.progress import duration
+from scans.durations import duration
 from train.network.hardware import available_cores
 from train.settings import Schedule
 

@@ -24,7 +24,7 @@ from train.data.corpora import Corpora, open_corpus
 from train.data.order import Endless
 from train.data.patches import patch_window
 from train.data.split import Split, split_by_source
-from train.inference.sliding import slide_over_organ
+from train.inference.patchwise import slide_over_organ
 from train.network import hardware
 from train.network.channels import recorded_channels
 from train.network.data_terms import with_dataset

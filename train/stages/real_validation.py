@@ -17,7 +17,7 @@ from torch import nn
 
 from scans.errors import CatalogError, ScanError, UserError
 from scans.file_names import safe_names
-from train.inference.sliding import slide_over_organ
+from train.inference.patchwise import slide_over_organ
 from train.network.dice import dice
 from train.network.hardware import Hardware
 from train.network.unet import Layers

@@ -14,7 +14,7 @@ from train.cases.augment import Change, changed, draw
 from train.cases.prepared import RealScan
 from train.data.order import Endless
 from train.data.patches import patch_window
-from train.inference.sliding import slide_over_organ
+from train.inference.patchwise import slide_over_organ
 from train.network import hardware
 from train.network.dice import dice
 from train.network.losses import dice_loss

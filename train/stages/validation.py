@@ -13,9 +13,9 @@ from train.data.corpora import Corpora
 from train.data.feed import Feed
 from train.data.patches import Patches, patchable
 from train.data.split import evenly
+from train.inference.patchwise import slide_over_organ
 from train.inference.reading import distance
 from train.inference.reading_choice import Found
-from train.inference.sliding import slide_over_organ
 from train.network.dice import dice
 from train.network.hardware import Hardware
 from train.network.losses import decomposition_loss, mask_is_trained

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from scans.catalog.region import REFERENCE_SIZE, Region
+from scans.catalog.region import REFERENCE_SIZE
 from train.presets import settings_of
 from train.settings import Adapt, Finetune, Pretrain, validated
 from train.tables.plan import Column, Row, Scale, TableTask
@@ -106,7 +106,7 @@ def _scores(
 
 def _cube(target: Target, scale: Scale) -> int:
     """Return the voxels a side that scans are prepared with: more where networks are shown patches of them."""
-    cube = Region.model_validate(target.region).cube
+    cube = (target.region.get("patches") or {}).get("cube", REFERENCE_SIZE)
     return scale.size if cube == REFERENCE_SIZE else max(8, round(scale.size * cube / REFERENCE_SIZE / 8) * 8)
 
 

@@ -153,7 +153,11 @@ def test_a_network_is_scored_against_the_labels_it_was_trained_on(here, brats, t
 
 
 def test_livers_from_scratch_are_normalised_by_their_training_cases_and_scored_where_there_is_a_tumour(here, tmp_path):
-    finetune(None, CATALOG, "LTS", tmp_path / "run", SHORT, size=32)
+    ours = "normalisation: {kind: zscore, scale: 25, raw_zero: -1024}"
+    common = CATALOG.read_text(encoding="utf-8").replace(ours, "normalisation: {kind: window, raw_zero: -1024}")
+    catalog = tmp_path / "catalog.yaml"
+    catalog.write_text(common, encoding="utf-8")
+    finetune(None, catalog, "LTS", tmp_path / "run", SHORT, size=32)
     record = load_checkpoint(tmp_path / "run" / "last.safetensors").record
     statistics = record.channels[0]["statistics"]
     # Tissue of 100 with a deviation of 6 and 200 in the tumour, of which the percentile keeps a part; -1024 is 0.
@@ -162,7 +166,7 @@ def test_livers_from_scratch_are_normalised_by_their_training_cases_and_scored_w
     assert 150 < high < 200
     assert "4" not in record.data["training"] + record.data["validation"] + record.data["test"]
     best = tmp_path / "run" / "best.safetensors"
-    evaluation = evaluate(best, CATALOG, "LTS", tmp_path / "out", all_cases=True, device="cpu")
+    evaluation = evaluate(best, catalog, "LTS", tmp_path / "out", all_cases=True, device="cpu")
     assert [case.name for case in evaluation.cases] == ["0", "1", "2", "3"]
     assert "but 1 without a tumour" in evaluation.selection
 

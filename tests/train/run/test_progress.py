@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from scans.progress import duration
+from scans.durations import duration
 from train.run import progress
 from train.run.progress import QUIET_SECONDS, Steps
 

@@ -16,7 +16,7 @@ from tests.made.tiny_checkpoint import bright_network, save_bright
 from tests.made.trainings import run, same
 from train.cases.prepared import RealScan
 from train.data.split import split_by_source
-from train.inference.sliding import slide_over_organ
+from train.inference.patchwise import slide_over_organ
 from train.network.hardware import PLAIN
 from train.network.record import Record
 from train.proxies.recorded import load_checkpoint
@@ -111,7 +111,7 @@ def real(seed=0):
     rng = np.random.default_rng(seed)
     marked = np.zeros((32, 32, 32), bool)
     marked[20:26, 20:26, 20:26] = True
-    return RealScan("case", rng.normal(size=(1, 32, 32, 32)).astype(np.float32), marked)
+    return RealScan("case", rng.normal(size=(1, 32, 32, 32)).astype(np.float32), marked, (1.0, 1.0, 1.0))
 
 
 def test_fine_tuning_and_adaptation_show_patches_of_real_scans_too(patched_path):
@@ -133,7 +133,9 @@ def test_fine_tuning_and_adaptation_show_patches_of_real_scans_too(patched_path)
 
 def test_a_network_of_patches_is_validated_over_whole_scans_while_it_is_fine_tuned():
     scan = real()
-    scan = RealScan("case", np.where(scan.mask, 5.0, np.clip(scan.intensity, -1, 1)).astype(np.float32), scan.mask)
+    scan = RealScan(
+        "case", np.where(scan.mask, 5.0, np.clip(scan.intensity, -1, 1)).astype(np.float32), scan.mask, scan.spacing_mm
+    )
     supervised = Supervised([scan], [scan], Finetune(), patch=16)
     assert supervised.validate(bright_network().eval(), PLAIN)["dice"] == 1.0
 
