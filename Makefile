@@ -6,7 +6,7 @@ BIN        := $(VENV)/bin
 CATALOG    ?= data_catalog.yaml
 DATASET    ?=
 REGION     ?=
-SIZE       ?= 128
+SIZE       ?=
 N          ?= 500
 SEED       ?= 0
 CLUSTER    ?= local
@@ -68,13 +68,13 @@ GENERATE = $(BIN)/synth generate --sources $(SOURCES) --out $(CORPUS) -n $(N) --
 
 synth: setup ## Sources and a corpus of N samples: DATASET="A B" or REGION=brain-flair, N, SEED, SIZE, LAYOUT, CLUSTER, CORPUS; DRY_RUN=1 tells the cost
 ifneq ($(strip $(DATASET)$(REGION)),)
-	$(BIN)/synth prepare --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) $(if $(REGION),--region $(REGION)) --out $(SOURCES) --size $(SIZE) $(WHERE)
+	$(BIN)/synth prepare --catalog $(CATALOG) $(addprefix --dataset ,$(DATASET)) $(if $(REGION),--region $(REGION)) --out $(SOURCES)$(if $(SIZE), --size $(SIZE)) $(WHERE)
 	$(GENERATE)
 else
 	@echo "No dataset is configured, so the demo's two brain scans are used: good for a try, not for a model."
 	@echo "Your own scans: set their root (synth scan tells which variable) and run make synth REGION=brain-flair N=50000"
 	$(MAKE) demo-data
-	$(BIN)/synth prepare --catalog demo.yaml --dataset demo-mni152 --dataset demo-papaya --out $(SOURCES) --size $(SIZE) $(WHERE)
+	$(BIN)/synth prepare --catalog demo.yaml --dataset demo-mni152 --dataset demo-papaya --out $(SOURCES)$(if $(SIZE), --size $(SIZE)) $(WHERE)
 	$(GENERATE)
 endif
 
@@ -93,7 +93,7 @@ network: setup ## Make the network that comes with the software: NETWORK_DATA (d
 	$(BIN)/python examples/make_network.py $(if $(OUT),--out $(OUT))
 
 second-network: setup ## A second network, which learns also from tumours that CHECKPOINT (or the one that comes with the software) marked: SCANS and NORMALS, datasets of CATALOG; LEAVE_OUT="case case", SIZE, N, STEPS, OUT
-	$(BIN)/python examples/second_network.py --scans $(SCANS) $(addprefix --normals ,$(NORMALS)) --catalog $(CATALOG) --out $(or $(OUT),out/second) --size $(SIZE) --samples $(N) $(if $(STEPS),--steps $(STEPS)) $(addprefix --leave-out ,$(LEAVE_OUT)) $(if $(filter file,$(origin CHECKPOINT)),,--checkpoint $(CHECKPOINT))
+	$(BIN)/python examples/second_network.py --scans $(SCANS) $(addprefix --normals ,$(NORMALS)) --catalog $(CATALOG) --out $(or $(OUT),out/second)$(if $(SIZE), --size $(SIZE)) --samples $(N) $(if $(STEPS),--steps $(STEPS)) $(addprefix --leave-out ,$(LEAVE_OUT)) $(if $(filter file,$(origin CHECKPOINT)),,--checkpoint $(CHECKPOINT))
 
 segment: setup ## Segment scans: CHECKPOINT, SCAN="a.nii.gz b.nrrd folder", OUT, OPTIONS="--flips --clean largest"
 	$(BIN)/train segment --checkpoint $(CHECKPOINT) $(SCAN) --out $(or $(OUT),out/segmented) $(OPTIONS)
