@@ -22,6 +22,7 @@ from train.network.losses import decomposition_loss, mask_is_trained
 from train.run.pictures import Views
 from train.settings import Adapt, Pretrain
 
+WHOLE = 6  # whole scans that a reading is chosen on where patches slide over them, a hundred or so over each
 PICTURED = 4  # samples in a validation picture
 _SEED = 0  # of where patches lie: whatever the training's, two trainings are validated on the same
 
@@ -88,6 +89,8 @@ class SyntheticValidation:
 
     def found(self, network: nn.Module, hardware: Hardware, most: int) -> list[Found]:
         """Return what a network finds in `most` samples at the most, evenly spread; to choose its reading on."""
+        if self.patches is not None:
+            most = min(most, WHOLE)
         numbers = evenly(self.numbers, most).tolist()
         return [
             self._found(network, hardware, batch, self.corpus.spacing_mm(number))
