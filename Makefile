@@ -110,8 +110,10 @@ replay: setup ## Do the step again that ended a training whose loss was not fini
 export: setup ## A network as a folder to hand on, with its card: CHECKPOINT, OUT, EVALUATION=out/evaluation; ONNX=1 adds ONNX
 	$(BIN)/train export --checkpoint $(CHECKPOINT) --out $(or $(OUT),out/export) $(addprefix --evaluation ,$(EVALUATION)) $(if $(filter-out 0,$(ONNX)),--onnx --onnx-raw)
 
+# One more than cores: many tests wait for processes of their own, and the cores would idle a third of the time.
+TESTERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) < 8 ? $$(getconf _NPROCESSORS_ONLN) + 1 : 8)))
 test: setup ## Run the tests, a file a core at a time, the longest first
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
