@@ -84,7 +84,7 @@ def _kept(mask: np.ndarray, reading: Reading, prepared: Prepared) -> np.ndarray:
 class Rule(Strict):
     """What counts as confident: every bound must hold.
 
-    Round numbers, not tuned ones; "seen" is of this project's development scans, without their labels.
+    Round numbers, not tuned ones; "seen" is of this project's development scans.
     """
 
     # A quarter of the mask may be a toss-up (0.5) if the rest is sure (0.8). Seen: 0.72 to 0.87 in tumours.
