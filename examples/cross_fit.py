@@ -5,19 +5,14 @@ first network, without a look at their labels, and lend their tumours; the secon
 Labels are opened by the last command of each fold alone. docs/pseudo-labels.md has what came out.
 """
 
-import argparse
 import csv
-import functools
 import itertools
 from pathlib import Path
 
-import commands
-from second_network import road
+from second_network import parser_of, road, run
 
 from scans.catalog.catalog import load_catalog
 from scans.image.cases import find_cases
-
-run = functools.partial(commands.run, without="the same command goes on from here")
 
 
 def folds_of(names: list[str], count: int) -> list[list[str]]:
@@ -29,16 +24,8 @@ def folds_of(names: list[str], count: int) -> list[list[str]]:
 
 def main() -> None:
     """Cross-fit."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scans", required=True, help="annotated dataset")
-    parser.add_argument("--normals", required=True, action="append", help="dataset of healthy scans")
-    parser.add_argument("--catalog", default="data_catalog.yaml")
-    parser.add_argument("--checkpoint", help="the first network, which saw none of the scans")
+    parser = parser_of(__doc__, Path("out/cross-fit"), size=48, samples=1024, steps=400)
     parser.add_argument("--folds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("out/cross-fit"))
-    parser.add_argument("--size", type=int, default=48)
-    parser.add_argument("--samples", type=int, default=1024)
-    parser.add_argument("--steps", type=int, default=400)
     asked, more = parser.parse_known_args()
     cases = [case.name for case in find_cases(load_catalog(Path(asked.catalog)).dataset(asked.scans), asked.scans)]
     first = ["--checkpoint", asked.checkpoint] if asked.checkpoint else []

@@ -67,17 +67,23 @@ def each(option: str, values: Sequence[str]) -> list[str]:
     return [part for value in values for part in (option, value)]
 
 
-def main() -> None:
-    """Make it."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def parser_of(description: str | None, out: Path, size: int, samples: int, steps: int) -> argparse.ArgumentParser:
+    """Return a parser of what the road needs, with these defaults."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--scans", required=True, help="dataset of scans with tumours, annotated or not")
     parser.add_argument("--normals", required=True, action="append", help="dataset of healthy scans")
     parser.add_argument("--catalog", default="data_catalog.yaml")
     parser.add_argument("--checkpoint", help="the first network; that which comes with the software, if not given")
-    parser.add_argument("--out", type=Path, default=Path("out/second"), help="folder of all that is made on the way")
-    parser.add_argument("--size", type=int, default=128, help="voxels along each side of the cube")
-    parser.add_argument("--samples", type=int, default=10_000)
-    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--out", type=Path, default=out, help="folder of all that is made on the way")
+    parser.add_argument("--size", type=int, default=size, help="voxels along each side of the cube")
+    parser.add_argument("--samples", type=int, default=samples)
+    parser.add_argument("--steps", type=int, default=steps)
+    return parser
+
+
+def main() -> None:
+    """Make it."""
+    parser = parser_of(__doc__, Path("out/second"), size=128, samples=10_000, steps=20_000)
     parser.add_argument("--set", action="append", default=[], help="change a bound of what counts as confident")
     parser.add_argument("--leave-out", action="append", default=[], help="a case to score on: nothing sees it")
     asked, more = parser.parse_known_args()  # what is left goes to the training: --width 16, say

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_serializer, model_validator
 
+from scans.catalog.region import TUMOUR_SHARE
 from scans.catalog.settings import Strict, one_line
 from scans.errors import CheckpointError, UserError
 
@@ -182,7 +183,7 @@ class Pretrain(Stage):
     standardise: bool = False  # each composite by its own mean and deviation, as a real scan is
     recombine: bool = False  # endless new samples of the corpus's tumours and sources, instead of its own again
     patch: int | None = Field(None, ge=16, le=512, multiple_of=8)  # side of the patches trained on; None: whole cubes
-    tumour_share: float = Field(2 / 3, ge=0, le=1)  # of patches around a tumour, see train.data.patches
+    tumour_share: float = Field(TUMOUR_SHARE, ge=0, le=1)  # of patches around a tumour, see train.data.patches
 
 
 class Adapt(Stage):

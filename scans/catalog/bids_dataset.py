@@ -6,13 +6,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from scans.bids import description, modality_of
 from scans.catalog.catalog import Catalog
 from scans.catalog.dataset import Dataset, Root
 from scans.catalog.settings import one_line
 from scans.catalog.terms import Terms
 from scans.errors import CatalogError
 from scans.file_names import safe_names
+from scans.formats.bids import description, modality_of
 
 _PASSED_ON = ("CC0", "PDDL", "PD")  # of what BIDS calls licences: no rights are kept
 

@@ -8,10 +8,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from scans.bids import BRAIN, LESIONS, TUMOURS
 from scans.catalog.layout import BidsLayout, Layout, MaskRole
 from scans.catalog.mask_command import MaskCommand
 from scans.catalog.settings import Strict
+from scans.formats.bids import BRAIN, LESIONS, TUMOURS
 
 
 class Root(Strict):

@@ -88,8 +88,8 @@ class FilesLayout(Strict):
 class BidsLayout(Strict):
     """A BIDS dataset: scans in ``sub-*/[ses-*/]anat``, masks there and in ``derivatives/*``.
 
-    ``image`` and the masks are the ends of names, as `scans.bids` reads them. Masks not named here are looked for under
-    the names of the specification: of brains always, of lesions in normal scans, of tumours in others.
+    ``image`` and the masks are the ends of names, as `scans.formats.bids` reads them. Masks not named here are
+    looked for under the names of the specification: of brains always, of lesions in normal scans, of tumours in others.
     """
 
     kind: Literal["bids"]

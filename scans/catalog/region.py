@@ -15,6 +15,7 @@ from scans.catalog.synthesis import Synthesis
 
 # Fields of a region that say what is done with its scans once they are prepared.
 LATER = ("symmetric", "patches", "synthesis", "generator", "generators")
+TUMOUR_SHARE = 2 / 3  # of patches around a tumour, if nothing else is said; nnU-Net has a third
 REFERENCE_SIZE = 128  # the size that FieldOfView.spacing_mm is stated for
 
 
@@ -86,7 +87,7 @@ class Patches(Strict):
 
     cube: int = Field(192, ge=16, le=512, multiple_of=8)  # voxels along each side that scans are prepared with
     side: int = Field(64, ge=16, le=512, multiple_of=8)  # of a patch; in proportion where a cube has other voxels
-    tumour_share: float = Field(2 / 3, ge=0, le=1)  # of patches around a tumour; the others are around any of the ROI
+    tumour_share: float = Field(TUMOUR_SHARE, ge=0, le=1)  # the other patches are around any voxel of the ROI
 
     @model_validator(mode="after")
     def _within_the_cube(self) -> "Patches":

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from scans.bids import find_scans
 from scans.catalog.dataset import Dataset
 from scans.catalog.layout import MASK_ROLES, BidsLayout, MaskRole
 from scans.catalog.region import Region
 from scans.errors import ScanError
 from scans.file_names import in_utf8, nowhere
+from scans.formats.bids import find_scans
 from scans.image.brain_mask import brain_mask, kept_mask
 from scans.image.volume import READ_SUFFIXES, Volume, check_same_grid, read_mask, read_volume
 

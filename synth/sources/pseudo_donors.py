@@ -8,8 +8,8 @@ from typing import Any
 from scans.catalog.dataset import Dataset
 from scans.errors import CatalogError, ScanError
 from scans.formats.files import content_sha256
+from scans.formats.pseudo_labels import NAME, PseudoLabel, read_pseudo_labels
 from scans.image.cases import Case
-from scans.pseudo_labels import NAME, PseudoLabel, read_pseudo_labels
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from train.cli.application import (
 )
 
 if TYPE_CHECKING:
-    from scans.pseudo_labels import PseudoLabel
+    from scans.formats.pseudo_labels import PseudoLabel
 
 
 @app.command("pseudo-label")

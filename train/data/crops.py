@@ -13,8 +13,9 @@ from functools import partial
 import numpy as np
 import torch
 
-from synth.corpus import Box, Normal, Tumour
+from synth.corpus import Box, Corpus, Normal, Recombine, Tumour
 from train.data.batch import Batch
+from train.data.corpora import Recombined
 from train.data.feed import ahead
 
 MOST_BYTES = 4 << 30  # of normals kept on the device: 1024 at 128³
@@ -118,3 +119,10 @@ class CropFeed:
         voxels = torch.from_numpy(self._source(position).voxels).pin_memory()
         self._kept[position] = voxels.to(self._device, non_blocking=True)
         return self._kept[position]
+
+
+def tumours_of(corpus: Corpus, stream: Recombine | Recombined | None = None) -> Callable[[int], tuple[int, Tumour]]:
+    """Return a function that gives the position of a sample's normal, and its tumour."""
+    if isinstance(stream, Recombine):
+        return stream.tumour
+    return lambda number: (int(corpus.normal[number]), corpus.tumour(number))

@@ -22,9 +22,8 @@ from train.evaluation.result import CaseResult, Evaluation
 from train.evaluation.scores_file import write_scores
 from train.evaluation.threshold_row import segment
 from train.evaluation.upright import upright
-from train.inference.model import Model, label_map, load_model, prepare_for, share_in_scan, to_scan
+from train.inference.model import Model, decompose, label_map, load_model, prepare_for, share_in_scan, to_scan
 from train.inference.reading import Asked
-from train.inference.sliding import find
 from train.network.data_terms import lent_tumours
 from train.settings import SettingsError
 
@@ -145,7 +144,7 @@ def evaluate_case(
     spacing = scan.volume.spacing_mm
     channels = prepare_for(model, scan.volumes, scan.roi, str(case.image))
     first = channels[0]
-    found = find(model, channels)
+    found = decompose(model, channels)
     share = found.share(model.reading, first)
     labels = label_map([share_in_scan(each, first) for each in share], model.classes, model.reading)
     write_volume(labels, masks / f"{case.name}_mask.nii.gz", like=case.image)

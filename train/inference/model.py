@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from scans.image.preparation import Prepared, prepare_modalities
 from scans.image.volume import Volume
 from train.cases.classes import Classes, labels_of, recorded_classes
 from train.inference.clean import clean
+from train.inference.patchwise import slide_over_organ
 from train.inference.reading import PLAIN, Asked, Reading, recorded_readings, wanted_reading
 from train.network import hardware
 from train.network.channels import Channel, recorded_channels
@@ -224,7 +226,7 @@ def find_layers(model: Model, batch: torch.Tensor, flips: bool = False) -> torch
 
 
 def decompose(model: Model, prepared: Sequence[Prepared], flips: bool = False) -> Decomposed:
-    """Run the network on a prepared scan.
+    """Run the network on a prepared scan: on its cube, or patch by patch if that is what it was trained on.
 
     Parameters
     ----------
@@ -235,6 +237,9 @@ def decompose(model: Model, prepared: Sequence[Prepared], flips: bool = False) -
         As of `find_layers`.
     """
     scan = network_input(model, prepared)
+    if model.record.patch is not None:
+        layers, find = 2 * len(scan) + len(model.classes), partial(find_layers, model, flips=flips)
+        return Decomposed.of(scan, slide_over_organ(find, scan, model.record.patch, layers, model.machine.device))
     batch = torch.from_numpy(scan)[None].to(model.machine.device)
     return Decomposed.of(scan, find_layers(model, batch, flips)[0].cpu().numpy())
 

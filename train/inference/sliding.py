@@ -15,8 +15,8 @@ import torch
 from scans.image.frame import widen
 from scans.image.preparation import Prepared, reframe
 from scans.image.volume import Volume
-from train.inference.model import Decomposed, Model, decompose, find_layers, network_input
-from train.inference.patchwise import slide_over, slide_over_organ
+from train.inference.model import Decomposed, Model, find_layers, network_input
+from train.inference.patchwise import slide_over
 
 
 def window_over(volumes: Sequence[Volume], prepared: Sequence[Prepared], native: bool) -> list[Prepared]:
@@ -70,17 +70,4 @@ def slide(model: Model, prepared: Sequence[Prepared], flips: bool = False) -> De
         2 * len(scan) + len(model.classes),
         model.machine.device,
     )
-    return Decomposed.of(scan, output)
-
-
-def find(model: Model, prepared: Sequence[Prepared], flips: bool = False) -> Decomposed:
-    """Run the network on a prepared scan: on its cube, or patch by patch if that is what it was trained on.
-
-    Parameters and what is returned as of `train.inference.model.decompose`.
-    """
-    if model.record.patch is None:
-        return decompose(model, prepared, flips)
-    scan = network_input(model, prepared)
-    layers, side = 2 * len(scan) + len(model.classes), model.record.side
-    output = slide_over_organ(partial(find_layers, model, flips=flips), scan, side, layers, model.machine.device)
     return Decomposed.of(scan, output)

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
-from scans.bids import BRAIN, Found, find_scans, name_of_modality
 from scans.catalog.bids_dataset import check_bids
 from scans.catalog.layout import checked_names
 from scans.file_names import in_utf8
+from scans.formats.bids import BRAIN, Found, find_scans, name_of_modality
 from train.inference.model import wanted
 from train.segmentation.inputs import Input
 from train.segmentation.search import counted

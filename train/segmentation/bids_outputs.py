@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from scans.bids import SOFTWARE, description, made_by_us, name_of_modality
 from scans.catalog.mask_command import told_command
 from scans.durable import write_text
 from scans.errors import ScanError
+from scans.formats.bids import SOFTWARE, description, made_by_us, name_of_modality
 from scans.image.volume import Volume
 from scans.writing import make_folder, writing
 from train.cases.classes import Classes

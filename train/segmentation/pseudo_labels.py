@@ -13,10 +13,10 @@ from scans.catalog.dataset import Dataset
 from scans.durable import only_writer
 from scans.errors import CatalogError, CheckpointError, UserError
 from scans.formats.files import content_sha256
+from scans.formats.pseudo_labels import NAME, PseudoLabel, read_pseudo_labels, write_pseudo_labels
 from scans.image.cases import Case, read_case
 from scans.image.volume import write_volume
 from scans.one_scan import one_scan
-from scans.pseudo_labels import NAME, PseudoLabel, read_pseudo_labels, write_pseudo_labels
 from scans.writing import make_folder
 from train.cases.prepared import dataset_cases
 from train.inference.confidence import Numbers, Rule

@@ -21,9 +21,9 @@ from scans.image.volume import Volume, check_same_grid, read_mask, read_volume, 
 from scans.one_scan import one_scan
 from scans.writing import make_folder
 from train.cases.classes import Classes, masks_of
-from train.inference.model import Decomposed, Model, label_map, load_model, prepare_for, share_in_scan
+from train.inference.model import Decomposed, Model, decompose, label_map, load_model, prepare_for, share_in_scan
 from train.inference.reading import PLAIN
-from train.inference.sliding import find, slide, window_over
+from train.inference.sliding import slide, window_over
 from train.segmentation.bids_inputs import find_bids_inputs
 from train.segmentation.bids_outputs import name_derivatives, start_derivatives, write_sidecars
 from train.segmentation.dicom_seg import DICOM_SEG, Maker, check_dicom_seg, read_slices, write_dicom_seg
@@ -320,6 +320,6 @@ def apply(
     """
     prepared = prepare_for(model, volumes, roi, where)
     if options.window is None:
-        return prepared, find(model, prepared, options.flips)
+        return prepared, decompose(model, prepared, options.flips)
     prepared = window_over(volumes, prepared, native=options.window == "native")
     return prepared, slide(model, prepared, options.flips)

@@ -1,16 +1,16 @@
 """Layer decomposition, the task of pretraining: what is shown, the loss, what is validated."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from synth.corpus import Corpus, Recombine, Tumour
+from synth.corpus import Corpus, Recombine
 from train.data.batch import Batch
 from train.data.corpora import Corpora, Recombined
-from train.data.crops import CropFeed
+from train.data.crops import CropFeed, tumours_of
 from train.data.feed import Feed
 from train.data.order import Endless
 from train.data.patches import Patches, patchable
@@ -79,7 +79,7 @@ class Decomposition:
         if self.settings.patch is None:
             return None
         corpus = patchable(self.corpus)
-        tumour, seed = crops(corpus, self.stream), self.settings.schedule.seed
+        tumour, seed = tumours_of(corpus, self.stream), self.settings.schedule.seed
         number = self._number  # of a place in the stream: the same sample is cut anew each time that it comes
         return Patches(
             corpus, self.settings.patch, self.settings.tumour_share, seed, lambda position: tumour(number(position))
@@ -90,7 +90,7 @@ class Decomposition:
         if self.patches is not None:
             return Feed(self.patches.read, self.patches.side, 1, schedule.batch, threads, machine.device)
         if isinstance(corpus, Corpus) and corpus.layout == "layered":
-            tumour = crops(corpus, self.stream)
+            tumour = tumours_of(corpus, self.stream)
             return CropFeed(tumour, corpus.source, corpus.size, schedule.batch, threads, machine.device)
         read = corpus.read if self.stream is None else self.stream.read
         return Feed(read, corpus.size, len(corpus.channels), schedule.batch, threads, machine.device)
@@ -157,10 +157,3 @@ def recombined(corpus: Corpus | Corpora, split: Split, settings: Pretrain) -> Re
     if isinstance(corpus, Corpora):
         return Recombined(corpus, seed, tumours=split.training, sources=sources)
     return Recombine(corpus, seed, tumours=split.training, sources=sources)
-
-
-def crops(corpus: Corpus, stream: Recombine | Recombined | None) -> Callable[[int], tuple[int, Tumour]]:
-    """Return a function that gives the position of a sample's normal, and its tumour."""
-    if isinstance(stream, Recombine):
-        return stream.tumour
-    return lambda number: (int(corpus.normal[number]), corpus.tumour(number))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from scans.catalog.region import TUMOUR_SHARE
 from synth.corpus import Voxels
 from train.cases.augment import Change, changed, draw
 from train.cases.prepared import RealScan
@@ -22,8 +23,6 @@ from train.network.ranks import ALONE, Ranks
 from train.network.unet import Layers
 from train.run.pictures import Views
 from train.settings import Finetune
-
-TUMOUR_SHARE = 2 / 3  # of patches around a tumour, as in pretraining; nnU-Net has a third
 
 
 @dataclass(frozen=True)

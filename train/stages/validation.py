@@ -10,6 +10,7 @@ from scans.image.box import tight_box
 from synth.corpus import Corpus
 from train.data.batch import Batch
 from train.data.corpora import Corpora
+from train.data.crops import tumours_of
 from train.data.feed import Feed
 from train.data.patches import Patches, patchable
 from train.data.split import evenly
@@ -59,7 +60,7 @@ class SyntheticValidation:
         if not isinstance(settings, Pretrain) or settings.patch is None:
             return None
         corpus = patchable(self.corpus)
-        return Patches(corpus, settings.patch, 1.0, _SEED, lambda n: (int(corpus.normal[n]), corpus.tumour(n)))
+        return Patches(corpus, settings.patch, 1.0, _SEED, tumours_of(corpus))
 
     def _seen(self, wanted: Iterable[list[int]]) -> Iterator[Batch]:
         return self._shown(self.feed, wanted)

@@ -15,8 +15,8 @@ import synth.cli
 import train.cli
 from scans.catalog.catalog import load_catalog
 from scans.errors import CatalogError, CheckpointError, StoreError, UserError
+from scans.formats.pseudo_labels import read_pseudo_labels
 from scans.image.volume import read_mask, write_volume
-from scans.pseudo_labels import read_pseudo_labels
 from synth.corpus import Corpus
 from synth.corpus.verify import verify
 from synth.generators.mixture import parse_mixture, with_donors
