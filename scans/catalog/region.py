@@ -36,32 +36,38 @@ class FieldOfView(Strict):
         return self
 
 
+_KIND_OF = {"limits": "window", "scale": "zscore"}  # settings of one kind of normalisation alone
+
+
 class Normalisation(Strict):
     """How raw intensities become the network's units.
 
     ``zscore``: each scan by its own mean and standard deviation over ROI voxels (brain).
-    ``window``: clipped to percentiles of all sources' ROI voxels together, then by their common mean and
-    standard deviation (Zhang's liver CT). Both leave 0 outside the ROI.
+    ``window``: clipped to percentiles of all sources' ROI voxels together, or to ``limits`` in raw units, then by
+    their common mean and standard deviation (Zhang's liver CT). Both leave 0 outside the ROI.
     With ``scale``, ``zscore`` takes each scan's own mean and this many raw units for one of the network's: where
     contrasts are physical, as HU are, the noise of a scan must not change them.
     """
 
     kind: Literal["zscore", "window"] = "zscore"  # Zhang, Sec. IV-B
     percentiles: Interval = (0.5, 99.5)  # Zhang, Sec. IV-B (LTS); used by `window`
+    limits: Interval | None = None  # of `window`, raw units, in place of percentiles; of liver CT: -21 to 189 HU
     scale: float | None = Field(None, gt=0)  # of `zscore`, raw units; None: the scan's own standard deviation
     raw_zero: float | None = None  # raw value that counts as zero intensity in Eq. 4 (CT: -1024 HU); None: 0 or below
 
     @model_validator(mode="after")
-    def _scale_of_zscore(self) -> "Normalisation":
-        if self.scale is not None and self.kind != "zscore":
-            raise ValueError("normalisation.scale goes with kind 'zscore'")
+    def _each_with_its_kind(self) -> "Normalisation":
+        for name, kind in _KIND_OF.items():
+            if getattr(self, name) is not None and self.kind != kind:
+                raise ValueError(f"normalisation.{name} goes with kind '{kind}'")
         return self
 
     @model_serializer(mode="wrap")
     def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = dump(self)
-        if self.scale is None:  # stores from before there was one are prepared alike
-            del content["scale"]
+        for name in _KIND_OF:
+            if content[name] is None:  # stores from before there was one are prepared alike
+                del content[name]
         return content
 
 

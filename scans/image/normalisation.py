@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from scans.catalog.region import Normalisation
+
 _DIGITS = 9  # of a statistic: sums differ in the last bits between machines
 
 
@@ -38,6 +40,12 @@ class Statistics:
         """Return the statistics of intensities (any shape), clipped to [low, high] first."""
         clipped = np.clip(values.astype(np.float64), low, high)
         return cls(_rounded(clipped.mean()), _rounded(clipped.std()), low, high)
+
+    @classmethod
+    def common(cls, values: np.ndarray, by: Normalisation) -> "Statistics":
+        """Return what scans that share a ``window`` are normalised by, from the ROI voxels of all of them."""
+        low, high = by.limits or np.percentile(values, by.percentiles)
+        return cls.of(values, _rounded(low), _rounded(high))
 
 
 def scale(intensity: np.ndarray, statistics: Statistics) -> np.ndarray:

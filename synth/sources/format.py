@@ -133,9 +133,8 @@ def finalise(path: Path) -> None:
     for name in sorted(sources):
         arrays = read_arrays(path, name)
         values.append(arrays["intensity"][arrays["roi"] > 0][::step])
-    pooled = np.concatenate(values)
-    low, high = (float(f"{p:.9g}") for p in np.percentile(pooled, region.normalisation.percentiles))
-    _write_group(path, {**attributes, "statistics": Statistics.of(pooled, low, high).to_json()})
+    statistics = Statistics.common(np.concatenate(values), region.normalisation)
+    _write_group(path, {**attributes, "statistics": statistics.to_json()})
 
 
 def finished_sources(path: Path) -> dict[str, dict[str, Any]]:

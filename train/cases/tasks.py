@@ -168,8 +168,5 @@ def foreground_statistics(
         raise ScanError(f"none of the {len(cases)} training cases of {cases[0].dataset} can be read")
     found: list[Statistics | None] = [None] * len(regions)
     for position in windowed:
-        pooled = np.concatenate(values[position])
-        percentiles = regions[position].normalisation.percentiles
-        low, high = (float(f"{p:.9g}") for p in np.percentile(pooled, percentiles))
-        found[position] = Statistics.of(pooled, low, high)
+        found[position] = Statistics.common(np.concatenate(values[position]), regions[position].normalisation)
     return found

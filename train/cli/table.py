@@ -31,6 +31,12 @@ def table(
     out_folder: Annotated[
         Path, typer.Option("--out", help="Folder of all tables; what several need is made there once.")
     ] = Path("tables"),
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Of every row: paper (default), robust or none; but for paper, masks are read as chosen."),
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Voxels along each side of a cube; else the scale's.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of pretraining; else the scale's.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds of what is repeated over seeds (full 3, else 1).")] = None,
     device: DeviceOption = None,
 ) -> None:
@@ -43,7 +49,7 @@ def table(
     from train.tables.make import chosen, make_table
     from train.tables.runs import StoppedError
 
-    wanted, size = chosen(number, scale)
+    wanted, size = chosen(number, scale, preset, size, steps)
     with Watching() as watch:
         try:
             made = make_table(

@@ -1,13 +1,14 @@
 """Make a table: find its scans, run what is missing, gather, write."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
 from scans.durable import only_writer
 from scans.errors import UserError
 from scans.writing import make_folder
-from train.settings import SettingsError
+from train.settings import PresetName, SettingsError
 from train.tables.gather import Cell, Gathered, gather_cell
 from train.tables.plan import SCALES, TABLES, TASKS, Column, Row, Scale, Table
 from train.tables.runs import Observer, Runs
@@ -41,19 +42,30 @@ class Made:
     failed: list[str]
 
 
-def chosen(number: str, scale: str) -> tuple[Table, Scale]:
-    """Return a table and a scale by name.
+def chosen(
+    number: str, scale: str, preset: str | None = None, size: int | None = None, steps: int | None = None
+) -> tuple[Table, Scale]:
+    """Return a table and a scale by name, its rows by another preset, with other voxels or steps where given.
 
     Raises
     ------
     SettingsError
-        If there is none of that name.
+        If there is none of that name, or a number is none for a network.
     """
     if number.upper() not in TABLES:
         raise SettingsError(f"no table {number}; there are {', '.join(TABLES)}")
     if scale not in SCALES:
         raise SettingsError(f"--scale {scale}: give {', '.join(SCALES)}")
-    return TABLES[number.upper()], SCALES[scale]
+    if preset not in (None, *get_args(PresetName)):
+        raise SettingsError(f"--preset {preset}: give {', '.join(get_args(PresetName))}")
+    if size is not None and (size < 16 or size % 16):
+        raise SettingsError(f"--size {size}: give a multiple of 16")
+    if steps is not None and steps < 1:
+        raise SettingsError(f"--steps {steps}: give 1 or more")
+    table, whole = TABLES[number.upper()], SCALES[scale]
+    if preset is not None:
+        table = replace(table, rows=tuple(replace(row, preset=preset) for row in table.rows))
+    return table, replace(whole, size=size or whole.size, pretrain_steps=steps or whole.pretrain_steps)
 
 
 def plan_cells(table: Table, scale: Scale, targets: dict[str, Target], seeds: int) -> dict[tuple[str, Column], Planned]:
@@ -123,7 +135,7 @@ def make_table(
         wanted = [step for cell in cells.values() for step in cell.scores.values()]
         planned(runs.missing(wanted))
         runs.make(wanted)
-        gathered = Gathered(table, _gathered(table, cells, runs), _notes(scale, targets, seeds or scale.seeds, runs))
+        gathered = Gathered(table, _gathered(table, cells, runs), _notes(table, scale, targets, seeds or scale.seeds, runs))
         files = write_table(gathered, out)
     return Made(gathered, files, list(dict.fromkeys(runs.problems.values())))
 
@@ -150,7 +162,7 @@ def _lacking(scores: list[Piece], runs: Runs) -> str:
     return f"{len(problems)} of {len(scores)} runs failed: {'; '.join(dict.fromkeys(problems))}"
 
 
-def _notes(scale: Scale, targets: dict[str, Target], seeds: int, runs: Runs) -> list[str]:
+def _notes(table: Table, scale: Scale, targets: dict[str, Target], seeds: int, runs: Runs) -> list[str]:
     steps = (
         f"{scale.pretrain_steps} of pretraining, {scale.adapt_steps} of adaptation, {scale.finetune_steps} of tuning"
     )
@@ -158,7 +170,7 @@ def _notes(scale: Scale, targets: dict[str, Target], seeds: int, runs: Runs) -> 
     size = (
         f"Scale {scale.name}: cubes of {scale.size}³, corpora of {scale.samples} artificial tumours, "
         f"width {scale.width}; steps: {steps}; {repeated}; weight of the cross-entropy beside L2 "
-        f"{scale.cross_entropy:g}, initial mask bias {scale.mask_bias:g}."
+        f"{scale.cross_entropy:g}, initial mask bias {scale.mask_bias:g}; preset {table.preset}."
     )
     found = [target.note for target in targets.values() if target.note]
     return [scale.said, size, *found, *(f"A scan was {sentence}" for sentence in runs.said)]

@@ -113,6 +113,16 @@ class Table:
     curves: bool = False  # drawn over fractions, as Fig. 1
     notes: tuple[str, ...] = ()
 
+    @property
+    def preset(self) -> PresetName:
+        """Of its rows, which all have the same."""
+        return self.rows[0].preset
+
+    @property
+    def stem(self) -> str:
+        """What its files begin with: one name a preset, so that neither takes the other's place."""
+        return self.number if self.preset == "paper" else f"{self.number}-{self.preset}"
+
 
 @dataclass(frozen=True)
 class Scale:

@@ -251,8 +251,8 @@ def _scores(runs: Runs, step: Piece, folder: Path) -> None:
         corpus = runs.corpus(step)
         evaluate_by_error(checkpoint, corpus, step.settings["mask_from"], runs.catalog, dataset, folder, runs.device)
     else:
-        plainly = Asked(read="plain")  # as the paper's numbers are
-        evaluate(checkpoint, runs.catalog, dataset, folder, device=runs.device, asked=plainly)
+        asked = Asked() if "read" in step.settings else Asked(read="plain")  # as the paper's numbers are
+        evaluate(checkpoint, runs.catalog, dataset, folder, device=runs.device, asked=asked)
 
 
 def _go_on(signal: int) -> None:

@@ -101,6 +101,8 @@ def _scores(
     settings = {"dataset": target.dataset, "cases": target.cases}
     if row.mask_from != "mask":
         return Piece("scores", network.name, {**settings, "mask_from": row.mask_from}, (network, corpus))
+    if row.preset != "paper":
+        settings["read"] = "chosen"
     return Piece("scores", network.name, settings, (network,))
 
 

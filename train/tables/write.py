@@ -15,7 +15,8 @@ CHOSEN = (
     "Checkpoint: by validation, never by a case that is scored. Zero-shot networks: by Dice on artificial tumours in "
     "normals held out of training (by the loss there, where no loss trains the mask). Fine-tuned ones: by the steering "
     "cases, every fifth of the training part; with too few to spare any, the training cases themselves.",
-    "Mask: probability of at least 0.5, fixed, nothing cleaned up; where no loss trains a mask, a level with the best "
+    "Mask: by preset paper a probability of at least 0.5, fixed, nothing cleaned up; by the others as was chosen on "
+    "artificial tumours in held-out normals, see docs/presets.md; where no loss trains a mask, a level with the best "
     "Dice on training composites.",
     "Threshold row: smoothing, level and side by Dice on training composites of the corpus; no real tumour was seen.",
     "Settings: those of the scale for every row alike; none is looked for when a table is made. The cross-entropy and "
@@ -27,7 +28,7 @@ CHOSEN = (
 
 
 def write_table(gathered: Gathered, folder: Path) -> dict[str, Path]:
-    """Write ``N.md``, ``N.csv``, ``N-cases.csv`` and ``N.png`` of table N.
+    """Write ``N.md``, ``N.csv``, ``N-cases.csv`` and ``N.png`` of table N; ``N-robust.md`` by another preset.
 
     Returns
     -------
@@ -36,7 +37,7 @@ def write_table(gathered: Gathered, folder: Path) -> dict[str, Path]:
     """
     from train.tables.chart import draw
 
-    name = gathered.table.number
+    name = gathered.table.stem
     files = {
         "markdown": folder / f"{name}.md",
         "csv": folder / f"{name}.csv",
