@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from scans.catalog.region import Normalisation
+from scans.errors import ScanError
 
 _DIGITS = 9  # of a statistic: sums differ in the last bits between machines
 
@@ -43,9 +44,27 @@ class Statistics:
 
     @classmethod
     def common(cls, values: np.ndarray, by: Normalisation) -> "Statistics":
-        """Return what scans that share a ``window`` are normalised by, from the ROI voxels of all of them."""
-        low, high = by.limits or np.percentile(values, by.percentiles)
-        return cls.of(values, _rounded(low), _rounded(high))
+        """Return what scans that share a ``window`` are normalised by.
+
+        Parameters
+        ----------
+        values : ndarray
+            Intensities of the ROI voxels of all of them, counted from the raw zero.
+        by : Normalisation
+
+        Raises
+        ------
+        ScanError
+            If nothing varies between the limits.
+        """
+        if by.limits is None:
+            low, high = np.percentile(values, by.percentiles)
+        else:
+            low, high = (limit - (by.raw_zero or 0.0) for limit in by.limits)
+        common = cls.of(values, _rounded(low), _rounded(high))
+        if common.std == 0:
+            raise ScanError(f"nothing varies between {low:g} and {high:g} inside the ROIs; check normalisation.limits")
+        return common
 
 
 def scale(intensity: np.ndarray, statistics: Statistics) -> np.ndarray:

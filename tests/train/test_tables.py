@@ -142,6 +142,27 @@ def test_an_unknown_table_or_scale_is_told():
         chosen("VII", "tiny")
     with pytest.raises(SettingsError, match="give tiny, small, full"):
         chosen("v", "huge")
+    with pytest.raises(SettingsError, match="give robust, paper, none"):
+        chosen("v", "tiny", preset="best")
+    with pytest.raises(SettingsError, match="--size 40: give a multiple of 16"):
+        chosen("v", "tiny", size=40)
+    with pytest.raises(SettingsError, match="--steps 0"):
+        chosen("v", "tiny", steps=0)
+
+
+def test_a_table_by_another_preset_is_of_other_networks_read_as_they_chose_and_keeps_its_own_files():
+    def step_of(table, scale):
+        return scores_of(table.rows[-2], Column("WTS"), TASKS["WTS"], TARGET, scale, 1)["seed 0"]
+
+    papers, robust = (chosen("V", "tiny", preset, steps=7) for preset in (None, "robust"))
+    assert (papers[0].stem, robust[0].stem) == ("V", "V-robust")
+    theirs, ours = step_of(*papers), step_of(*robust)
+    assert ours.after[0].settings["preset"] == "robust"
+    assert ours.after[0].settings["network"]["norm"] == "instance"
+    assert ours.after[0].settings["schedule"]["steps"] == 7
+    assert ours.settings["read"] == "chosen"
+    assert "read" not in theirs.settings
+    assert ours.after[0].after == theirs.after[0].after  # one corpus
 
 
 # Running.

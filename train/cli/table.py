@@ -49,11 +49,11 @@ def table(
     from train.tables.make import chosen, make_table
     from train.tables.runs import StoppedError
 
-    wanted, size = chosen(number, scale, preset, size, steps)
+    wanted, large = chosen(number, scale, preset, size, steps)
     with Watching() as watch:
         try:
             made = make_table(
-                wanted, size, catalog, out_folder, watch, seeds=seeds, device=device or "auto", planned=watch.planned
+                wanted, large, catalog, out_folder, watch, seeds=seeds, device=device or "auto", planned=watch.planned
             )
         except StoppedError as stopped:
             err.print("stopped and saved; the same command goes on")

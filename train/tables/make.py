@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 from scans.durable import only_writer
 from scans.errors import UserError
@@ -64,7 +64,7 @@ def chosen(
         raise SettingsError(f"--steps {steps}: give 1 or more")
     table, whole = TABLES[number.upper()], SCALES[scale]
     if preset is not None:
-        table = replace(table, rows=tuple(replace(row, preset=preset) for row in table.rows))
+        table = replace(table, rows=tuple(replace(row, preset=cast(PresetName, preset)) for row in table.rows))
     return table, replace(whole, size=size or whole.size, pretrain_steps=steps or whole.pretrain_steps)
 
 
@@ -135,7 +135,9 @@ def make_table(
         wanted = [step for cell in cells.values() for step in cell.scores.values()]
         planned(runs.missing(wanted))
         runs.make(wanted)
-        gathered = Gathered(table, _gathered(table, cells, runs), _notes(table, scale, targets, seeds or scale.seeds, runs))
+        gathered = Gathered(
+            table, _gathered(table, cells, runs), _notes(table, scale, targets, seeds or scale.seeds, runs)
+        )
         files = write_table(gathered, out)
     return Made(gathered, files, list(dict.fromkeys(runs.problems.values())))
 

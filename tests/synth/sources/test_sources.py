@@ -6,7 +6,7 @@ import pytest
 import zarr
 
 from scans.catalog.region import Region
-from scans.errors import StoreError
+from scans.errors import ScanError, StoreError
 from synth.sources.format import finalise, finished_sources, open_to_write, write_source
 from synth.sources.reader import SourceStore
 from tests.made.sources import REGION, SIZE, make_scan, make_store
@@ -122,6 +122,24 @@ def test_second_writer_is_refused(store):
     again = open_to_write(store, REGION, SIZE)
     with open_to_write(store, REGION, SIZE), pytest.raises(StoreError, match="written by another run"), again:
         pass
+
+
+def windowed(path, low, high):
+    fixed = {**WINDOW.model_dump(), "normalisation": {"kind": "window", "limits": [low, high], "raw_zero": -1024}}
+    path = make_store(path, 2, region=Region.model_validate(fixed))
+    finalise(path)
+    return SourceStore(path).statistics
+
+
+def test_a_window_of_fixed_limits_in_raw_units_is_that_of_any_scans(tmp_path):
+    statistics = windowed(tmp_path / "ct.zarr", -974, -924)  # intensities are counted from the raw zero
+    assert (statistics["low"], statistics["high"]) == (50, 100)
+    assert 50 < statistics["mean"] < 100
+
+
+def test_limits_between_which_nothing_varies_are_told(tmp_path):
+    with pytest.raises(ScanError, match=r"nothing varies between 1003 and 1213 .* normalisation\.limits"):
+        windowed(tmp_path / "ct.zarr", -21, 189)
 
 
 def test_common_statistics_are_of_all_sources_and_go_when_one_is_added(tmp_path):
