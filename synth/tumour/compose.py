@@ -9,8 +9,7 @@ from scans.catalog.synthesis import Synthesis
 from scans.image.box import Box, clip, from_within, tight_box, within
 from synth.tumour import placement
 from synth.tumour.blend import FULL, INSIDE, lay, paste
-from synth.tumour.placement import elastic_control
-from synth.tumour.real_tumour import tissue_of
+from synth.tumour.placement import elastic_control, tissue_of
 from synth.tumour.recipe import Recipe
 from synth.tumour.sample import Layer, Sample, Tumour, empty_sample
 from synth.tumour.texture import blur_radius, gaussian_blur, linear_transform, warp

@@ -6,7 +6,8 @@ import numpy as np
 from numba import njit
 
 from synth.tumour.blend import FULL, INSIDE
-from synth.tumour.shape import Form, estimate
+from synth.tumour.shape import Form, chord, to_sphere
+from synth.tumour.surface import estimate
 
 FAR = np.float32(-1e6)  # of voxels that are further outside than asked
 
@@ -55,32 +56,33 @@ def _depth(
     table: np.ndarray, farthest: float, reach: float, middle: float,
 ) -> np.ndarray:  # fmt: skip
     found = np.full(shape, FAR)
-    step = (inverse[0, 2] ** 2 + inverse[1, 2] ** 2 + inverse[2, 2] ** 2) * spacing[2] ** 2
+    width = shape[2]
+    xs = offset[2] + np.arange(width) * spacing[2]
+    a, b, c = np.empty(width), np.empty(width), np.empty(width)
+    rho, share, corners = np.empty(width), np.empty(width), np.empty(width, np.int32)
     for k in range(shape[0]):
         for j in range(shape[1]):
-            z, y, x = offset[0] + k * spacing[0], offset[1] + j * spacing[1], offset[2]
-            # Where the row enters and leaves the ellipsoid: a quadratic along the row.
-            a = inverse[0, 0] * z + inverse[0, 1] * y + inverse[0, 2] * x
-            b = inverse[1, 0] * z + inverse[1, 1] * y + inverse[1, 2] * x
-            c = inverse[2, 0] * z + inverse[2, 1] * y + inverse[2, 2] * x
-            slope = (a * inverse[0, 2] + b * inverse[1, 2] + c * inverse[2, 2]) * spacing[2]
-            square = slope * slope - step * (a * a + b * b + c * c - farthest * farthest)
-            if square < 0.0:
+            z, y, row = offset[0] + k * spacing[0], offset[1] + j * spacing[1], found[k, j]
+            first, last = chord(inverse, z, y, xs[0], spacing[2], width, farthest * farthest, 1)
+            n = last - first
+            if n <= 0:
                 continue
-            root = math.sqrt(square)
-            for i in range(max(0, int((-slope - root) / step) - 1), min(shape[2], int((-slope + root) / step) + 2)):
-                x = offset[2] + i * spacing[2]
-                a = inverse[0, 0] * z + inverse[0, 1] * y + inverse[0, 2] * x
-                b = inverse[1, 0] * z + inverse[1, 1] * y + inverse[1, 2] * x
-                c = inverse[2, 0] * z + inverse[2, 1] * y + inverse[2, 2] * x
-                t = math.sqrt(a * a + b * b + c * c)
-                if t < 1e-6:  # the centre has no direction: its depth is the least it can be
-                    found[k, j, i] = middle
-                    continue
-                deep = math.sqrt(z * z + y * y + x * x) * (estimate(table, a, b, c) / t - 1.0)
-                if deep >= -reach:
-                    found[k, j, i] = deep
+            to_sphere(inverse, z, y, xs[first:last], a[:n], b[:n], c[:n])
+            estimate(table, a[:n], b[:n], c[:n], rho[:n], share[:n], corners[:n])
+            _depth_of_row(z, y, xs[first:last], a[:n], b[:n], c[:n], rho[:n], reach, middle, row[first:last])
     return found
+
+
+@njit(cache=True)
+def _depth_of_row(
+    z: float, y: float, x: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray, rho: np.ndarray,
+    reach: float, middle: float, found: np.ndarray,
+) -> None:  # fmt: skip
+    for i in range(len(x)):
+        t = math.sqrt(a[i] * a[i] + b[i] * b[i] + c[i] * c[i])
+        deep = math.sqrt(z * z + y * y + x[i] * x[i]) * (rho[i] / max(t, 1e-6) - 1.0)
+        deep = deep if t >= 1e-6 else middle  # the centre has no direction: its depth is the least it can be
+        found[i] = np.float32(deep) if deep >= -reach else FAR
 
 
 @njit(cache=True, inline="always")

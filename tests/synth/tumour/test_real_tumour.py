@@ -24,7 +24,7 @@ from synth.sources.prepare import prepare_datasets
 from synth.sources.reader import SourceStore
 from synth.tumour.blend import blend
 from synth.tumour.compose import make_sample
-from synth.tumour.real_tumour import cut_out
+from synth.tumour.placement import cut_out
 from tests.made.corpora import files_of
 from tests.made.sources import REGION, make_scan
 from tests.made.tables import CATALOG, TINY, Watched  # noqa: F401
