@@ -146,7 +146,7 @@ def evaluate_case(
     first = channels[0]
     found = decompose(model, channels)
     share = found.share(model.reading, first)
-    labels = label_map([share_in_scan(each, first) for each in share], model.classes, model.reading)
+    labels = label_map([share_in_scan(each, first, model.reading.least) for each in share], model.classes, model.reading)
     write_volume(labels, masks / f"{case.name}_mask.nii.gz", like=case.image)
     found_in_scan = dict(zip(model.classes, masks_of(labels.array, model.classes), strict=True))
     rule = None if whole(classes) is None else model.record.rule

@@ -162,7 +162,7 @@ def _made(model: Model, readings: Readings, case: Case, dataset: Dataset, out: P
     prepared = prepare_for(model, scan.volumes, scan.roi, str(case.image))
     found = decompose(model, prepared)
     share = found.share(model.reading, prepared[0])
-    mask = label_map([share_in_scan(each, prepared[0]) for each in share], model.classes, model.reading)
+    mask = label_map([share_in_scan(each, prepared[0], model.reading.least) for each in share], model.classes, model.reading)
     path = out / f"{case.name}_mask.nii.gz"
     write_volume(mask, path, like=case.image)
     numbers = Numbers.of(found, prepared[0], model.reading, readings).rounded()

@@ -240,7 +240,8 @@ def _write_results(
     if options.format == DICOM_SEG:  # of further modalities those that have slices
         slices = [read_slices(path) for path in one.scans if path.is_dir() or path == one.scans[0]]
     prepared, found = apply(model, volumes, roi, one.name, options)
-    shares = [share_in_scan(share, prepared[0]) for share in found.share(model.reading, prepared[0])]
+    least = None if "probability" in targets else model.reading.least
+    shares = [share_in_scan(share, prepared[0], least) for share in found.share(model.reading, prepared[0])]
     mask = label_map(shares, model.classes, model.reading)
     write = partial(_write, like=one.scans[0])
     if "probability" in targets:
