@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
-from isal import igzip, isal_zlib
+from isal import igzip, igzip_lib
 
 from scans.errors import ScanError
 
@@ -35,7 +35,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     with cast(BinaryIO, igzip.open(path)) if packed else path.open("rb") as file:
         try:
             yield file
-        except (EOFError, gzip.BadGzipFile, isal_zlib.error) as error:
+        except (EOFError, gzip.BadGzipFile, igzip_lib.IsalError) as error:  # type: ignore[misc]  # its stub is wrong
             raise ScanError(f"{path} is damaged or cut off ({error}); copy or export it again") from error
 
 

@@ -241,7 +241,7 @@ def _resample(volume: Volume, target: Grid) -> np.ndarray:
 
 
 def _sigma(source: Grid, target: Grid) -> np.ndarray:
-    """Return the standard deviations of the Gaussian that comes before resampling, (x, y, z), in the source's voxels."""
+    """Return the deviations of the Gaussian that comes before resampling, along (x, y, z), in the source's voxels."""
     cosines = np.abs(np.reshape(source.direction, (3, 3)).T @ np.reshape(target.direction, (3, 3)))
     out_mm = np.array(target.spacing_mm[::-1])[cosines.argmax(axis=1)]  # along the source's x, y, z
     ratio = out_mm / np.array(source.spacing_mm[::-1])

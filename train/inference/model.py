@@ -262,6 +262,12 @@ def to_scan(share: np.ndarray, frame_of: Prepared) -> Volume:
     return volume.with_array((volume.array >= 0.5).astype(np.uint8))
 
 
+def mask_in_scan(model: Model, share: np.ndarray, frame_of: Prepared) -> Volume:
+    """Return the label map of a share, (K, z, y, x) in the network's grid and one a class, in the scan's own grid."""
+    shares = [share_in_scan(each, frame_of, model.reading.least) for each in share]
+    return label_map(shares, model.classes, model.reading)
+
+
 def label_map(shares: Sequence[Volume], classes: Classes, reading: Reading = PLAIN) -> Volume:
     """Return the label map of shares in the scan's own grid, one a class: where each reaches the reading's level.
 
