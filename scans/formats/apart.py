@@ -3,7 +3,8 @@
 A damaged header of MetaImage or DICOM can end the process that reads it, or make it take all memory there is, and
 the libraries below ITK print to standard error whatever they like. So they run beside this process, silent, with
 memory and time in proportion to the file; where they break down, that file is refused and the next is read by a new
-process. It starts with the first such file (half a second) and ends with the process that started it.
+process. It starts with the first such file (half a second) and ends with the process that started it. Threads that read
+at the same time have one each.
 """
 
 import atexit
@@ -28,8 +29,8 @@ _SECONDS = 600  # of computing, for one file
 _SERVE = "from scans.formats.apart import serve; serve()"
 
 _Result = TypeVar("_Result")
-_lock = threading.RLock()
-_other: subprocess.Popen[bytes] | None = None
+_lock = threading.Lock()
+_idle: list[subprocess.Popen[bytes]] = []  # that nobody asks at the moment
 _started_by = 0
 _is_there = False  # whether this is the process beside
 
@@ -102,47 +103,55 @@ def _limit(what: int, most: int) -> None:
 
 
 def _ask(question: tuple[str, str, Path]) -> Any:
+    other = _process()
+    assert other.stdin is not None
+    assert other.stdout is not None
+    try:
+        pickle.dump(question, other.stdin)
+        other.stdin.flush()
+        answer = pickle.load(other.stdout)
+    except (EOFError, OSError, pickle.UnpicklingError):
+        _end(other)
+        return ScanError(f"{question[-1]} cannot be read (ITK broke down on it); copy or export it again")
+    except BaseException:  # interrupted: what it still has to say belongs to no question
+        _end(other)
+        raise
     with _lock:
-        other = _process()
-        assert other.stdin is not None
-        assert other.stdout is not None
-        try:
-            pickle.dump(question, other.stdin)
-            other.stdin.flush()
-            return pickle.load(other.stdout)
-        except (EOFError, OSError, pickle.UnpicklingError):
-            _end()
-            return ScanError(f"{question[-1]} cannot be read (ITK broke down on it); copy or export it again")
-        except BaseException:  # interrupted: what it still has to say belongs to no question
-            _end()
-            raise
+        _idle.append(other)
+    return answer
 
 
 def _process() -> subprocess.Popen[bytes]:
-    global _other, _started_by
-    if _other is None or _started_by != os.getpid():
-        places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-        alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
-        _other = subprocess.Popen(
-            [sys.executable, "-c", _SERVE],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, **alone, "PYTHONPATH": os.pathsep.join(filter(None, places))},
-            start_new_session=True,  # Ctrl-C is for the process that asks
-        )
-        _started_by = os.getpid()
-    return _other
+    """Return a process that nobody asks, a new one if there is none."""
+    global _started_by
+    with _lock:
+        if _started_by != os.getpid():  # those of a process that this one was forked from belong to it
+            _idle.clear()
+            _started_by = os.getpid()
+        if _idle:
+            return _idle.pop()
+    places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", _SERVE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **alone, "PYTHONPATH": os.pathsep.join(filter(None, places))},
+        start_new_session=True,  # Ctrl-C is for the process that asks
+    )
+
+
+def _end(other: subprocess.Popen[bytes]) -> None:
+    other.kill()
+    for pipe in (other.stdin, other.stdout):
+        with contextlib.suppress(OSError):
+            if pipe is not None:
+                pipe.close()
+    other.wait()
 
 
 @atexit.register
-def _end() -> None:
-    global _other
-    if _other is not None and _started_by == os.getpid():
-        _other.kill()
-        for pipe in (_other.stdin, _other.stdout):
-            with contextlib.suppress(OSError):
-                if pipe is not None:
-                    pipe.close()
-        _other.wait()
-    _other = None
+def _end_all() -> None:
+    while _started_by == os.getpid() and _idle:
+        _end(_idle.pop())

@@ -7,13 +7,13 @@ taken in pieces: a header that claims a thousand times too much costs nothing.
 import gzip
 import math
 import os
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
+from isal import igzip, igzip_lib
 
 from scans.errors import ScanError
 
@@ -32,10 +32,10 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         While it is read, if gzip finds it damaged or cut off.
     """
     packed = path.name.lower().endswith(_PACKED)
-    with cast(BinaryIO, gzip.open(path)) if packed else path.open("rb") as file:
+    with cast(BinaryIO, igzip.open(path)) if packed else path.open("rb") as file:
         try:
             yield file
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        except (EOFError, gzip.BadGzipFile, igzip_lib.IsalError) as error:  # type: ignore[misc]  # its stub is wrong
             raise ScanError(f"{path} is damaged or cut off ({error}); copy or export it again") from error
 
 

@@ -5,6 +5,7 @@ from scipy import ndimage
 
 from scans.catalog.region import Region
 from scans.errors import ScanError
+from scans.image.box import tight_box
 from scans.image.components import large_parts
 from scans.image.volume import Volume
 
@@ -41,9 +42,14 @@ def find_foreground(array: np.ndarray, background: float) -> np.ndarray:
     ndarray of bool, same shape
         The large parts of what differs from the background, their inner holes filled.
     """
-    kept = large_parts(array != np.float32(background), _LEAST_PART)
+    foreground = array != np.float32(background)
+    if not foreground.any():
+        return foreground
+    box = tight_box(foreground)  # two fifths of a scan that is stripped; nothing outside is in it, or a hole
+    kept = large_parts(foreground[box], _LEAST_PART)
     outside, _ = ndimage.label(np.pad(~kept, 1, constant_values=True))
-    return outside[1:-1, 1:-1, 1:-1] != outside[0, 0, 0]
+    foreground[box] = outside[1:-1, 1:-1, 1:-1] != outside[0, 0, 0]
+    return foreground
 
 
 def region_of_interest(

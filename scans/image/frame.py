@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from scans.catalog.region import REFERENCE_SIZE, FieldOfView
 from scans.errors import ScanError
-from scans.image.box import ends_of, tight_box
+from scans.image.box import Box, box_of, ends_of, tight_box
 from scans.image.grid import Grid
 from scans.image.volume import Volume
 
@@ -152,13 +152,16 @@ def to_frame(volume: Volume, frame: Frame) -> np.ndarray:
     return _resample(volume, frame.network)
 
 
-def from_frame(array: np.ndarray, frame: Frame) -> Volume:
+def from_frame(array: np.ndarray, frame: Frame, least: float | None = None) -> Volume:
     """Resample an array of the network's cube back to the scan's own grid.
 
     Parameters
     ----------
     array : ndarray, shape (z, y, x), the cube's sides
     frame : Frame
+    least : float, optional
+        Above 0. Lower values are not asked for: where none can be reached there may be 0. A mean reaches no more than
+        what it is of, so that a tumour costs its own box and not that of the organ.
 
     Returns
     -------
@@ -167,7 +170,14 @@ def from_frame(array: np.ndarray, frame: Frame) -> Volume:
     """
     if array.shape != frame.network.shape:
         raise ScanError(f"an array of {array.shape} voxels does not fill a cube of {frame.network.shape}")
-    return Volume.on(frame.scan, _resample(Volume.on(frame.network, array), frame.scan))
+    found = np.zeros(frame.scan.shape, np.float32)
+    reached = np.ones(array.shape, bool) if least is None else array >= least
+    if reached.any():
+        volume = Volume.on(frame.network, array)
+        reach = np.ceil(_TRUNCATE * _sigma(frame.network, frame.scan)) + 1
+        if (box := _seen(frame.scan, frame.network, tight_box(reached), reach, np.ones(3))) is not None:
+            found[box] = _resample(volume, frame.scan.part(box))
+    return Volume.on(frame.scan, found)
 
 
 def coverage(frame: Frame, mask: np.ndarray) -> float:
@@ -210,22 +220,11 @@ def _resample(volume: Volume, target: Grid) -> np.ndarray:
     The Gaussian has a standard deviation of ``0.5 sqrt((out / in)² - 1)`` voxels of the input, so that a box
     of one input voxel widens to about one of the output. The input is cropped to what `target` can see.
     """
-    source = volume.grid
-    cosines = np.abs(np.reshape(source.direction, (3, 3)).T @ np.reshape(target.direction, (3, 3)))
-    out_mm = np.array(target.spacing_mm[::-1])[cosines.argmax(axis=1)]  # along the source's x, y, z
-    ratio = out_mm / np.array(source.spacing_mm[::-1])
-    sigma = 0.5 * np.sqrt(np.maximum(ratio**2 - 1.0, 0.0))
-    ends = target.shape[::-1]
-    corners = np.array([[i, j, k, 1] for i in (-0.5, ends[0] - 0.5) for j in (-0.5, ends[1] - 0.5)
-                        for k in (-0.5, ends[2] - 0.5)])  # fmt: skip
-    seen = (corners @ target.affine.T @ np.linalg.inv(source.affine).T)[:, :3]
-    margin = np.ceil(_TRUNCATE * sigma) + 2
-    low = np.maximum(np.floor(seen.min(axis=0) - margin), 0).astype(int)
-    high = np.minimum(np.ceil(seen.max(axis=0) + margin) + 1, source.shape[::-1]).astype(int)
-    if (low >= high).any():
+    sigma = _sigma(volume.grid, target)
+    z, y, x = (slice(0, side) for side in target.shape)
+    if (box := _seen(volume.grid, target, (z, y, x), np.zeros(3), np.ceil(_TRUNCATE * sigma) + 2)) is None:
         return np.zeros(target.shape, np.float32)
-    z, y, x = (slice(int(first), int(last)) for first, last in zip(low[::-1], high[::-1], strict=True))
-    part = volume.crop((z, y, x))
+    part = volume.crop(box)
     part = part.with_array(part.array.astype(np.float32, copy=False))
     if sigma.any():
         part = part.with_array(ndimage.gaussian_filter(part.array, sigma[::-1], mode="nearest", truncate=_TRUNCATE))
@@ -239,3 +238,34 @@ def _resample(volume: Volume, target: Grid) -> np.ndarray:
     resampler.SetDefaultPixelValue(0.0)
     result = sitk.GetArrayFromImage(resampler.Execute(part.to_itk()))
     return result.astype(np.float32, copy=False)
+
+
+def _sigma(source: Grid, target: Grid) -> np.ndarray:
+    """Return the deviations of the Gaussian that comes before resampling, along (x, y, z), in the source's voxels."""
+    cosines = np.abs(np.reshape(source.direction, (3, 3)).T @ np.reshape(target.direction, (3, 3)))
+    out_mm = np.array(target.spacing_mm[::-1])[cosines.argmax(axis=1)]  # along the source's x, y, z
+    ratio = out_mm / np.array(source.spacing_mm[::-1])
+    sigma: np.ndarray = 0.5 * np.sqrt(np.maximum(ratio**2 - 1.0, 0.0))
+    return sigma
+
+
+def _seen(grid: Grid, other: Grid, box: Box, reach: np.ndarray, margin: np.ndarray) -> Box | None:
+    """Return the box of a grid's voxels that lie in a box of another; None if none does.
+
+    Parameters
+    ----------
+    grid, other : Grid
+    box : Box
+        Of `other`.
+    reach, margin : ndarray, shape (3,)
+        What is added to each side along (x, y, z), in voxels of `other` and of `grid`.
+    """
+    first, last = ends_of(box)[::-1][1::2] - 0.5 - reach, ends_of(box)[::-1][::2] - 0.5 + reach
+    corners = np.array([[i, j, k, 1] for i in (first[0], last[0]) for j in (first[1], last[1])
+                        for k in (first[2], last[2])])  # fmt: skip
+    seen = (corners @ other.affine.T @ np.linalg.inv(grid.affine).T)[:, :3]
+    low = np.maximum(np.floor(seen.min(axis=0) - margin), 0).astype(int)
+    high = np.minimum(np.ceil(seen.max(axis=0) + margin) + 1, grid.shape[::-1]).astype(int)
+    if (low >= high).any():
+        return None
+    return box_of(np.stack([low, high], axis=1)[::-1].ravel())

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scans.image.box import Box
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -43,6 +45,14 @@ class Grid:
     def voxel_mm3(self) -> float:
         """Volume of one voxel in mm³."""
         return float(np.prod(self.spacing_mm))
+
+    def part(self, box: Box) -> "Grid":
+        """Return the grid of the voxels in a box (z, y, x)."""
+        z, y, x = box
+        origin = self.affine @ [x.start, y.start, z.start, 1.0]
+        ox, oy, oz = origin[:3].tolist()
+        shape = (z.stop - z.start, y.stop - y.start, x.stop - x.start)
+        return Grid(shape, self.spacing_mm, (ox, oy, oz), self.direction)
 
     def corners(self) -> np.ndarray:
         """Return the centres of the eight corner voxels, (x, y, z) in mm, float64, shape (8, 3)."""

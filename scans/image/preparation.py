@@ -101,12 +101,14 @@ def prepare(
     if lesion is not None and lesion.array.any() and not (inside & (lesion.array > 0)).any():
         raise ScanError(f"{where}: its lesion mask lies wholly outside the ROI; check that the files belong together")
 
-    values = volume.array[inside]
+    box = tight_box(inside)  # all that follows looks at nothing else
+    values = volume.array[box][inside[box]]
     if values.min() == values.max():
         raise ScanError(f"{where}: nothing varies inside the ROI; check that the mask belongs to the scan")
     zero = np.float32(_raw_zero(values, region, background))
     # A stray voxel of a mask must not stretch the cube.
-    framed = volume.with_array(large_parts(inside, _LEAST_FRAMED))
+    framed = volume.with_array(np.zeros_like(inside))
+    framed.array[box] = large_parts(inside[box], _LEAST_FRAMED)
     frame = fit_frame(framed, region.field_of_view, region.orientation, size)
     intensity, roi_cube = _resampled(volume, inside, zero, frame)
     if not roi_cube.any():

@@ -77,9 +77,7 @@ class Volume:
 
     def crop(self, box: tuple[slice, slice, slice]) -> "Volume":
         """Return the part in a box of voxel ranges (z, y, x), in its place."""
-        first = [part.start for part in box[::-1]]
-        x, y, z = (self.grid.affine @ [*first, 1.0])[:3].tolist()
-        return Volume(self.array[box], self.spacing_mm, (x, y, z), self.direction)
+        return Volume.on(self.grid.part(box), self.array[box])
 
     def to_itk(self) -> sitk.Image:
         """Return the volume as a SimpleITK image; Booleans become uint8."""
@@ -116,10 +114,11 @@ def read_volume(path: Path) -> Volume:
     with _door(path, "scan"):
         volume = _read(path)
         array = volume.array.astype(np.float32, copy=False)
-        bad = array.size - int(np.isfinite(array).sum())
-        if bad:
+        least, most = array.min(), array.max()
+        if not (np.isfinite(least) and np.isfinite(most)):  # a NaN is the least and the most
+            bad = array.size - int(np.isfinite(array).sum())
             raise ScanError(f"{path}: {bad} voxels are NaN or infinite; replace them, e.g. by the background value")
-        if array.min() == array.max():
+        if least == most:
             raise ScanError(f"{path}: every voxel is {array.flat[0]:g}; this scan is empty, export it again")
         return volume.with_array(array)
 

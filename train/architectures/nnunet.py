@@ -9,10 +9,11 @@ from typing import Any
 
 from torch import nn
 
+from train.architectures.instance_norm import InstanceNorm
 from train.settings import SettingsError, Topology
 
 PACKAGE = "dynamic_network_architectures"
-_NORMS = {"batch": nn.BatchNorm3d, "instance": nn.InstanceNorm3d}
+_NORMS = {"batch": nn.BatchNorm3d, "instance": InstanceNorm}
 _AGAIN = ("conv", "dropout", "norm", "nonlin")  # of a block that also holds them in a row, which it runs
 
 

@@ -5,6 +5,8 @@ import itertools
 import torch
 from torch import nn
 
+from train.architectures.instance_norm import InstanceNorm
+
 POOLINGS = 3  # sides must be divisible by 2**3
 
 
@@ -58,5 +60,5 @@ def double_convolution(inputs: int, first: int, second: int, norm: str) -> nn.Se
 def _convolution(inputs: int, outputs: int, norm: str) -> list[nn.Module]:
     # A norm follows and takes the mean away: a bias before it would have no effect on the output; it is
     # kept because Models Genesis counts it.
-    normed = nn.BatchNorm3d(outputs) if norm == "batch" else nn.InstanceNorm3d(outputs, affine=True)
+    normed = nn.BatchNorm3d(outputs) if norm == "batch" else InstanceNorm(outputs)
     return [nn.Conv3d(inputs, outputs, kernel_size=3, padding=1), normed, nn.ReLU(inplace=True)]

@@ -3,6 +3,7 @@
 Torch, SimpleITK and MONAI take seconds to import: each command imports what it needs, --help nothing.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,16 @@ app = command_line(
     "The road: `train pretrain` (corpus to network), `train segment` (scans to masks), `train evaluate` "
     "(masks against annotations). `train adapt` and `train finetune` continue a network on real scans."
 )
+
+
+def wait_idly() -> None:
+    """Let torch's threads sleep while they wait for one another; to be called before torch is imported.
+
+    Otherwise they spin, and on cores that have something else to do, such as the next scan, a network takes ten times
+    as long.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 CatalogOption = Annotated[
     Path,

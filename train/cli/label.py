@@ -14,6 +14,7 @@ from train.cli.application import (
     PrecisionOption,
     ShippedOption,
     app,
+    wait_idly,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def pseudo_label(
     Labels are not opened, if there are any. Stopped or killed, the same command goes on; with another --set it judges
     the masks that are there. Exits with 1 if a scan could not be segmented; that is no reason not to go on.
     """
+    wait_idly()
     from train.segmentation.shipped import checkpoint_or_shipped
 
     checkpoint = checkpoint_or_shipped(checkpoint)

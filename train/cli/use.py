@@ -19,6 +19,7 @@ from train.cli.application import (
     ShippedOption,
     app,
     named,
+    wait_idly,
 )
 from train.settings import SettingsError
 
@@ -147,6 +148,7 @@ def segment(
     another network or with other options are not touched without --overwrite.
     Exits with 1 if a scan could not be segmented.
     """
+    wait_idly()
     say = functools.partial(err.print, markup=False)
     from train.segmentation.shipped import checkpoint_or_shipped
 
@@ -243,6 +245,7 @@ def evaluate(
     A network of several classes is scored on each of them; the threshold row on the whole tumour alone.
     Exits with 1 if a case could not be scored.
     """
+    wait_idly()
     from train.evaluation.evaluate import evaluate as run
     from train.inference.reading import Asked
     from train.segmentation.shipped import checkpoint_or_shipped

@@ -1,17 +1,19 @@
 """Evaluation on annotated scans: the network beside the threshold row, in each scan's own grid."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from scans.catalog.catalog import load_catalog
 from scans.catalog.dataset import Dataset
-from scans.errors import CheckpointError, UserError
+from scans.errors import CheckpointError
 from scans.image.brain_mask import check_program
-from scans.image.cases import Case, read_case, source_name
+from scans.image.cases import Case, Scan, read_case, source_name
+from scans.image.preparation import Prepared
 from scans.image.volume import write_volume
-from scans.one_scan import one_scan
 from scans.writing import make_folder
 from train.cases.classes import TUMOUR, Classes, labels_of, masks_of, whole
 from train.cases.prepared import dataset_cases
@@ -22,7 +24,8 @@ from train.evaluation.result import CaseResult, Evaluation
 from train.evaluation.scores_file import write_scores
 from train.evaluation.threshold_row import segment
 from train.evaluation.upright import upright
-from train.inference.model import Model, decompose, label_map, load_model, prepare_for, share_in_scan, to_scan
+from train.inference.model import Decomposed, Model, decompose, load_model, mask_in_scan, prepare_for, to_scan
+from train.inference.overlap import Steps, overlapped
 from train.inference.reading import Asked
 from train.network.data_terms import lent_tumours
 from train.settings import SettingsError
@@ -79,16 +82,12 @@ def evaluate(
     cases, selection = _select(cases, model, wanted.dataset, all_cases)
     make_folder(out / "masks", SettingsError)
     results = []
-    for case in cases:
-        try:
-            with one_scan(case.image):
-                result = evaluate_case(model, case, dataset, out / "masks", classes)
-        except UserError as error:
-            result = CaseResult(case.name, problem=str(error))
-        if wanted.tumour_only and result.model and result.model.tumour_free:
-            continue
-        told(result)
-        results.append(result)
+    with closing(evaluate_cases(model, cases, dataset, out / "masks", classes)) as each:
+        for result in each:
+            if wanted.tumour_only and result.model and result.model.tumour_free:
+                continue
+            told(result)
+            results.append(result)
     if len(results) < len(cases):
         selection += f", but {len(cases) - len(results)} without a tumour"
     evaluation = Evaluation(model, wanted.dataset, dataset, results, selection, classes)
@@ -124,29 +123,61 @@ def _select(cases: list[Case], model: Model, dataset_name: str, all_cases: bool)
     return chosen, f"the {len(chosen)} cases of the test fold"
 
 
-def evaluate_case(
-    model: Model, case: Case, dataset: Dataset, masks: Path, classes: Classes | None = None
-) -> CaseResult:
-    """Segment one case by network and threshold row and score both on the scan's own grid.
+@dataclass(frozen=True)
+class _Ready:
+    """A case that is read and prepared.
 
-    Of several modalities the threshold row and the pictures take the first. `classes` are those of the network with the
-    labels to score against; without them one, as the dataset says.
-
-    Raises
-    ------
-    ScanError
-        If the case cannot be read or prepared, or has no label.
+    ``truths`` are the masks of its annotation by class, on the scan's grid.
     """
-    classes = classes or dict.fromkeys(TUMOUR, dataset.label_values)
-    main = main_class(classes)
-    scan = read_case(case, dataset, model.region)
-    truths = truths_of(case, classes)
-    spacing = scan.volume.spacing_mm
-    channels = prepare_for(model, scan.volumes, scan.roi, str(case.image))
-    first = channels[0]
-    found = decompose(model, channels)
+
+    scan: Scan
+    truths: dict[str, np.ndarray]
+    prepared: list[Prepared]
+
+
+def evaluate_cases(
+    model: Model, cases: Sequence[Case], dataset: Dataset, masks: Path, classes: Classes | None = None
+) -> Generator[CaseResult, None, None]:
+    """Segment cases by network and threshold row and score both on each scan's own grid, in the order of the cases.
+
+    Of several modalities the threshold row and the pictures take the first. A case that cannot be read or prepared, or
+    has no label, is a result with its problem.
+
+    Parameters
+    ----------
+    model : Model
+    cases : sequence of Case
+    dataset : Dataset
+    masks : Path
+        Folder to write the network's masks to.
+    classes : Classes, optional
+        Those of the network, with the labels to score against; without them one, as the dataset says.
+    """
+    scored = classes or dict.fromkeys(TUMOUR, dataset.label_values)
+
+    def before(case: Case) -> _Ready:
+        scan = read_case(case, dataset, model.region)
+        truths = truths_of(case, scored)
+        return _Ready(scan, truths, prepare_for(model, scan.volumes, scan.roi, str(case.image)))
+
+    steps = Steps(
+        before,
+        lambda case, ready: decompose(model, ready.prepared),
+        lambda case, ready, found: _scored(model, case, ready, found, masks, scored),
+        lambda case, error: CaseResult(case.name, problem=str(error)),
+        name=lambda case: str(case.image),
+        voxels=lambda ready: sum(volume.array.size for volume in ready.scan.volumes),
+    )
+    a_tool_runs = bool(dataset.brain_mask_with) and any(case.roi is None for case in cases)
+    return overlapped(cases, steps, here=a_tool_runs)
+
+
+def _scored(model: Model, case: Case, ready: _Ready, found: Decomposed, masks: Path, classes: Classes) -> CaseResult:
+    """Write the network's mask of a case, score it and the threshold row, and draw both."""
+    main, truths, first = main_class(classes), ready.truths, ready.prepared[0]
+    spacing = ready.scan.volume.spacing_mm
     share = found.share(model.reading, first)
-    labels = label_map([share_in_scan(each, first) for each in share], model.classes, model.reading)
+    labels = mask_in_scan(model, share, first)
     write_volume(labels, masks / f"{case.name}_mask.nii.gz", like=case.image)
     found_in_scan = dict(zip(model.classes, masks_of(labels.array, model.classes), strict=True))
     rule = None if whole(classes) is None else model.record.rule
@@ -158,7 +189,7 @@ def evaluate_case(
     scores = {name: score(found_in_scan[name], truth, spacing) for name, truth in truths.items()}
     pictures = {
         name: failure_picture(
-            upright(scan.volume, first, truth, found_in_scan[name] != 0, model.region.orientation, layers)
+            upright(ready.scan.volume, first, truth, found_in_scan[name] != 0, model.region.orientation, layers)
         )
         for name, truth in truths.items()
     }

@@ -1,6 +1,7 @@
 """A picture of what a network missed in a scan, and of what it found where nothing is."""
 
 import io
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ _COLUMNS = ("scan", "reference and network", "predicted normal", "predicted tumo
 _TINT = 0.4  # opacity of what is missed or false; what is found stays clear
 _INCH = 2.5  # of the widest panel
 _MARGIN = 0.04  # of a plane's sides, for the letters
+_drawing = threading.Lock()  # matplotlib draws one picture at a time, cases are scored several at a time
 
 
 def failure_picture(views: Upright) -> bytes:
@@ -62,7 +64,8 @@ def failure_picture(views: Upright) -> bytes:
         axis.set_title(title, color="white", fontsize=8.5, pad=4)
     file = io.BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(file, format="png", facecolor="black", metadata={"Software": ""})
+    with _drawing:
+        figure.savefig(file, format="png", facecolor="black", metadata={"Software": ""})
     return file.getvalue()
 
 

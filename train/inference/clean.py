@@ -1,5 +1,8 @@
 """Clean a label map, class by class: connected parts, the largest of them, those large enough."""
 
+import numpy as np
+
+from scans.image.box import tight_box
 from scans.image.components import keep_parts
 from scans.image.volume import Volume
 from train.cases.classes import TUMOUR, Classes, labels_of, masks_of, outside_in
@@ -27,7 +30,10 @@ def clean(
     Volume
         On the same grid.
     """
-    masks = masks_of(labels.array, classes)
+    if not labels.array.any():
+        return labels
+    box = tight_box(labels.array)
+    masks = masks_of(labels.array[box], classes)
     for inner, outer in outside_in(classes).items():
         masks[inner] &= masks[outer].all(axis=0)
         keep_parts(
@@ -37,4 +43,7 @@ def clean(
             least_ml=least_ml,
             voxel_mm3=labels.grid.voxel_mm3,
         )
-    return labels.with_array(labels_of(masks, classes))
+    cleaned = labels_of(masks, classes)
+    whole = labels.with_array(np.zeros(labels.array.shape, cleaned.dtype))
+    whole.array[box] = cleaned
+    return whole

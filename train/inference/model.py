@@ -12,6 +12,7 @@ from torch import nn
 
 from scans.catalog.region import Region
 from scans.errors import CheckpointError, ScanError
+from scans.image.box import tight_box
 from scans.image.frame import from_frame
 from scans.image.normalisation import normalise
 from scans.image.preparation import Prepared, prepare_modalities
@@ -244,10 +245,15 @@ def decompose(model: Model, prepared: Sequence[Prepared], flips: bool = False) -
     return Decomposed.of(scan, find_layers(model, batch, flips)[0].cpu().numpy())
 
 
-def share_in_scan(share: np.ndarray, frame_of: Prepared) -> Volume:
-    """Bring a probability or a mask, shape (z, y, x) in the network's grid, to the scan's own: float32 in [0, 1]."""
-    volume = from_frame(np.asarray(share, dtype=np.float32), frame_of.frame)
-    return volume.with_array(np.clip(volume.array, 0, 1))
+def share_in_scan(share: np.ndarray, frame_of: Prepared, least: float | None = None) -> Volume:
+    """Bring a probability or a mask, shape (z, y, x) in the network's grid, to the scan's own: float32 in [0, 1].
+
+    With `least`, such as a reading's, only what reaches it is asked for, as of `scans.image.frame.from_frame`.
+    """
+    volume = from_frame(np.asarray(share, dtype=np.float32), frame_of.frame, least)
+    if share.min() < 0 or share.max() > 1:  # else no mean of it is outside
+        np.clip(volume.array, 0, 1, out=volume.array)
+    return volume
 
 
 def to_scan(share: np.ndarray, frame_of: Prepared) -> Volume:
@@ -256,13 +262,22 @@ def to_scan(share: np.ndarray, frame_of: Prepared) -> Volume:
     return volume.with_array((volume.array >= 0.5).astype(np.uint8))
 
 
+def mask_in_scan(model: Model, share: np.ndarray, frame_of: Prepared) -> Volume:
+    """Return the label map of a share, (K, z, y, x) in the network's grid and one a class, in the scan's own grid."""
+    shares = [share_in_scan(each, frame_of, model.reading.least) for each in share]
+    return label_map(shares, model.classes, model.reading)
+
+
 def label_map(shares: Sequence[Volume], classes: Classes, reading: Reading = PLAIN) -> Volume:
     """Return the label map of shares in the scan's own grid, one a class: where each reaches the reading's level.
 
     Parts are left out as the reading says.
     """
-    masks = np.stack([reading.reached(share.array) for share in shares])
-    labels = shares[0].with_array(labels_of(masks, classes))
+    reached = [reading.reached(share.array) for share in shares]
+    box = tight_box(np.logical_or.reduce(reached)) if any(mask.any() for mask in reached) else (slice(0, 0),) * 3
+    found = labels_of(np.stack([mask[box] for mask in reached]), classes)
+    labels = shares[0].with_array(np.zeros(reached[0].shape, found.dtype))
+    labels.array[box] = found
     if reading.clean == "none" and not reading.least_ml:
         return labels
     return clean(labels, classes, **reading.kept_parts(), least_ml=reading.least_ml)

@@ -94,6 +94,11 @@ class Reading(Strict):
         reached: np.ndarray = share >= np.float32(level)
         return reached
 
+    @property
+    def least(self) -> float:
+        """Least share that decides anything about a mask."""
+        return _FAINT if self.level == "scan" else self.level
+
     def kept_parts(self) -> dict[str, Any]:
         """Return which connected parts stay, as `scans.image.components.keep_parts` is told."""
         return {"largest": self.clean == "largest", "of_largest": LARGE if self.clean == "large" else 0.0}

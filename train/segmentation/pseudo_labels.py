@@ -5,7 +5,8 @@ masks takes no time.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scans.catalog.catalog import Catalog, load_catalog
@@ -15,12 +16,13 @@ from scans.errors import CatalogError, CheckpointError, UserError
 from scans.formats.files import content_sha256
 from scans.formats.pseudo_labels import NAME, PseudoLabel, read_pseudo_labels, write_pseudo_labels
 from scans.image.cases import Case, read_case
+from scans.image.preparation import Prepared
 from scans.image.volume import write_volume
-from scans.one_scan import one_scan
 from scans.writing import make_folder
 from train.cases.prepared import dataset_cases
 from train.inference.confidence import Numbers, Rule
-from train.inference.model import Model, decompose, label_map, load_model, prepare_for, share_in_scan
+from train.inference.model import Decomposed, Model, decompose, load_model, mask_in_scan, prepare_for
+from train.inference.overlap import Done, Steps, overlapped
 from train.inference.reading import Readings, recorded_readings
 from train.network.weights import check_one_mask
 from train.settings import SettingsError
@@ -85,17 +87,28 @@ def pseudo_label(
     dataset, cases = _unlabelled(load_catalog(catalog), dataset_name, model, leave_out)
     make_folder(out, SettingsError)
     with only_writer(out):
-        before = _rows_of(out, model.sha256())
+        network = model.sha256()
+        before = _rows_of(out, network)
         progress(len(cases))
         say(f"a mask is: {model.reading.words()}")
         say(f"it is confident if: {rule.said()}")
         rows: dict[str, PseudoLabel] = {}
-        for case in cases:
-            row, kept = _row(model, readings, case, dataset, out, before.get(case.name))
-            row = _judged(row, rule)
-            rows[case.name] = row
-            write_pseudo_labels(out, {**before, **rows}.values())
-            told(row, kept)
+        steps = _CaseSteps(model, network, readings, dataset, out, before)
+        each = Steps(
+            steps.before,
+            steps.network,
+            steps.after,
+            steps.failed,
+            name=lambda case: str(case.image),
+            voxels=lambda ready: sum(one.inside.size for one in ready.prepared),
+        )
+        a_tool_runs = bool(dataset.brain_mask_with) and any(case.roi is None for case in cases)
+        with closing(overlapped(cases, each, here=a_tool_runs)) as made:
+            for row, kept in made:
+                row = _judged(row, rule)
+                rows[row.case] = row
+                write_pseudo_labels(out, {**before, **rows}.values())
+                told(row, kept)
         write_pseudo_labels(out, rows.values())  # without those that an earlier run did not leave out
     return list(rows.values())
 
@@ -128,24 +141,67 @@ def _rows_of(out: Path, network: str) -> dict[str, PseudoLabel]:
     return {}
 
 
-def _row(
-    model: Model, readings: Readings, case: Case, dataset: Dataset, out: Path, before: PseudoLabel | None
-) -> tuple[PseudoLabel, bool]:
-    """Return what is known of a scan's mask, and whether it was there; make it if not."""
-    start = PseudoLabel(case.name, network=model.sha256(), reading=model.reading.said() or "plain")
-    try:
-        with one_scan(case.image):
-            if not case.problem:
-                start = replace(
-                    start,
-                    scan_sha256=" ".join(content_sha256([image]) for image in case.images),
-                    roi_sha256=content_sha256([case.roi]) if case.roi else "",
-                )
-            if before is not None and _is_kept(before, start, out):
-                return before, True
-            return _made(model, readings, case, dataset, out, start), False
-    except UserError as error:
-        return replace(start, why_not=str(error)), False
+@dataclass(frozen=True)
+class _Ready:
+    """A scan that is read and prepared, with what is known of its mask so far."""
+
+    start: PseudoLabel
+    prepared: list[Prepared]
+
+
+@dataclass(frozen=True)
+class _CaseSteps:
+    """What is done with each scan, step by step, see `train.inference.overlap`: its row, and whether that was there."""
+
+    model: Model
+    network_sha256: str
+    readings: Readings
+    dataset: Dataset
+    out: Path
+    rows: dict[str, PseudoLabel]
+    starts: dict[str, PseudoLabel] = field(default_factory=dict)
+
+    def before(self, case: Case) -> _Ready | Done[tuple[PseudoLabel, bool]]:
+        """Read and prepare a scan, unless its mask is there."""
+        start = self._start(case)
+        if not case.problem:
+            start = replace(
+                start,
+                scan_sha256=" ".join(content_sha256([image]) for image in case.images),
+                roi_sha256=content_sha256([case.roi]) if case.roi else "",
+            )
+        self.starts[case.name] = start
+        before = self.rows.get(case.name)
+        if before is not None and _is_kept(before, start, self.out):
+            return Done((before, True))
+        scan = read_case(case, self.dataset, self.model.region)
+        return _Ready(start, prepare_for(self.model, scan.volumes, scan.roi, str(case.image)))
+
+    def network(self, case: Case, ready: _Ready) -> Decomposed:
+        """Run the network."""
+        return decompose(self.model, ready.prepared)
+
+    def after(self, case: Case, ready: _Ready, found: Decomposed) -> tuple[PseudoLabel, bool]:
+        """Write the scan's mask, and measure how sure the network is of it."""
+        model, first = self.model, ready.prepared[0]
+        mask = mask_in_scan(model, found.share(model.reading, first), first)
+        path = self.out / f"{case.name}_mask.nii.gz"
+        write_volume(mask, path, like=case.image)
+        row = replace(
+            ready.start,
+            mask=path.name,
+            volume_ml=float((mask.array != 0).sum()) * mask.grid.voxel_mm3 / 1000.0,
+            mask_sha256=content_sha256([path]),
+            **vars(Numbers.of(found, first, model.reading, self.readings).rounded()),
+        )
+        return row, False
+
+    def failed(self, case: Case, error: UserError) -> tuple[PseudoLabel, bool]:
+        """Return the row of a scan that has no mask."""
+        return replace(self.starts.get(case.name, self._start(case)), why_not=str(error)), False
+
+    def _start(self, case: Case) -> PseudoLabel:
+        return PseudoLabel(case.name, network=self.network_sha256, reading=self.model.reading.said() or "plain")
 
 
 def _is_kept(before: PseudoLabel, start: PseudoLabel, out: Path) -> bool:
@@ -154,25 +210,6 @@ def _is_kept(before: PseudoLabel, start: PseudoLabel, out: Path) -> bool:
         return False
     mask = out / before.mask
     return mask.is_file() and content_sha256([mask]) == before.mask_sha256
-
-
-def _made(model: Model, readings: Readings, case: Case, dataset: Dataset, out: Path, start: PseudoLabel) -> PseudoLabel:
-    """Segment a scan, write its mask, and measure how sure the network is of it."""
-    scan = read_case(case, dataset, model.region)
-    prepared = prepare_for(model, scan.volumes, scan.roi, str(case.image))
-    found = decompose(model, prepared)
-    share = found.share(model.reading, prepared[0])
-    mask = label_map([share_in_scan(each, prepared[0]) for each in share], model.classes, model.reading)
-    path = out / f"{case.name}_mask.nii.gz"
-    write_volume(mask, path, like=case.image)
-    numbers = Numbers.of(found, prepared[0], model.reading, readings).rounded()
-    return replace(
-        start,
-        mask=path.name,
-        volume_ml=float((mask.array != 0).sum()) * mask.grid.voxel_mm3 / 1000.0,
-        mask_sha256=content_sha256([path]),
-        **vars(numbers),
-    )
 
 
 def _judged(row: PseudoLabel, rule: Rule) -> PseudoLabel:

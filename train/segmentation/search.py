@@ -224,7 +224,7 @@ def _is_label_file(path: Path) -> bool:
 def holds_labels(array: np.ndarray, most: int) -> bool:
     """Say whether an array, shape (z, y, x), holds whole numbers alone, at most so many different ones."""
     values = array.ravel()
-    for some in (values[::_SAMPLED], values):  # the sample first: fast, and enough for a scan
+    for some in (values[:: _SAMPLED**2], values[::_SAMPLED], values):  # samples first: fast, and enough for a scan
         labels = np.unique(some)
         if labels.size > most or not np.array_equal(labels, np.rint(labels)):
             return False

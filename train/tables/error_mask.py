@@ -11,14 +11,13 @@ import numpy as np
 import torch
 
 from scans.catalog.catalog import load_catalog
-from scans.errors import CheckpointError, UserError
-from scans.one_scan import one_scan
+from scans.errors import CheckpointError
 from scans.writing import make_folder
 from train.cases.prepared import dataset_cases
 from train.data.corpora import open_corpus
 from train.data.split import evenly, split_by_source
-from train.evaluation.evaluate import evaluate_case
-from train.evaluation.result import CaseResult, Evaluation
+from train.evaluation.evaluate import evaluate_cases
+from train.evaluation.result import Evaluation
 from train.evaluation.scores_file import write_scores
 from train.inference.model import Model, load_model
 from train.inference.reading import Asked
@@ -93,13 +92,7 @@ def evaluate_by_error(
     model = replace(model, network=network)
     dataset, cases = dataset_cases(load_catalog(catalog), dataset_name, model.regions)
     make_folder(out / "masks", SettingsError)
-    results = []
-    for case in cases:
-        try:
-            with one_scan(case.image):
-                results.append(evaluate_case(model, case, dataset, out / "masks"))
-        except UserError as problem:
-            results.append(CaseResult(case.name, problem=str(problem)))
+    results = list(evaluate_cases(model, cases, dataset, out / "masks"))
     evaluation = Evaluation(model, dataset_name, dataset, results, f"all {len(cases)} cases")
     write_scores(evaluation, out, mask_from={"source": source, "level": level, "dice": there})
     write_report(evaluation, out / "report.html")
