@@ -85,20 +85,27 @@ def verify(
 def show(
     corpus: CorpusArgument,
     index: Annotated[list[int] | None, typer.Option("-i", "--index", help="A sample; give several times.")] = None,
-    picture: Annotated[Path | None, typer.Option("--out", help="The PNG; CORPUS.png beside it, or here.")] = None,
+    page: Annotated[
+        bool, typer.Option("--page", help="Make a page to look into the volumes: slices, layers, opacity.")
+    ] = False,
+    target: Annotated[
+        Path | None, typer.Option("--out", help="The PNG or, with --page, the HTML; CORPUS.png beside it, or here.")
+    ] = None,
 ) -> None:
     """Draw samples: three planes of composite, normal, texture and mask contour, with the recipe's numbers.
 
-    Example: `synth show corpus.zarr -i 0 -i 7 --out samples.png`
+    Example: `synth show corpus.zarr -i 0 -i 7 --out samples.png`. With `--page` a browser shows whole volumes, offline:
+    `synth show corpus.zarr -i 0 -i 7 --page --out samples.html`
     """
     from synth.corpus import Corpus
     from synth.report.montage import montage_png
+    from synth.report.sample_page import sample_page
 
     opened = Corpus(corpus)
     indices = _indices(opened, corpus, index) or list(range(min(3, len(opened))))
     name = Path(corpus.rstrip("/").rpartition("/")[2] if "://" in corpus else corpus)
-    target = picture or name.with_suffix(".png")
-    write_bytes(target, montage_png(opened, indices))
+    target = target or name.with_suffix(".html" if page else ".png")
+    write_bytes(target, sample_page(opened, indices).encode() if page else montage_png(opened, indices))
     out.print(f"wrote {target}")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from scans.durable import write_bytes, write_text
-from scans.page import render
+from scans.page.render import render
 from synth.compare.column import Column
 from synth.compare.figure import comparison_png, grey_window, label_of, scale_of, summary
 from synth.compare.measuring import MEASURES

@@ -16,7 +16,7 @@ from scans.catalog.region import LATER
 from scans.catalog.settings import flat
 from scans.catalog.terms import Terms, terms_of
 from scans.markdown import bullets, clean, plain, table
-from scans.page import render
+from scans.page.render import render
 from synth.corpus.manifest import VERSION, Block
 from synth.generators.way import Way
 from synth.report import caveats

@@ -10,7 +10,7 @@ from matplotlib import image, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scans.svg import INK, as_svg
+from scans.page.svg import INK, as_svg
 from synth.report.laws import Intervals, Law, Steps
 from synth.tumour.sample import Sample
 

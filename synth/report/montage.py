@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from scans.markdown import clean
 from synth.corpus import Corpus
 from synth.generators.registry import recorded_way
+from synth.tumour.sample import Sample
 from synth.tumour.source import lends_tumour
 
 _COLUMNS = ("composite", "normal", "tumour texture", "composite, mask contour")
@@ -61,11 +62,7 @@ def montage_png(corpus: Corpus, indices: list[int], planes: int = len(_PLANES)) 
 
 def _draw_sample(corpus: Corpus, index: int, axes: np.ndarray) -> None:
     sample, spacing = corpus[index], corpus.spacing_mm(index)
-    tissue = sample.normal[sample.normal != 0]
-    low = np.percentile(tissue, 0.5)
-    high = max(
-        np.percentile(tissue, 99.5), np.percentile(sample.composite[sample.mask > 0], 98) if sample.mask.any() else 0
-    )
+    low, high = grey_window(sample)
     shown = sample.mask > 0 if sample.mask.any() else sample.composite != sample.normal
     shown = shown if shown.any() else sample.normal != 0  # a scan without a tumour
     centre = [int(np.median(axis)) for axis in np.nonzero(shown)]
@@ -83,8 +80,16 @@ def _draw_sample(corpus: Corpus, index: int, axes: np.ndarray) -> None:
             if column == 4 and mask.any():
                 axis.contour(mask, levels=[0.5], colors="#39d353", linewidths=0.9)
     axes[0, 0].text(
-        0.06, 0.95, _numbers(corpus, index), color="white", fontsize=8, va="top", linespacing=1.5, parse_math=False
+        0.06, 0.95, numbers(corpus, index), color="white", fontsize=8, va="top", linespacing=1.5, parse_math=False
     )
+
+
+def grey_window(sample: Sample) -> tuple[float, float]:
+    """Return the intensities that are shown black and white, in the network's units: those of tissue and tumour."""
+    tissue = sample.normal[sample.normal != 0]
+    tumour = sample.composite[sample.mask > 0]
+    high = max(np.percentile(tissue, 99.5), np.percentile(tumour, 98) if tumour.size else 0)
+    return float(np.percentile(tissue, 0.5)), float(high)
 
 
 def _slice(volume: np.ndarray, plane: int, position: int) -> np.ndarray:
@@ -93,7 +98,8 @@ def _slice(volume: np.ndarray, plane: int, position: int) -> np.ndarray:
     return cut if plane == 0 else cut[::-1]
 
 
-def _numbers(corpus: Corpus, index: int) -> str:
+def numbers(corpus: Corpus, index: int) -> str:
+    """Return the numbers of a sample's recipe that a person reads, a line each, the sample's own first."""
     recipe = corpus.recipe(index)
     pair = [clean(corpus.sources[i]["name"].split("--")[-1]) for i in (corpus.normal[index], corpus.donor[index])]
     normal, donor = (name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…" for name in pair)

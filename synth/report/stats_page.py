@@ -10,7 +10,7 @@ import yaml
 from markupsafe import Markup
 
 from scans.durable import write_text
-from scans.page import render
+from scans.page.render import render
 from synth.report.charts import histogram, picture
 from synth.report.laws import chance
 from synth.report.quantities import SECTIONS, Quantity, quantities

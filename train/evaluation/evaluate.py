@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,13 @@ from scans.image.brain_mask import check_program
 from scans.image.cases import Case, Scan, read_case, source_name
 from scans.image.preparation import Prepared
 from scans.image.volume import write_volume
+from scans.page.scene import pack
 from scans.writing import make_folder
 from train.cases.classes import TUMOUR, Classes, labels_of, masks_of, whole
 from train.cases.prepared import dataset_cases
 from train.evaluation.class_scores import classes_to_score, main_class, truths_of
-from train.evaluation.failure_picture import failure_picture
+from train.evaluation.failure_picture import failure_picture, failure_scene
+from train.evaluation.failures import CaseOutcome, worst_first
 from train.evaluation.metrics import score
 from train.evaluation.result import CaseResult, Evaluation
 from train.evaluation.scores_file import write_scores
@@ -29,6 +31,8 @@ from train.inference.overlap import Steps, overlapped
 from train.inference.reading import Asked
 from train.network.data_terms import lent_tumours
 from train.settings import SettingsError
+
+MOST_SCENES = 6  # cases kept to be looked into: a page holds not many more, and each takes some MB until it is written
 
 
 def evaluate(
@@ -88,12 +92,20 @@ def evaluate(
                 continue
             told(result)
             results.append(result)
+            _forget_scenes(results)
     if len(results) < len(cases):
         selection += f", but {len(cases) - len(results)} without a tumour"
     evaluation = Evaluation(model, wanted.dataset, dataset, results, selection, classes)
     write_scores(evaluation, out)
     write_report(evaluation, out / "report.html")
     return evaluation
+
+
+def _forget_scenes(results: list[CaseResult]) -> None:
+    """Let go of the scenes of all cases but the worst so far."""
+    outcomes = worst_first([CaseOutcome(each.name, each.model) for each in results if each.model and each.scene])
+    spared = {outcome.case for outcome in outcomes[:MOST_SCENES]}
+    results[:] = [each if each.name in spared else replace(each, scene=None) for each in results]
 
 
 def _select(cases: list[Case], model: Model, dataset_name: str, all_cases: bool) -> tuple[list[Case], str]:
@@ -187,11 +199,11 @@ def _scored(model: Model, case: Case, ready: _Ready, found: Decomposed, masks: P
     inside = masks_of(labels_of(reached, model.classes), {main: model.classes[main]})[0]
     layers = () if model.record.stage == "finetune" else (found.normal[0], np.where(inside, found.texture[0], 0))
     scores = {name: score(found_in_scan[name], truth, spacing) for name, truth in truths.items()}
-    pictures = {
-        name: failure_picture(
-            upright(ready.scan.volume, first, truth, found_in_scan[name] != 0, model.region.orientation, layers)
-        )
+    shown = {
+        name: upright(ready.scan.volume, first, truth, found_in_scan[name] != 0, model.region.orientation, layers)
         for name, truth in truths.items()
     }
+    pictures = {name: failure_picture(views) for name, views in shown.items()}
     several = scores if len(classes) > 1 else {}
-    return CaseResult(case.name, scores[main], reference, pictures=pictures, classes=several)
+    scene = pack(failure_scene(case.name, shown[main]))
+    return CaseResult(case.name, scores[main], reference, pictures=pictures, classes=several, scene=scene)

@@ -8,11 +8,11 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from scans.svg import INK, as_svg, dress
-from train.evaluation.failure_picture import FALSE, MISSED
+from scans.page.svg import INK, as_svg, dress
 from train.evaluation.failures import CaseOutcome, Contrast, SizeClass, by_size, in_common, in_sum, worst_first
 from train.evaluation.lesions import size_name
 from train.evaluation.metrics import AMOUNTS, ml
+from train.run.scenes import FALSE, MISSED
 
 MOST_PICTURES = 24  # in a page, about 0.25 MB each: what a mail still takes, and more than anybody looks through
 COLOURS = {"missed": MISSED, "false": FALSE}

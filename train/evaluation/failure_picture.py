@@ -1,4 +1,4 @@
-"""A picture of what a network missed in a scan, and of what it found where nothing is."""
+"""What a network missed in a scan, and what it found where nothing is: a picture, and a scene to be looked into."""
 
 import io
 import threading
@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scans.page.scene import Grey, Scene
 from train.evaluation.upright import Plane, Upright, cut, telling_planes
+from train.run.scenes import FALSE, MISSED, outcome_areas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-MISSED, FALSE = "#f0a202", "#25c5f5"  # as the outlines that they lie within; distinct for colour-blind readers, on grey
 _COLUMNS = ("scan", "reference and network", "predicted normal", "predicted tumour")
 _TINT = 0.4  # opacity of what is missed or false; what is found stays clear
 _INCH = 2.5  # of the widest panel
@@ -67,6 +68,30 @@ def failure_picture(views: Upright) -> bytes:
     with _drawing:
         figure.savefig(file, format="png", facecolor="black", metadata={"Software": ""})
     return file.getvalue()
+
+
+def failure_scene(name: str, views: Upright) -> Scene:
+    """Return a scan with what is found, missed and false in it; places are told in the scan's own millimetres.
+
+    Parameters
+    ----------
+    name : str
+        Of the case.
+    views : Upright
+        As of `failure_picture`.
+    """
+    wrong = views.truth != views.mask
+    greys = [Grey(title, voxels) for title, voxels in zip(_COLUMNS[2:], views.layers, strict=False)]
+    return Scene(
+        name=name,
+        grid=views.grid,
+        greys=(Grey("scan", views.scan, shown=True), *greys),
+        window=_window(views.scan),
+        unit="the network's units",
+        areas=outcome_areas(views.truth, views.mask),
+        focus=wrong if wrong.any() else views.truth,
+        in_scan=True,
+    )
 
 
 def _window(scan: np.ndarray) -> tuple[float, float]:

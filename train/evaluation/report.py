@@ -8,13 +8,14 @@ from torch import nn
 
 from scans.durable import write_atomically
 from scans.file_names import safe_names
-from scans.page import write_page
+from scans.page.render import write_page
+from scans.page.viewer import viewer
 from scans.writing import make_folder
 from train.architectures.choice import described
 from train.cases.classes import whole
 from train.evaluation.class_scores import main_class
 from train.evaluation.failure_page import COLOURS, MOST_PICTURES, failure_section
-from train.evaluation.failures import CaseOutcome
+from train.evaluation.failures import CaseOutcome, worst_first
 from train.evaluation.lesions import DETECTED, LEAST_ML, LesionSummary
 from train.evaluation.metrics import METRICS, Summary, nothing_found
 from train.evaluation.result import Evaluation
@@ -37,7 +38,10 @@ def write_report(evaluation: Evaluation, path: Path) -> None:
         make_folder(of_class)
         for outcome in each:
             write_atomically(of_class / f"{outcome.case}.png", outcome.picture)
-    write_page("report.html", path, _content(evaluation, outcomes))
+    by_name = {case.name: case.scene for case in evaluation.scored if case.scene}
+    ordered = worst_first([CaseOutcome(each.name, each.model) for each in evaluation.scored if each.model])
+    scenes = [by_name[outcome.case] for outcome in ordered if outcome.case in by_name]
+    write_page("report.html", path, _content(evaluation, outcomes), viewer(scenes))
 
 
 def _outcomes(evaluation: Evaluation, name: str) -> list[CaseOutcome]:

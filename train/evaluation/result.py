@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,8 @@ class CaseResult:
     """Scores of network and threshold row on one case, or the sentence that says why there are none.
 
     Of several classes ``classes`` has each, as ``pictures`` has; ``model`` is then of `main_class`. The threshold row
-    finds a tumour as a whole: it is there where that is a class.
+    finds a tumour as a whole: it is there where that is a class. ``scene`` is what a page shows of ``model``'s mask,
+    packed, and kept of the worst cases only.
     """
 
     name: str
@@ -26,6 +28,7 @@ class CaseResult:
     problem: str = ""
     pictures: dict[str, bytes] = field(default_factory=dict, repr=False)
     classes: dict[str, Scores] = field(default_factory=dict)
+    scene: dict[str, Any] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scans.image.frame import from_frame, to_frame, widen
+from scans.image.grid import Grid
 from scans.image.normalisation import normalise
 from scans.image.preparation import Prepared, reframe
 from scans.image.volume import Volume
@@ -25,14 +26,20 @@ class Upright:
     layers : tuple of ndarray of float32
         Others to show beside it, likewise.
     truth, mask : ndarray of bool
-    spacing_mm : tuple of float
+    grid : Grid
+        Where the voxels lie in the scan's space.
     """
 
     scan: np.ndarray
     layers: tuple[np.ndarray, ...]
     truth: np.ndarray
     mask: np.ndarray
-    spacing_mm: tuple[float, float, float]
+    grid: Grid
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel spacing (z, y, x) in mm."""
+        return self.grid.spacing_mm
 
 
 @dataclass(frozen=True)
@@ -103,8 +110,22 @@ def upright(
         each.transpose(order)[turn]
         for each in (normalise(there.intensity, there.roi, prepared.statistics), *masks, *others)
     )
-    z, y, x = (frame.spacing_mm[a] for a in order)
-    return Upright(scan, tuple(rest[2:]), rest[0], rest[1], (z, y, x))
+    return Upright(scan, tuple(rest[2:]), rest[0], rest[1], _turned(frame.network, order, turn))
+
+
+def _turned(grid: Grid, order: Sequence[int], turn: Sequence[slice]) -> Grid:
+    """Return where voxels lie after their axes (z, y, x) were put in another order, and then turned."""
+    turned = [part.step == -1 for part in turn]
+    columns = np.reshape(grid.direction, (3, 3))[:, [2 - a for a in order][::-1]]  # of the new x, y, z
+    first = [0, 0, 0]  # voxel (z, y, x) of the old grid that comes first now
+    for axis, old in enumerate(order):
+        first[old] = grid.shape[old] - 1 if turned[axis] else 0
+    origin = (grid.affine @ [*first[::-1], 1.0])[:3]
+    direction = columns * np.where(turned[::-1], -1.0, 1.0)
+    nz, ny, nx = (grid.shape[a] for a in order)
+    dz, dy, dx = (grid.spacing_mm[a] for a in order)
+    ox, oy, oz = origin.tolist()
+    return Grid((nz, ny, nx), (dz, dy, dx), (ox, oy, oz), tuple(direction.ravel().tolist()))
 
 
 def telling_planes(views: Upright) -> list[Plane]:

@@ -74,7 +74,7 @@ class ResidualTask(ProxyTask):
         """
         assert isinstance(network, Restorer)
         losses, far, masks = [], [], []
-        shown: list[tuple[str, np.ndarray, np.ndarray]] = []
+        shown: list[tuple[int, np.ndarray, np.ndarray]] = []
         for number in self.split.validation:
             sample = self.corpus[int(number)]
             composite, normal = (
@@ -85,12 +85,12 @@ class ResidualTask(ProxyTask):
             far.append(distance(composite[None], restored[None])[0, 0].cpu().numpy())
             masks.append(sample.mask != 0)
             if len(shown) < PICTURED:
-                shown.append((str(number), composite[0].cpu().numpy(), restored[0].cpu().numpy()))
+                shown.append((int(number), composite[0].cpu().numpy(), restored[0].cpu().numpy()))
         threshold, overlap = best_level(far, masks)
         found = [one >= threshold for one in far]
         self._shown = [
-            Views(name, scan, normal, np.where(inside, scan, 0), inside, truth)
-            for (name, scan, normal), inside, truth in zip(shown, found, masks, strict=False)
+            Views(str(n), scan, normal, np.where(inside, scan, 0), inside, truth, self.corpus.spacing_mm(n))
+            for (n, scan, normal), inside, truth in zip(shown, found, masks, strict=False)
         ]
         return {"loss": float(np.mean(losses)), "dice": overlap, "score": overlap, "threshold": threshold}
 

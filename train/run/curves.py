@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from scans.svg import INK, as_svg, dress
+from scans.page.svg import INK, as_svg, dress
 
 # Distinct for colour-blind readers, on white and on black.
 TRAINING, HELD_OUT, REAL, SHIFTED = "#5b8fd9", "#e08214", "#1b9e77", "#c0549e"

@@ -1,8 +1,8 @@
 """A run folder: what a training leaves on disk.
 
 ``settings.json``, ``log.jsonl`` (one line every few steps and at each validation), ``events/`` (TensorBoard),
-``pictures/validation-STEP.png``, ``last.safetensors`` and ``best.safetensors``. ``train report`` makes
-``report.html`` of it.
+``pictures/validation-STEP.png``, ``scenes/validation.json``, ``last.safetensors`` and ``best.safetensors``.
+``train report`` makes ``report.html`` of it.
 """
 
 import json
@@ -19,6 +19,7 @@ from scans.writing import writing
 from train.run.events import Events
 from train.run.log import AppendedFile, Say, line, read_log, warn
 from train.run.pictures import Views, validation_picture
+from train.run.scenes import write_scenes
 
 REPORT_SECONDS = 600.0  # between two reports of a training: each takes seconds
 
@@ -94,10 +95,11 @@ class RunFolder:
         assert self._events is not None
         self._events.picture(step, image, name)
 
-    def draw(self, step: int, views: dict[str, list[Views]]) -> None:
-        """Draw pictures into ``pictures/NAME-STEP.png`` and show them in TensorBoard.
+    def draw(self, step: int, views: dict[str, list[Views]], orientation: str) -> None:
+        """Draw pictures into ``pictures/NAME-STEP.png``, show them in TensorBoard, and keep what can be looked into.
 
-        Without matplotlib, or with a full disk, it is told why there are none.
+        `orientation` says where the axes x, y, z of the volumes point. Without matplotlib, or with a full disk, it is
+        told why there are none.
         """
         for name, rows in views.items():
             try:
@@ -105,6 +107,10 @@ class RunFolder:
             except ImportError as error:
                 self._say(f"no pictures: {error.name} is not installed; pip install 'layered-tumors[train]'")
             except CheckpointError as error:
+                self._say(str(error))
+            try:
+                write_scenes(self.path / "scenes", name, step, rows, orientation)
+            except (CheckpointError, OSError) as error:
                 self._say(str(error))
 
     def report(self, *, now: bool) -> None:

@@ -24,7 +24,8 @@ _LABEL = 30  # letters of a name that fit beside a row; the end of a long one te
 class Views:
     """What is shown of one scan: volumes (z, y, x) on one grid; ``None`` is left out.
 
-    ``scan``, ``normal``, ``texture`` are in network units; ``mask`` and ``truth`` are boolean.
+    ``scan``, ``normal``, ``texture`` are in network units; ``mask`` and ``truth`` are boolean. Without ``spacing_mm``,
+    of the voxels (z, y, x), slices can be drawn and the whole cannot.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Views:
     texture: np.ndarray | None
     mask: np.ndarray
     truth: np.ndarray | None
+    spacing_mm: tuple[float, float, float] | None = None
 
 
 Window = tuple[float, float]
@@ -86,11 +88,16 @@ def validation_picture(samples: Sequence[Views], path: Path) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
+def grey_window(scan: np.ndarray) -> Window:
+    """Return what of a scan is shown black and white."""
+    inside = scan[scan != 0]
+    low, high = np.percentile(inside, (1, 99.5)) if inside.size else (0.0, 1.0)
+    return float(low), float(max(high, low + 1e-6))
+
+
 def _windows(views: Views) -> tuple[Window, Window, Window]:
     """Return grey windows of scan, normal and tumour; the unblended tumour may be far brighter than the scan."""
-    inside = views.scan[views.scan != 0]
-    low, high = np.percentile(inside, (1, 99.5)) if inside.size else (0.0, 1.0)
-    window = float(low), float(max(high, low + 1e-6))
+    window = grey_window(views.scan)
     tumour = None if views.texture is None else views.texture[views.mask]
     brightest = window[1] if tumour is None or not tumour.size else float(np.percentile(tumour, 99))
     return window, window, (window[0], max(window[1], brightest))

@@ -12,12 +12,14 @@ from pydantic import ValidationError
 
 from scans.durations import duration
 from scans.errors import UserError
-from scans.page import write_page
+from scans.page.render import write_page
+from scans.page.viewer import viewer
 from train.architectures.choice import described
 from train.network.batch_norm import NORMS
 from train.network.data_terms import lenders_in_words, real_datasets, scans_of
 from train.network.losses import mask_is_trained
 from train.run.history import Entry, Run, is_number, number, read_run
+from train.run.scenes import read_scenes
 from train.run.settings_table import tabulated
 from train.settings import Network
 
@@ -26,6 +28,7 @@ STAGES = {
     "adapt": ("Adaptation", "artificial tumours and real scans without their annotations"),
     "finetune": ("Fine-tuning", "annotated real scans"),
 }
+_KINDS = {"validation": "held-out samples", "shifted": "samples of another generator", "real": "real cases"}
 _NEWEST = 12  # validations shown before the rest is folded away
 _ROWS = 400  # validations listed at most
 _ACROSS = 4  # pictures across the training, beside the newest
@@ -51,7 +54,8 @@ def write_run_report(folder: Path) -> Path:
         If `folder` is no run folder, or the page cannot be written.
     """
     page = folder / "report.html"
-    write_page("run.html", page, content(read_run(folder)))
+    run = read_run(folder)
+    write_page("run.html", page, content(run), viewer(read_scenes(folder / "scenes", list(_KINDS))))
     return page
 
 
@@ -193,14 +197,9 @@ def validations(run: Run) -> dict[str, Any]:
 
 def pictures(run: Run) -> list[dict[str, Any]]:
     """Return the newest picture of each kind, then a few of before, ready to embed."""
-    captions = {
-        "validation": "held-out samples",
-        "shifted": "samples of another generator",
-        "real": "real cases",
-    }
     shown, before = [], []
     for kind, drawn in run.pictures().items():
-        title = captions.get(kind, kind)
+        title = _KINDS.get(kind, kind)
         earlier = drawn[:-1]
         kept = sorted({int(i) for i in np.linspace(0, len(earlier) - 1, _ACROSS)}) if earlier else []
         shown += [(title, *drawn[-1])]

@@ -245,7 +245,7 @@ def train(
                         views = task.views(used, hardware)
                     record = replace(record, validation={name: plain(value) for name, value in scores.items()})
                     run.write(step, {f"validation_{name}": value for name, value in record.validation.items()})
-                    run.draw(step, views)
+                    run.draw(step, views, record.region.get("orientation", "LPS"))
                     report(step, {f"validation_{name}": value for name, value in scores.items()})
                 if rate.follows_validations:
                     rate.validated(*ranks.from_first([float(steering_loss(scores))]))

@@ -69,7 +69,8 @@ class RealValidation:
             layers = self._through(network, hardware, [scan])
             normal, texture, logits = (layer[0, 0].cpu().numpy() for layer in layers)
             mask = logits > 0
-            rows.append(Views(scan.name, scan.intensity[0], normal, np.where(mask, texture, 0), mask, truth_of(scan)))
+            seen, tumour = scan.intensity[0], np.where(mask, texture, 0)
+            rows.append(Views(scan.name, seen, normal, tumour, mask, truth_of(scan), scan.spacing_mm))
         return rows
 
     def _through(self, network: nn.Module, hardware: Hardware, scans: "Sequence[RealScan]") -> Layers:

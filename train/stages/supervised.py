@@ -141,7 +141,7 @@ class Supervised:
         for scan in self.validation[:4]:
             logits, batch = self._logits(network, machine, scan)
             found, truth = ((t[0, 0] > 0).cpu().numpy() for t in (logits, batch.mask))
-            rows.append(Views(scan.name, scan.intensity[0], None, None, found, truth))
+            rows.append(Views(scan.name, scan.intensity[0], None, None, found, truth, scan.spacing_mm))
         return {"validation": rows}
 
     def _logits(self, network: nn.Module, machine: hardware.Hardware, scan: RealScan) -> tuple[torch.Tensor, Annotated]:

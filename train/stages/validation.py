@@ -130,5 +130,6 @@ class SyntheticValidation:
                 layers = network(batch.composite)
             normal, texture, logits = (layer[0, 0].cpu().numpy() for layer in layers)
             composite, truth = batch.composite[0, 0].cpu().numpy().copy(), batch.mask[0, 0].cpu().numpy() != 0
-            rows.append(Views(str(number), composite, normal, np.where(logits > 0, texture, 0), logits > 0, truth))
+            mask, spacing = logits > 0, self.corpus.spacing_mm(number)
+            rows.append(Views(str(number), composite, normal, np.where(mask, texture, 0), mask, truth, spacing))
         return rows

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scans.catalog.region import Region
 from scans.image.preparation import prepare
 from scans.image.volume import Volume
-from scans.page import write_page
+from scans.page.render import write_page
+from scans.page.scene import oriented_grid
 from tests.made.flood_fill import slow_parts
 from train.evaluation.failure_page import MOST_PICTURES, failure_section
 from train.evaluation.failure_picture import failure_picture
@@ -106,7 +107,7 @@ def page_of(tmp_path, monkeypatch):
 
     own = (
         '{% extends "base.html" %}{% from "failures.html" import failures %}'
-        '{% block body %}{{ failures(section, {"missed": "#1", "false": "#2"}, true, "") }}{% endblock %}'
+        '{% block body %}{{ failures(section, {"missed": "#1", "false": "#2"}, true, "", ()) }}{% endblock %}'
     )
     monkeypatch.setattr(
         "jinja2.PackageLoader", lambda name: ChoiceLoader([DictLoader({"section_test.html": own}), PackageLoader(name)])
@@ -140,7 +141,7 @@ def test_names_are_escaped_and_nothing_is_loaded(page_of):
     assert "<script" not in html
     assert "<i>" not in html
     assert "worst first: &lt;i&gt;core&lt;/i&gt;" in html
-    assert not re.search(r"""(src|href)=["'](?!data:|#)|url\((?!#)|@import|http|<link|<iframe""", html)
+    assert not re.search(r"""(src|href)=["'](?!data:|#)|url\((?!#)|@import|https?:|<link|<iframe""", html)
 
 
 @pytest.mark.parametrize("orientation", ["LPS", "RAS", "SRA"])
@@ -167,6 +168,9 @@ def test_pictures_are_upright_however_scan_and_region_are_turned(orientation, tu
     assert np.corrcoef(views.scan.ravel(), views.layers[0].ravel())[0, 1] > 0.9, "layers lie where the scan does"
     extent = np.ptp(place.reshape(-1, 3), axis=0)[::-1]
     assert (np.array(views.scan.shape) - 1) * views.spacing_mm == pytest.approx(extent)
+    there = (views.grid.affine @ [*np.argwhere(views.truth)[0][::-1], 1.0])[:3]
+    wanted = (grid.affine @ np.append(np.argwhere(truth)[:, ::-1], np.ones((truth.sum(), 1)), axis=1).T)[:3].T
+    assert np.abs(wanted - there).max(axis=1).min() < 1e-6, "a place in it is a place in the scan"
 
 
 def views(truth, mask, layers=()):
@@ -177,7 +181,8 @@ def views(truth, mask, layers=()):
         masks.append(empty.copy())
         if part:
             masks[-1][part] = True
-    return Upright(scan, tuple(scan for _ in range(layers)) if layers else (), *masks, (2.0, 1.0, 1.0))
+    grid = oriented_grid(scan.shape, (2.0, 1.0, 1.0), "LPS")
+    return Upright(scan, tuple(scan for _ in range(layers)) if layers else (), *masks, grid)
 
 
 BALL, BESIDE = (slice(2, 5), slice(3, 6), slice(3, 6)), (slice(6, 9), slice(8, 10), slice(8, 10))

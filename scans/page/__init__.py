@@ -1,0 +1,1 @@
+"""Pages that a person looks at: one file each, which needs no network."""
