@@ -20,6 +20,7 @@ ROOMS = {  # a room: the rooms of its half that it may import
         "durable": "errors writing",
         "terminal": "errors release writing",
         "page": "durable errors",
+        "hub": "durable errors release",
         "durations": "",
         "progress": "terminal",
         "catalog": "errors file_names formats markdown yaml_text",

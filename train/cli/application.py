@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scans.terminal import command_line, out
+from scans.terminal import command_line, err, out
 from train.settings import SettingsError
 
 app = command_line(
@@ -21,10 +21,15 @@ CatalogOption = Annotated[
     Path,
     typer.Option("--catalog", help="The catalog of datasets and regions: a file, or one of the software's by name."),
 ]
-CheckpointOption = Annotated[Path, typer.Option("--checkpoint", help="A .safetensors file made by train.")]
+CheckpointOption = Annotated[
+    str, typer.Option("--checkpoint", help="A .safetensors file made by train, or hf://org/name on a hub.")
+]
 ShippedOption = Annotated[
-    Path | None,
-    typer.Option("--checkpoint", help="A .safetensors file made by train; the network that comes with the software."),
+    str | None,
+    typer.Option(
+        "--checkpoint",
+        help="A .safetensors file made by train, or hf://org/name on a hub; the network that comes with the software.",
+    ),
 ]
 CorpusOption = Annotated[
     list[str],
@@ -151,6 +156,11 @@ def preset_for(preset: str | None, folder: Path, resume: bool) -> str:
 def say(line: str) -> None:
     """Print a sentence about what was decided."""
     out.print(line, markup=False)
+
+
+def tell(line: str) -> None:
+    """Print a sentence about the work, on stderr."""
+    err.print(line, markup=False)
 
 
 def given(**values: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scans.catalog.shipped import DEFAULT_CATALOG
-from scans.terminal import err, out
+from scans.terminal import RevisionOption, err, out
 from train.cli.application import (
     CatalogOption,
     DatasetOption,
@@ -14,6 +14,7 @@ from train.cli.application import (
     PrecisionOption,
     ShippedOption,
     app,
+    tell,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def pseudo_label(
     ] = None,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
+    revision: RevisionOption = None,
 ) -> None:
     """Segment the scans of a dataset, and say which masks can be trusted enough to lend their tumours.
 
@@ -49,8 +51,8 @@ def pseudo_label(
     """
     from train.segmentation.shipped import checkpoint_or_shipped
 
-    checkpoint = checkpoint_or_shipped(checkpoint)
-    err.print(f"loading the network from {checkpoint}", markup=False)  # the imports alone take seconds
+    network = checkpoint_or_shipped(checkpoint, revision, tell)
+    tell(f"loading the network from {network}")  # the imports alone take seconds
     from scans.catalog.synthesis import override
     from scans.progress import Bars
     from train.inference.confidence import Rule
@@ -69,7 +71,7 @@ def pseudo_label(
 
     with bars:
         rows = run(
-            checkpoint,
+            network,
             catalog,
             dataset,
             out_folder,
@@ -77,7 +79,7 @@ def pseudo_label(
             leave_out=leave_out or (),
             device=device or "auto",
             precision=precision or "auto",
-            say=lambda sentence: err.print(sentence, markup=False),
+            say=tell,
             progress=lambda count: bars.update(task, total=count),
             told=told,
         )

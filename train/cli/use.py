@@ -1,6 +1,5 @@
 """Commands that use a trained network: ``segment``, ``evaluate``."""
 
-import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,15 @@ from rich.table import Table
 
 from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.errors import printable
-from scans.terminal import BrainMasksOption, BrainMaskWithOption, DerivativesOption, SuffixOption, err, out
+from scans.terminal import (
+    BrainMasksOption,
+    BrainMaskWithOption,
+    DerivativesOption,
+    RevisionOption,
+    SuffixOption,
+    err,
+    out,
+)
 from train.cli.application import (
     CatalogOption,
     DeviceOption,
@@ -19,6 +26,7 @@ from train.cli.application import (
     ShippedOption,
     app,
     named,
+    tell,
 )
 from train.settings import SettingsError
 
@@ -133,11 +141,13 @@ def segment(
     ] = False,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
+    revision: RevisionOption = None,
 ) -> None:
     """Segment scans; each mask comes in its scan's own grid and affine, as OUT/NAME_mask.nii.gz.
 
     Example: `train segment --checkpoint runs/first/best.safetensors a.nii.gz b.nrrd --out masks`.
     Without --checkpoint the network that comes with the software is used: skull-stripped FLAIR of brains.
+    A network on a hub: `train segment --checkpoint hf://org/name --revision v1 a.nii.gz`; it is fetched once.
     A folder, two modalities: `train segment --checkpoint runs/first/best.safetensors scans --out masks
     --pattern '{case}_flair.nii.gz' --pattern '{case}_t1.nii.gz' --roi '{case}_brain.nii.gz'`.
     A BIDS dataset: `train segment --bids study --out study/derivatives/layered-tumors`.
@@ -147,7 +157,6 @@ def segment(
     another network or with other options are not touched without --overwrite.
     Exits with 1 if a scan could not be segmented.
     """
-    say = functools.partial(err.print, markup=False)
     from train.segmentation.shipped import checkpoint_or_shipped
 
     if not scans and bids is None:
@@ -155,8 +164,8 @@ def segment(
     if bids is None and (suffix or derivatives):
         raise SettingsError("--suffix and --derivatives belong to --bids; give that as well, or --pattern instead")
     out_folder = out_folder or (Path("masks") if bids is None else bids / "derivatives" / "layered-tumors")
-    checkpoint = checkpoint_or_shipped(checkpoint)
-    say(f"loading the network from {checkpoint}")  # the imports alone take seconds
+    network = checkpoint_or_shipped(checkpoint, revision, tell)
+    tell(f"loading the network from {network}")  # the imports alone take seconds
     from scans.catalog.mask_command import checked_command
     from train.segmentation.outputs import Options
     from train.segmentation.segment import segment as run
@@ -192,7 +201,7 @@ def segment(
 
     with bar:
         results = run(
-            checkpoint,
+            network,
             scans or (),
             out_folder,
             patterns=pattern or (),
@@ -204,7 +213,7 @@ def segment(
             overwrite=overwrite,
             device=device or "auto",
             precision=precision or "auto",
-            say=say,
+            say=tell,
             progress=lambda count: bar.update(task, total=count),
             told=told,
         )
@@ -236,6 +245,7 @@ def evaluate(
     brain_masks: BrainMasksOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
+    revision: RevisionOption = None,
 ) -> None:
     """Score a network on annotated scans beside the threshold row, and write a report with pictures.
 
@@ -248,7 +258,7 @@ def evaluate(
     from train.segmentation.shipped import checkpoint_or_shipped
     from train.settings import validated
 
-    checkpoint = checkpoint_or_shipped(checkpoint)
+    network = checkpoint_or_shipped(checkpoint, revision, tell)
     asked = {"read": read, "level": level, "clean": clean, "least_ml": least_ml}
 
     def told(result: "CaseResult") -> None:
@@ -256,7 +266,7 @@ def evaluate(
             err.print(f"failed: {result.name}: {result.problem}", style="red", markup=False)
 
     evaluation = run(
-        checkpoint,
+        network,
         catalog,
         named(task, dataset),
         out_folder,
