@@ -137,6 +137,8 @@ def _fitting(address: Address, pieces: list[Piece]) -> Callable[[dict[str, Remot
             raise HubError(
                 f"{address}: holds a corpus already, and a pack has no place beside it; give another repository"
             )
+        if ROOT in ours and (packs := [path for path in there if path.endswith(".zip") and "/" not in path]):
+            raise HubError(f"{address}: holds a pack already, {packs[0]}; give another repository")
         for path, remote in there.items():
             foreign = path not in ours and path.partition("/")[0] in folders
             if foreign or (path in data and not remote.holds(data[path].content, data[path].sha256)):

@@ -35,7 +35,8 @@ class StandIn(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Answers)
-        self.repositories, self.large, self.requests, self.failures = {}, {}, [], []
+        self.repositories, self.large = {}, {}
+        self.requests, self.ranges, self.failures = [], [], []
         self.turn = threading.Lock()
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
         self.behind = self.address.replace("127.0.0.1", "localhost")  # large files lie with another host
@@ -224,6 +225,7 @@ class _Answers(BaseHTTPRequestHandler):
         asked = self.headers.get("Range")
         if asked is None:
             return self.say(200, content, **headers)
+        self.server.ranges.append(asked)
         first, _, last = asked.removeprefix("bytes=").partition("-")
         start, stop = int(first), min(int(last) + 1 if last else len(content), len(content))
         if start >= len(content):
@@ -264,3 +266,10 @@ def standing_in(cache):
         yield hub
     hub.shutdown()
     hub.server_close()
+
+
+@pytest.fixture
+def hub(tmp_path_factory):
+    """Return a new hub, empty, where whoever is logged in may write."""
+    with standing_in(tmp_path_factory.mktemp("cache")) as stand_in:
+        yield stand_in
