@@ -11,7 +11,7 @@ from scans.hub.refusals import asking
 CLIENTS_OWN = ".cache"  # what the client notes of a folder that it fills
 
 
-def fetch_file(address: Address, remote: Remote) -> Path:
+def fetch_file(address: Address, remote: Remote, named: str | None = None) -> Path:
     """Return a file of a repository in the client's cache, where it is fetched once.
 
     Parameters
@@ -20,18 +20,19 @@ def fetch_file(address: Address, remote: Remote) -> Path:
         Of the file, at a commit.
     remote : Remote
         What the hub says of it.
+    named : str, optional
+        The branch or tag that led to the commit, for `cached_files` to know it by.
 
     Raises
     ------
     HubError
         If it cannot be fetched, or is not what the hub says.
     """
+    hub, what = client(address), (address.repository, address.path)
     with asking(address):
-        path = Path(
-            client(address).hf_hub_download(
-                address.repository, address.path, repo_type=address.kind, revision=address.revision
-            )
-        )
+        path = Path(hub.hf_hub_download(*what, repo_type=address.kind, revision=address.revision))
+        if named is not None:
+            hub.hf_hub_download(*what, repo_type=address.kind, revision=named)
     if not remote.holds(path):
         raise HubError(
             f"{address}: {path} is not what the hub says that it is; delete that file, and run the command again"

@@ -60,7 +60,8 @@ def checkpoint_at(
         pinned = pin(address)
         files = listing(pinned)
         found = pinned.file(_one(address, [path for path in files if path.endswith(_SUFFIX)]))
-        path, told = fetch_file(found, files[found.path]), str(found)
+        name = None if address.pinned else address.revision or "main"
+        path, told = fetch_file(found, files[found.path], name), str(found)
     except UnreachableError:
         cached = {each.name: each for each in cached_files(address, _SUFFIX)}
         if not cached:
