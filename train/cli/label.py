@@ -49,7 +49,7 @@ def pseudo_label(
     Labels are not opened, if there are any. Stopped or killed, the same command goes on; with another --set it judges
     the masks that are there. Exits with 1 if a scan could not be segmented; that is no reason not to go on.
     """
-    from train.segmentation.shipped import checkpoint_or_shipped
+    from train.inference.named_network import checkpoint_or_shipped
 
     network = checkpoint_or_shipped(checkpoint, revision, tell)
     tell(f"loading the network from {network}")  # the imports alone take seconds

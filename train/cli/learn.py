@@ -230,7 +230,7 @@ def adapt(
     Example: `train adapt --checkpoint runs/first/best.safetensors --corpus corpus.zarr --dataset brats2018
     --out runs/adapted`. Synthetic samples keep part of each batch.
     """
-    from train.network.checkpoint_place import checkpoint_at
+    from train.inference.named_network import checkpoint_at
     from train.stages.adapt import adapt as run
 
     values = given(
@@ -308,7 +308,7 @@ def finetune(
     --init runs/first/best.safetensors --out runs/tuned`. `train evaluate` then scores the cases of the test set.
     Folds do not depend on --seed.
     """
-    from train.network.checkpoint_place import checkpoint_at
+    from train.inference.named_network import checkpoint_at
     from train.stages.finetune import finetune as run
 
     name = named(task, dataset)

@@ -47,7 +47,7 @@ def export(
     says what it was trained on and under which terms, and how well it did; nothing of this machine travels. Terms that
     may forbid to pass the weights on are named here and on top of the card.
     """
-    from train.network.checkpoint_place import checkpoint_at
+    from train.inference.named_network import checkpoint_at
     from train.share.export import export as run
 
     exported = run(

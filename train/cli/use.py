@@ -157,7 +157,7 @@ def segment(
     another network or with other options are not touched without --overwrite.
     Exits with 1 if a scan could not be segmented.
     """
-    from train.segmentation.shipped import checkpoint_or_shipped
+    from train.inference.named_network import checkpoint_or_shipped
 
     if not scans and bids is None:
         raise SettingsError("name scans or folders of scans, or give --bids DATASET")
@@ -254,8 +254,8 @@ def evaluate(
     Exits with 1 if a case could not be scored.
     """
     from train.evaluation.evaluate import evaluate as run
+    from train.inference.named_network import checkpoint_or_shipped
     from train.inference.reading import Asked
-    from train.segmentation.shipped import checkpoint_or_shipped
     from train.settings import validated
 
     network = checkpoint_or_shipped(checkpoint, revision, tell)

@@ -11,8 +11,8 @@ from scans.hub.client import check_login
 from scans.hub.download import fetch_file
 from scans.hub.listing import Remote
 from scans.hub.upload import Piece, Pushed, upload
+from train.inference.named_network import checkpoint_at
 from train.network.checkpoint import load_record
-from train.network.checkpoint_place import checkpoint_at
 from train.network.data_terms import trained_on, unclear
 from train.settings import SettingsError
 from train.share.export import SUMS, export, listed_in

@@ -11,8 +11,7 @@ from tests.made.hub import hub  # noqa: F401
 from tests.made.real_scans import write_case
 from tests.made.tiny_checkpoint import save_bright
 from train.cli.application import app
-from train.network.checkpoint_place import checkpoint_at
-from train.segmentation.shipped import FLAIR, checkpoint_or_shipped
+from train.inference.named_network import FLAIR, checkpoint_at, checkpoint_or_shipped
 from train.share.export import export
 from train.share.push import push
 

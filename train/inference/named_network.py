@@ -1,6 +1,7 @@
-"""Where a checkpoint lies: a file on this machine, or a network on a hub, which is fetched once.
+"""The network that a user names: a file on this machine, one on a hub, or the one that comes with the software.
 
-This is the one door for what a user names: commands give every ``--checkpoint`` and ``--init`` to it.
+Commands give every ``--checkpoint`` and ``--init`` to this door. Networks on a hub are fetched once. ``docs/network.md``
+says of what the network of the software was made, and how.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from scans.hub.download import cached_files, fetch_file
 from scans.hub.listing import listing, pin
 from scans.hub.refusals import UnreachableError
 
+FLAIR = Path(__file__).parents[1] / "shipped" / "flair.safetensors"
 _SUFFIX = ".safetensors"
 _SHAPE = f"hf://org/name/NAME{_SUFFIX}"
 
@@ -70,6 +72,29 @@ def checkpoint_at(
         told = f"{address}: the hub does not answer; {path.name} of commit {path.parent.name} was fetched before"
     say(f"{told}: SHA-256 {sha256(path)}")
     return path
+
+
+def checkpoint_or_shipped(
+    given: str | Path | None, revision: str | None = None, say: Callable[[str], None] = lambda sentence: None
+) -> Path:
+    """Return a checkpoint that was given, or the one that comes with the software; parameters as of `checkpoint_at`.
+
+    Raises
+    ------
+    CheckpointError
+        If none was given, and the installation lacks its own or a revision was.
+    HubError
+        As of `checkpoint_at`.
+    """
+    if given is not None:
+        return checkpoint_at(given, revision, say)
+    if revision is not None:
+        raise CheckpointError(f"--revision {revision}: give --checkpoint hf://org/name too, or leave it out")
+    if not FLAIR.is_file():
+        raise CheckpointError(
+            f"{FLAIR}: the network that comes with the software is not there; install it again, or give --checkpoint"
+        )
+    return FLAIR
 
 
 def _one(address: Address, names: list[str]) -> str:
