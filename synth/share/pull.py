@@ -15,7 +15,7 @@ from scans.errors import HubError, StoreError
 from scans.hub.address import DATASET, Address, hub_address
 from scans.hub.download import CLIENTS_OWN, fetch_folder
 from scans.hub.listing import Remote, listing, pin
-from scans.writing import no_folder_for
+from scans.writing import no_folder_for, writing
 from synth.corpus.manifest import ROOT, Manifest
 from synth.corpus.verify import check_files, read_manifest
 from synth.share.bag import CORPUS, Bag
@@ -66,9 +66,8 @@ def pull(url: str, out: str | Path, revision: str | None = None) -> Pulled:
     Raises
     ------
     UserError
-        If the hub refuses, it holds neither, something is at `out`, or what came is not as it must be.
-    OSError
-        E.g. when the disk is full. What has come is kept for the same call.
+        If the hub refuses, it holds neither, something is at `out`, the disk is full, or what came is not as it must
+        be. What has come whole is kept for the same call.
     """
     if "://" in str(out):
         raise StoreError(f"{out}: a pull ends in a folder or a file on this machine; give a path")
@@ -80,7 +79,7 @@ def pull(url: str, out: str | Path, revision: str | None = None) -> Pulled:
     at = pin(hub_address(url, DATASET, revision))
     files = listing(at)
     at = _what(at, files)
-    with _staged(place) as folder:
+    with writing(place, StoreError), _staged(place) as folder:
         fetch_folder(at, folder)
         taken = folder / at.path if at.path else folder
         try:
@@ -162,6 +161,8 @@ def _damaged(at: Address, folder: Path, files: dict[str, Remote]) -> HubError | 
 
 def _put(folder: Path, taken: Path, place: Path) -> None:
     """Give what is whole its name."""
+    if os.path.lexists(place):
+        raise StoreError(f"{place} appeared meanwhile; choose another place")
     if taken is folder:
         (folder / _LOCK).unlink()
         for each in folder.rglob("*"):

@@ -1,7 +1,7 @@
 """The network that a user names: a file on this machine, one on a hub, or the one that comes with the software.
 
-Commands give every ``--checkpoint`` and ``--init`` to this door. Networks on a hub are fetched once. ``docs/network.md``
-says of what the network of the software was made, and how.
+Commands give every ``--checkpoint`` and ``--init`` to this door. Networks on a hub are fetched once. How the network of
+the software was made, and of what, says ``docs/network.md``.
 """
 
 from collections.abc import Callable
