@@ -12,7 +12,7 @@ from scans.hub.address import DATASET, MODEL, Address, hub_address
 from scans.hub.download import fetch_file, fetch_folder
 from scans.hub.listing import listing, pin
 from scans.hub.upload import Piece, upload
-from tests.made.hub import READER, hub  # noqa: F401
+from tests.made.hub import READER
 
 HERE = Address(DATASET, "org/data")
 
@@ -75,7 +75,7 @@ def test_a_dataset_is_no_network_and_two_revisions_are_one_too_many():
         hub_address("hf://org/name@v1", MODEL, "v2")
 
 
-def test_what_is_sent_is_there_and_is_not_sent_again(hub, pieces, tmp_path):  # noqa: F811
+def test_what_is_sent_is_there_and_is_not_sent_again(hub, pieces, tmp_path):
     pushed = upload(HERE, pieces, message="first", private=True)
     assert hub.files("datasets", "org/data")["deep/b.bin"] == pieces[1].content.read_bytes()
     assert (pushed.files, pushed.sent) == (4, 4)
@@ -90,7 +90,7 @@ def test_what_is_sent_is_there_and_is_not_sent_again(hub, pieces, tmp_path):  # 
     assert not (tmp_path / "back/.gitattributes").exists()
 
 
-def test_an_upload_that_dies_sends_only_the_rest_when_it_is_run_again(hub, pieces, monkeypatch):  # noqa: F811
+def test_an_upload_that_dies_sends_only_the_rest_when_it_is_run_again(hub, pieces, monkeypatch):
     monkeypatch.setattr(upload_module, "_COMMIT", 2)
     monkeypatch.setattr(upload_module, "_TRIES", 1)
     hub.fail("POST", "/preupload/", 403)
@@ -104,7 +104,7 @@ def test_an_upload_that_dies_sends_only_the_rest_when_it_is_run_again(hub, piece
     assert hub.repositories["datasets", "org/data"].messages == ["part", "data"]
 
 
-def test_what_describes_the_rest_is_committed_with_the_last_of_it(hub, pieces, monkeypatch):  # noqa: F811
+def test_what_describes_the_rest_is_committed_with_the_last_of_it(hub, pieces, monkeypatch):
     monkeypatch.setattr(upload_module, "_COMMIT", 2)
     upload(HERE, pieces[::-1], message="data")
     repository = hub.repositories["datasets", "org/data"]
@@ -115,19 +115,19 @@ def test_what_describes_the_rest_is_committed_with_the_last_of_it(hub, pieces, m
 
 
 @pytest.mark.parametrize(("method", "part"), [("POST", "/commit/"), ("PUT", "/store/"), ("POST", "/preupload/")])
-def test_a_hub_that_fails_once_is_asked_again(hub, pieces, method, part):  # noqa: F811
+def test_a_hub_that_fails_once_is_asked_again(hub, pieces, method, part):
     hub.fail(method, part, 500)
     upload(HERE, pieces, message="data")
     assert listing(pin(HERE)).keys() == {piece.path for piece in pieces}
 
 
-def test_a_commit_whose_answer_is_lost_is_not_made_twice(hub, pieces):  # noqa: F811
+def test_a_commit_whose_answer_is_lost_is_not_made_twice(hub, pieces):
     hub.fail("POST", "/commit/", "cut")
     upload(HERE, pieces, message="data")
     assert hub.repositories["datasets", "org/data"].messages == ["data"]
 
 
-def test_a_hub_that_keeps_other_bytes_than_were_sent_is_found_out(hub, pieces):  # noqa: F811
+def test_a_hub_that_keeps_other_bytes_than_were_sent_is_found_out(hub, pieces):
     def spoil(files, total):
         repository = hub.repositories["datasets", "org/data"]
         commit = repository.commits[repository.branches["main"]]
@@ -138,7 +138,7 @@ def test_a_hub_that_keeps_other_bytes_than_were_sent_is_found_out(hub, pieces): 
         upload(HERE, pieces, message="data", progress=spoil)
 
 
-def test_a_file_that_is_cut_off_is_fetched_on_from_there(hub, pieces, tmp_path, monkeypatch):  # noqa: F811
+def test_a_file_that_is_cut_off_is_fetched_on_from_there(hub, pieces, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)  # written to disk at once
     at = upload(HERE, pieces, message="data").address
     hub.fail("GET", "/store/", "cut")
@@ -148,7 +148,7 @@ def test_a_file_that_is_cut_off_is_fetched_on_from_there(hub, pieces, tmp_path, 
     assert int(asked.removeprefix("bytes=").removesuffix("-")) > 1000
 
 
-def test_a_file_that_is_damaged_in_the_cache_is_not_taken(hub, pieces):  # noqa: F811
+def test_a_file_that_is_damaged_in_the_cache_is_not_taken(hub, pieces):
     at = upload(HERE, pieces, message="data").address.file("deep/b.bin")
     remote = listing(at)["deep/b.bin"]
     path = fetch_file(at, remote)
@@ -167,7 +167,7 @@ def refused(call):
     return sentence
 
 
-def test_each_refusal_is_one_sentence(hub, pieces, monkeypatch):  # noqa: F811
+def test_each_refusal_is_one_sentence(hub, pieces, monkeypatch):
     upload(HERE, pieces, message="data")
     assert "has no such repository, or does not show it to you" in refused(lambda: pin(Address(DATASET, "org/none")))
     assert "has no such revision" in refused(lambda: pin(HERE.at("none")))

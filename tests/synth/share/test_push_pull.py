@@ -19,7 +19,6 @@ from synth.share.recipe_pack import pack_recipes
 from synth.store.opening import open_store
 from synth.store.sealed_json import seal, to_bytes
 from tests.made.corpora import append, bits, files_of, make_corpus, pick_store
-from tests.made.hub import hub  # noqa: F401
 
 URL = "hf://datasets/org/tumours"
 KEY = "datasets", "org/tumours"
@@ -39,7 +38,7 @@ def carded(corpus_path, tmp_path_factory):
     return with_short_card(shutil.copytree(corpus_path, tmp_path_factory.mktemp("carded") / "corpus.zarr"))
 
 
-def test_a_corpus_is_pushed_and_pulled_and_is_the_same_in_every_bit(hub, carded, tmp_path):  # noqa: F811
+def test_a_corpus_is_pushed_and_pulled_and_is_the_same_in_every_bit(hub, carded, tmp_path):
     pushed = push(str(carded), URL)
     assert hub.files(*KEY)["README.md"] == PAGE
     assert push(str(carded), URL).sent == 0
@@ -49,7 +48,7 @@ def test_a_corpus_is_pushed_and_pulled_and_is_the_same_in_every_bit(hub, carded,
     assert sorted(os.listdir(tmp_path)) == ["back.zarr"]
 
 
-def test_a_corpus_is_read_where_it_lies_at_the_commit_it_was_opened_at(hub, carded, tmp_path):  # noqa: F811
+def test_a_corpus_is_read_where_it_lies_at_the_commit_it_was_opened_at(hub, carded, tmp_path):
     first = push(str(carded), URL).address
     far, here = Corpus(URL, cache=tmp_path / "cache"), Corpus(carded)
     assert far.where == str(first)
@@ -69,7 +68,7 @@ def test_a_corpus_is_read_where_it_lies_at_the_commit_it_was_opened_at(hub, card
         Corpus("hf://org/tumours")
 
 
-def test_a_corpus_grows_on_the_hub_and_another_does_not_take_its_place(hub, sources_path, carded, tmp_path):  # noqa: F811
+def test_a_corpus_grows_on_the_hub_and_another_does_not_take_its_place(hub, sources_path, carded, tmp_path):
     push(str(carded), URL)
     grown = shutil.copytree(carded, tmp_path / "grown.zarr")
     append(grown, sources_path, 30)
@@ -83,7 +82,7 @@ def test_a_corpus_grows_on_the_hub_and_another_does_not_take_its_place(hub, sour
         push(str(carded), URL)  # less than is there
 
 
-def test_a_branch_holds_another_state_and_a_revision_names_it(hub, carded, tmp_path):  # noqa: F811
+def test_a_branch_holds_another_state_and_a_revision_names_it(hub, carded, tmp_path):
     first = push(str(carded), URL, revision="v1").address
     assert "zarr.json" not in hub.files(*KEY)
     pull(URL, tmp_path / "by name.zarr", revision="v1")
@@ -93,7 +92,7 @@ def test_a_branch_holds_another_state_and_a_revision_names_it(hub, carded, tmp_p
     assert sorted(os.listdir(tmp_path)) == ["by commit.zarr", "by name.zarr"]
 
 
-def test_a_pull_that_dies_leaves_nothing_under_its_name_and_goes_on(hub, carded, tmp_path):  # noqa: F811
+def test_a_pull_that_dies_leaves_nothing_under_its_name_and_goes_on(hub, carded, tmp_path):
     push(str(carded), URL)
     hub.fail("GET", "/store/", 403)
     with pytest.raises(HubError, match="may not do that"):
@@ -108,7 +107,7 @@ def test_a_pull_that_dies_leaves_nothing_under_its_name_and_goes_on(hub, carded,
         pull(URL, tmp_path / "back.zarr")
 
 
-def test_what_its_maker_pushed_damaged_is_not_taken_and_not_kept(hub, carded, tmp_path):  # noqa: F811
+def test_what_its_maker_pushed_damaged_is_not_taken_and_not_kept(hub, carded, tmp_path):
     push(str(carded), URL)
     commit = hub.repositories[KEY].commits[hub.repositories[KEY].branches["main"]]
     commit["layer/c.1.0"] = (commit["layer/c.1.0"][0][::-1], False)
@@ -117,7 +116,7 @@ def test_what_its_maker_pushed_damaged_is_not_taken_and_not_kept(hub, carded, tm
     assert os.listdir(tmp_path) == []
 
 
-def test_files_of_others_in_the_repository_are_left_out_and_told(hub, carded, tmp_path):  # noqa: F811
+def test_files_of_others_in_the_repository_are_left_out_and_told(hub, carded, tmp_path):
     push(str(carded), URL)
     hub.repositories[KEY].commits[hub.repositories[KEY].branches["main"]]["LICENSE"] = (b"ours", False)
     assert pull(URL, tmp_path / "back.zarr").left_out == ("LICENSE",)
@@ -128,7 +127,7 @@ def test_files_of_others_in_the_repository_are_left_out_and_told(hub, carded, tm
 @pytest.mark.parametrize(
     "terms", [{"redistribute_derived": False, "licence": "on request"}, {"licence": "CC BY-SA 4.0; CC BY-NC 4.0"}]
 )
-def test_what_may_not_be_passed_on_is_not_pushed_but_its_recipes_are(hub, tmp_path, terms):  # noqa: F811
+def test_what_may_not_be_passed_on_is_not_pushed_but_its_recipes_are(hub, tmp_path, terms):
     corpus = make_corpus(tmp_path / "c.zarr", pick_store(tmp_path / "s.zarr", [0, 1], **terms), samples=4)
     with pytest.raises(UserError, match=r"is not pushed: .*synth pack .* --recipes --out recipes.zip"):
         push(str(corpus), URL)
@@ -145,7 +144,7 @@ def test_what_may_not_be_passed_on_is_not_pushed_but_its_recipes_are(hub, tmp_pa
     assert (tmp_path / "back.zip").read_bytes() == (tmp_path / "recipes.zip").read_bytes()
 
 
-def test_a_pack_is_pushed_with_a_page_and_pulled_as_one_file(hub, carded, tmp_path):  # noqa: F811
+def test_a_pack_is_pushed_with_a_page_and_pulled_as_one_file(hub, carded, tmp_path):
     for name in ("a.zip", "b.zip"):
         pack(carded, tmp_path / name)
         push(str(tmp_path / name), URL)
@@ -158,7 +157,7 @@ def test_a_pack_is_pushed_with_a_page_and_pulled_as_one_file(hub, carded, tmp_pa
         push(str(carded), URL)
 
 
-def test_a_damaged_corpus_is_not_pushed(hub, carded, tmp_path):  # noqa: F811
+def test_a_damaged_corpus_is_not_pushed(hub, carded, tmp_path):
     copy = shutil.copytree(carded, tmp_path / "c.zarr")
     content = bytearray((copy / "layer/c.1.0").read_bytes())
     content[9] ^= 1
@@ -168,7 +167,7 @@ def test_a_damaged_corpus_is_not_pushed(hub, carded, tmp_path):  # noqa: F811
     assert not hub.repositories
 
 
-def test_the_commands_draw_the_card_and_say_what_to_type_next(hub, corpus_path, tmp_path):  # noqa: F811
+def test_the_commands_draw_the_card_and_say_what_to_type_next(hub, corpus_path, tmp_path):
     done = CliRunner().invoke(app, ["push", str(corpus_path), URL, "--private"])
     assert done.exit_code == 0, done.output
     assert "next: read its page; elsewhere: synth pull hf://datasets/org/tumours@" in done.output

@@ -7,7 +7,6 @@ import yaml
 from typer.testing import CliRunner
 
 from scans.errors import CheckpointError, HubError
-from tests.made.hub import hub  # noqa: F401
 from tests.made.real_scans import write_case
 from tests.made.tiny_checkpoint import save_bright
 from train.cli.application import app
@@ -33,7 +32,7 @@ def checkpoint(tmp_path_factory):
     return save_bright(tmp_path_factory.mktemp("run") / "best.safetensors", data=free())
 
 
-def test_a_network_is_pushed_with_its_card_and_segments_from_there(hub, checkpoint, tmp_path):  # noqa: F811
+def test_a_network_is_pushed_with_its_card_and_segments_from_there(hub, checkpoint, tmp_path):
     at = push(checkpoint, URL, licence="CC-BY-4.0", message="v1").address
     files = hub.files(*KEY)
     assert yaml.safe_load(files["README.md"].decode().split("---\n")[1])["license"] == "cc-by-4.0"
@@ -52,7 +51,7 @@ def test_a_network_is_pushed_with_its_card_and_segments_from_there(hub, checkpoi
     assert list((tmp_path / "masks").glob("*_mask.nii.gz"))
 
 
-def test_a_network_fetched_once_is_used_without_the_hub_and_said_so(hub, checkpoint, monkeypatch):  # noqa: F811
+def test_a_network_fetched_once_is_used_without_the_hub_and_said_so(hub, checkpoint, monkeypatch):
     at = push(checkpoint, URL).address
     path = checkpoint_at(URL)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
@@ -64,7 +63,7 @@ def test_a_network_fetched_once_is_used_without_the_hub_and_said_so(hub, checkpo
         checkpoint_at("hf://org/other")
 
 
-def test_a_new_export_replaces_the_files_of_the_last_in_one_commit(hub, checkpoint, tmp_path):  # noqa: F811
+def test_a_new_export_replaces_the_files_of_the_last_in_one_commit(hub, checkpoint, tmp_path):
     first = push(checkpoint, URL, name="first").address
     export(checkpoint, tmp_path / "shared", name="second", licence="CC-BY-4.0")
     hub.repositories[KEY].commits[first.revision]["LICENSE"] = (b"ours", False)
@@ -81,7 +80,7 @@ def test_a_new_export_replaces_the_files_of_the_last_in_one_commit(hub, checkpoi
 
 
 @pytest.mark.parametrize("derived", [False, None])
-def test_where_terms_may_forbid_it_a_network_is_shown_to_nobody_before_they_are_read(hub, derived, tmp_path):  # noqa: F811
+def test_where_terms_may_forbid_it_a_network_is_shown_to_nobody_before_they_are_read(hub, derived, tmp_path):
     kept = save_bright(tmp_path / "kept.safetensors", data=free(derived))
     with pytest.raises(
         CheckpointError, match=r"is not pushed: .*; read those terms, then add --terms-read, or --private"
@@ -95,7 +94,7 @@ def test_where_terms_may_forbid_it_a_network_is_shown_to_nobody_before_they_are_
     assert push(kept, URL, terms_read=True).sent == 0
 
 
-def test_which_of_several_networks_and_of_none_is_asked(hub, checkpoint):  # noqa: F811
+def test_which_of_several_networks_and_of_none_is_asked(hub, checkpoint):
     at = push(checkpoint, URL, name="a").address
     repository = hub.repositories[KEY]
     repository.commits[at.revision]["b.safetensors"] = (b"", False)
@@ -124,3 +123,18 @@ def test_a_file_of_this_machine_is_itself_and_has_no_revision(checkpoint):
         checkpoint_at("s3://a/b.safetensors")
     with pytest.raises(HubError, match="networks are models; give hf://org/name"):
         checkpoint_at("hf://datasets/org/name")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "segment scan.nii.gz --checkpoint", "evaluate --dataset d --out o --checkpoint", "export --out o --checkpoint",
+        "adapt --corpus c --dataset d --out o --checkpoint", "finetune --dataset d --out o --init",
+        "pseudo-label --dataset d --out o --checkpoint",
+    ],
+)  # fmt: skip
+def test_every_command_that_takes_a_checkpoint_asks_the_hub_for_one(hub, command):
+    done = CliRunner().invoke(app, [*command.split(), URL, "--revision", "v1"])
+    assert str(done.exception).startswith(
+        "hf://org/finds@v1: the hub has no such repository, or does not show it to you"
+    )
