@@ -63,6 +63,15 @@ def on_hub(where: str | Path) -> bool:
     return str(where).startswith(SCHEME)
 
 
+def at_revision(where: str, revision: str | None) -> str:
+    """Return where something lies, at the revision that ``--revision`` gives; HubError if it lies on no hub."""
+    if revision is None:
+        return where
+    if not on_hub(where):
+        raise HubError(f"--revision {revision}: belongs to what is on a hub, and {where} is not; leave it out")
+    return str(hub_address(where, revision=revision))
+
+
 def hub_address(url: str, kind: str | None = None, revision: str | None = None) -> Address:
     """Read an address.
 

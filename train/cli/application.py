@@ -31,6 +31,12 @@ ShippedOption = Annotated[
         help="A .safetensors file made by train, or hf://org/name on a hub; the network that comes with the software.",
     ),
 ]
+RevisionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--revision", help="Of a checkpoint on a hub: a branch, a tag, or a commit; @revision in it is the same."
+    ),
+]
 CorpusOption = Annotated[
     list[str],
     typer.Option("--corpus", help="A corpus made by synth generate: a folder or a URL. Repeat it, one a modality."),

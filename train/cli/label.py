@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scans.catalog.shipped import DEFAULT_CATALOG
-from scans.terminal import RevisionOption, err, out
+from scans.terminal import err, out
 from train.cli.application import (
     CatalogOption,
     DatasetOption,
     DeviceOption,
     PrecisionOption,
+    RevisionOption,
     ShippedOption,
     app,
     tell,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from scans.catalog.shipped import DEFAULT_CATALOG
-from scans.terminal import RevisionOption, err, out
+from scans.terminal import err, out
 from train.architectures.plans import CONFIGURATION
 from train.cli.application import (
     AveragingOption,
@@ -28,6 +28,7 @@ from train.cli.application import (
     RateOption,
     RecombineOption,
     ResumeOption,
+    RevisionOption,
     RuleOption,
     RunOption,
     SeedOption,

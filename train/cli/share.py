@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from scans.terminal import BranchOption, PrivateOption, PushMessageOption, RevisionOption, err, out
+from scans.terminal import BranchOption, PrivateOption, PushMessageOption, err, out
 from train.architectures.plans import CONFIGURATION
-from train.cli.application import CheckpointOption, ConfigurationOption, PlansOption, app, tell
+from train.cli.application import CheckpointOption, ConfigurationOption, PlansOption, RevisionOption, app, tell
 
 NameOption = Annotated[str, typer.Option(help="Name of the files; that of the region if not given.")]
 EvaluationOption = Annotated[

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scans.durable import sha256
 from scans.errors import CheckpointError
-from scans.hub.address import MODEL, Address, hub_address, on_hub
+from scans.hub.address import MODEL, Address, at_revision, hub_address, on_hub
 from scans.hub.download import cached_files, fetch_file
 from scans.hub.listing import listing, pin
 from scans.hub.refusals import UnreachableError
@@ -43,20 +43,16 @@ def checkpoint_at(
     Raises
     ------
     CheckpointError
-        If a revision is given for a file, or the URL is another.
+        If the URL is another.
     HubError
-        If the hub has no such network, refuses, or does not answer and nothing was fetched before.
+        If a revision is given for a file, or the hub has no such network, refuses, or does not answer and nothing was fetched before.
     """
     if not on_hub(where):
         if "://" in str(where):
             raise CheckpointError(
                 f"{where}: a checkpoint is a file on this machine, or hf://org/name on a hub; give either"
             )
-        if revision is not None:
-            raise CheckpointError(
-                f"--revision {revision}: belongs to a checkpoint on a hub, hf://org/name; leave it out"
-            )
-        return Path(where)
+        return Path(at_revision(str(where), revision))
     address = hub_address(str(where), MODEL, revision)
     try:
         pinned = pin(address)
