@@ -8,7 +8,7 @@ import pytest
 
 from scans.errors import HubError, printable
 from scans.hub import upload as upload_module
-from scans.hub.address import DATASET, MODEL, Address, hub_address
+from scans.hub.address import DATASET, MODEL, Address, at_revision, hub_address
 from scans.hub.download import fetch_file, fetch_folder
 from scans.hub.listing import listing, pin
 from scans.hub.upload import Piece, upload
@@ -73,6 +73,13 @@ def test_a_dataset_is_no_network_and_two_revisions_are_one_too_many():
         hub_address("hf://datasets/org/name", MODEL)
     with pytest.raises(HubError, match="names another revision than --revision v2"):
         hub_address("hf://org/name@v1", MODEL, "v2")
+
+
+def test_a_revision_goes_into_an_address_and_a_folder_has_none():
+    assert at_revision("hf://datasets/org/name/c.zarr", "v1") == "hf://datasets/org/name@v1/c.zarr"
+    assert at_revision("corpus.zarr", None) == "corpus.zarr"
+    with pytest.raises(HubError, match=r"--revision v1: belongs to what is on a hub, and corpus\.zarr is not"):
+        at_revision("corpus.zarr", "v1")
 
 
 def test_what_is_sent_is_there_and_is_not_sent_again(hub, pieces, tmp_path):

@@ -45,7 +45,8 @@ def checkpoint_at(
     CheckpointError
         If the URL is another.
     HubError
-        If a revision is given for a file, or the hub has no such network, refuses, or does not answer and nothing was fetched before.
+        If a revision is given for a file, or the hub has no such network, refuses, or does not answer and nothing was
+        fetched before.
     """
     if not on_hub(where):
         if "://" in str(where):
