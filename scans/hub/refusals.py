@@ -50,10 +50,14 @@ def passing(error: BaseException) -> bool:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it was raised from, the last thing said first."""
+    """Yield an error and what it was raised from, the last thing said first.
+
+    That the cache does not have something either is left out where it is known why the hub did not give it.
+    """
     seen: BaseException | None = error
     while seen is not None:
-        yield seen
+        if seen.__cause__ is None or "LocalEntryNotFoundError" not in _names(seen):
+            yield seen
         seen = seen.__cause__
 
 

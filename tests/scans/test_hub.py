@@ -164,6 +164,16 @@ def test_a_file_that_is_damaged_in_the_cache_is_not_taken(hub, pieces):
         fetch_file(at, remote)
 
 
+def test_why_a_file_is_not_given_is_told_though_the_cache_lacks_it_too(hub, pieces):
+    at = upload(HERE, pieces, message="data").address
+    remote = listing(at)["deep/b.bin"]
+    with pytest.raises(HubError, match="the hub has no such file in it"):
+        fetch_file(at.file("none.bin"), remote)
+    hub.fail("HEAD", "/resolve/", 403)
+    with pytest.raises(HubError, match="your token may not do that"):
+        fetch_file(at.file("deep/b.bin"), remote)
+
+
 def refused(call):
     with pytest.raises(HubError) as caught:
         call()
