@@ -51,7 +51,7 @@ help: ## List the targets and the variables
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Layered Tumors needs Python 3.11 to 3.13; set PYTHON=python3.12, say") if not (3, 11) <= sys.version_info[:2] < (3, 14) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[train,cluster,s3,onnx,dicom,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[train,cluster,s3,hub,onnx,dicom,dev]'
 	touch $@
 
 setup: $(BIN)/.ready ## Install everything into .venv, pinned in constraints.txt

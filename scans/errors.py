@@ -32,6 +32,10 @@ class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or does not fit."""
 
 
+class HubError(UserError):
+    """A hub refuses, does not answer, or does not hold what is asked of it."""
+
+
 def printable(text: object) -> str:
     r"""Return a text, or a path, as any terminal and any file in UTF-8 takes it, on one line.
 

@@ -42,6 +42,17 @@ DerivativesOption = Annotated[
         "--derivatives", help="For --bids: a folder below derivatives to take masks of; repeat it. All, if not given."
     ),
 ]
+RevisionOption = Annotated[
+    str | None,
+    typer.Option("--revision", help="Of an hf:// address: a branch, a tag, or a commit; the same as @revision in it."),
+]
+BranchOption = Annotated[
+    str | None, typer.Option("--revision", help="A branch of the repository, made if there is none; main if not given.")
+]
+PrivateOption = Annotated[
+    bool, typer.Option("--private", help="Make the repository for its owners alone; refused where everybody sees it.")
+]
+PushMessageOption = Annotated[str, typer.Option("--message", help="Of the commit; says what it is if not given.")]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _INTERRUPTED = 130  # typer's exit code after Ctrl-C

@@ -85,3 +85,26 @@ def catalog(tmp_path_factory):
     path = root / "catalog.yaml"
     path.write_text(CATALOG.replace("FOLDER", str(root)), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def hub(tmp_path_factory):
+    """Run a new hub that this process, and those it starts, take for theirs; whoever is logged in may write."""
+    import huggingface_hub.constants as constants
+    from huggingface_hub import HfFileSystem
+
+    from tests.made.hub import WRITER, StandIn
+
+    stand_in, cache = StandIn(), tmp_path_factory.mktemp("cache")
+    said = {"HF_ENDPOINT": stand_in.address, "HF_TOKEN": WRITER, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1"}
+    # The client has read its environment already, if anything has imported it.
+    known = {"HF_HUB_DISABLE_XET": True, "HF_HUB_CACHE": str(cache / "hub"), "HF_TOKEN_PATH": str(cache / "token")}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (said | {"HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1,localhost"}).items():
+            patch.setenv(name, value)
+        for name, value in known.items():
+            patch.setattr(constants, name, value)
+        HfFileSystem.clear_instance_cache()
+        yield stand_in
+    stand_in.shutdown()
+    stand_in.server_close()

@@ -1,10 +1,10 @@
 """The ``synth`` command: parses, calls, prints."""
 
 from scans.terminal import run
-from synth.cli import gather, look, make, measure, mend, share
+from synth.cli import gather, hub, look, make, measure, mend, share
 from synth.cli.application import app
 
-__all__ = ["app", "gather", "look", "main", "make", "measure", "mend", "share"]
+__all__ = ["app", "gather", "hub", "look", "main", "make", "measure", "mend", "share"]
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scans.terminal import err, out
+from scans.hub.address import at_revision
+from scans.terminal import RevisionOption, err, out
 from synth.cli.application import CardOption, ClusterOption, CorpusArgument, WorkersOption, app, describe, make_shards
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def convert(
     cluster: ClusterOption = "local",
     workers: WorkersOption = None,
     card: CardOption = True,
+    revision: RevisionOption = None,
 ) -> None:
     """Write a corpus in the other layout: the same samples, bit for bit, and the same identity.
 
@@ -44,7 +46,7 @@ def convert(
     from synth.corpus import Corpus
     from synth.generate.plan import arranged
 
-    opened = Corpus(corpus)
+    opened = Corpus(at_revision(corpus, revision))
     _gather(arranged(opened.manifest, layout), [opened], target, sources, cluster, workers, card)
 
 
@@ -96,6 +98,7 @@ def subset(
     cluster: ClusterOption = "local",
     workers: WorkersOption = None,
     card: CardOption = True,
+    revision: RevisionOption = None,
 ) -> None:
     """Make a corpus of some samples of another.
 
@@ -107,7 +110,7 @@ def subset(
     from synth.convert.subset import subset as part
     from synth.corpus import Corpus
 
-    opened = Corpus(corpus)
+    opened = Corpus(at_revision(corpus, revision))
     indices = choose(opened, samples or [], source or [], donors_too, where or [], every, first)
     manifest = part(opened, indices, shard_size)
     names = {entry["name"] for entry in manifest.sources}

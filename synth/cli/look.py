@@ -9,7 +9,8 @@ from rich.table import Table
 
 from scans.durable import write_bytes
 from scans.errors import UserError
-from scans.terminal import out
+from scans.hub.address import at_revision
+from scans.terminal import RevisionOption, out
 from synth.cli.application import CorpusArgument, app, bar
 
 if TYPE_CHECKING:
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 
 
 @app.command()
-def info(corpus: CorpusArgument) -> None:
+def info(corpus: CorpusArgument, revision: RevisionOption = None) -> None:
     """Say what a corpus holds: samples, sources, settings, hash.
 
     Example: `synth info corpus.zarr`
     """
     from synth.corpus import Corpus
 
-    opened = Corpus(corpus, partial=True)
+    opened = Corpus(at_revision(corpus, revision), partial=True)
     sizes = opened.store.sizes()
     of_sources = sum(size for key, size in sizes.items() if key.startswith("sources/"))
     size = sum(sizes.values())
@@ -62,6 +63,7 @@ def info(corpus: CorpusArgument) -> None:
 def verify(
     corpus: CorpusArgument,
     samples: Annotated[int | None, typer.Option(help="Recompute only about so many samples; all if not given.")] = None,
+    revision: RevisionOption = None,
 ) -> None:
     """Check structure, checksums, recipes, and Eq. 5 recomputed on the samples.
 
@@ -71,6 +73,7 @@ def verify(
     from synth.corpus.verify import verify as check
     from synth.store.opening import open_store
 
+    corpus = open_store(at_revision(corpus, revision)).where
     total = len(read_manifest(open_store(corpus))[0])
     with bar("samples") as progress:
         findings = check(corpus, samples, lambda _index: progress(1, min(samples or total, total)))
@@ -91,6 +94,7 @@ def show(
     target: Annotated[
         Path | None, typer.Option("--out", help="The PNG or, with --page, the HTML; CORPUS.png beside it, or here.")
     ] = None,
+    revision: RevisionOption = None,
 ) -> None:
     """Draw samples: three planes of composite, normal, texture and mask contour, with the recipe's numbers.
 
@@ -101,7 +105,7 @@ def show(
     from synth.report.montage import montage_png
     from synth.report.sample_page import sample_page
 
-    opened = Corpus(corpus)
+    opened = Corpus(at_revision(corpus, revision))
     indices = _indices(opened, corpus, index) or list(range(min(3, len(opened))))
     name = Path(corpus.rstrip("/").rpartition("/")[2] if "://" in corpus else corpus)
     target = target or name.with_suffix(".html" if page else ".png")
@@ -131,6 +135,7 @@ def export(
     name: Annotated[
         str | None, typer.Option(help="For nnunet: the dataset's name; that of the region if not given.")
     ] = None,
+    revision: RevisionOption = None,
 ) -> None:
     """Write samples for other tools: as NIfTI, to look at or to evaluate like a real case, or as nnU-Net's dataset.
 
@@ -152,7 +157,7 @@ def export(
         )
     if most is not None and most < 1:
         raise UserError(f"--most {most}: ask for at least one sample")
-    opened = Corpus(corpus)
+    opened = Corpus(at_revision(corpus, revision))
     names = [entry["name"] for entry in opened.sources]
     if source is not None and source not in names:
         raise UserError(f"--source {source}: {corpus} has {', '.join(names)}")

@@ -74,9 +74,9 @@ class Corpus:
     """
 
     def __init__(self, where: str | Path, *, partial: bool = False, cache: Path | None = None) -> None:
-        self._again = functools.partial(Corpus, where, partial=partial, cache=cache)
-        self.where = str(where)
         self.store: Readable = open_store(where)
+        where = self.where = self.store.where  # on a hub with its commit, which other processes are to read too
+        self._again = functools.partial(Corpus, where, partial=partial, cache=cache)
         manifest = self.manifest = load_manifest(self.store)
         self.size, self.layout, self.seed = manifest.size, manifest.layout, manifest.generations[0].seed
         self.shard_size, self.shard_count = manifest.shard_size, manifest.shard_count

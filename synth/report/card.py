@@ -31,11 +31,16 @@ def _files(corpus: "Corpus") -> dict[str, dict[str, Any]]:
 
 def write_card(corpus: "Corpus") -> None:
     """Write the card into the corpus, and its receipt last."""
-    files, store = card_files(corpus), open_store(corpus.where)
-    for key, content in files.items():
+    store = open_store(corpus.where)
+    for key, content in card_with_receipt(corpus).items():
         store.write(key, content)
+
+
+def card_with_receipt(corpus: "Corpus") -> dict[str, bytes]:
+    """Make the card of a finished corpus, and the receipt of it, which is the last."""
+    files = card_files(corpus)
     receipt = {"files": {key: sum_of(content) for key, content in files.items()}}
-    store.write(CARD, to_bytes(seal(receipt)))
+    return {**files, CARD: to_bytes(seal(receipt))}
 
 
 def card_files(corpus: "Corpus", samples: int = 6) -> dict[str, bytes]:

@@ -51,7 +51,7 @@ def readme(corpus: "Corpus", generations: Sequence[tuple[int, Way]], shown: Sequ
     page = render(
         "synth",
         "card.md",
-        front=_front(corpus, terms),
+        front=front_matter(corpus.region, len(corpus), terms),
         title=f"Artificial tumours, {plain(region['name']) or 'region without a name'}",
         count=f"{len(corpus):,}",
         region=plain(region["name"]) or "without a name",
@@ -64,10 +64,7 @@ def readme(corpus: "Corpus", generations: Sequence[tuple[int, Way]], shown: Sequ
         preparation=table(("setting", "value"), _flat(preparation).items()),
         datasets=_datasets(corpus, terms),
         scans=_scans(corpus),
-        answers=table(
-            ("question", "answer", "because of"),
-            [(each.question, each.answer, "; ".join(each.because)) for each in united(terms)],
-        ),
+        answers=answers(terms),
         uses=bullets(caveats.USES),
         not_for=bullets(caveats.NOT_FOR),
         limits=bullets(caveats.limitations(ways)),
@@ -80,19 +77,34 @@ def readme(corpus: "Corpus", generations: Sequence[tuple[int, Way]], shown: Sequ
     return f"{page}\n"
 
 
-def _front(corpus: "Corpus", terms: list[Terms]) -> str:
-    """Return the YAML that dataset hubs read."""
+def front_matter(region: dict[str, Any], samples: int, terms: list[Terms]) -> str:
+    """Return the YAML that dataset hubs read: name, licence, size and tags of a corpus.
+
+    Parameters
+    ----------
+    region : dict
+        As of a manifest.
+    samples : int
+    terms : list of Terms
+        Of its sources.
+    """
     licence = common_licence(terms)
     words = ["medical", "3d", "synthetic", "tumor-segmentation", "layered-tumors"]
-    words += [re.sub(r"[^a-z0-9]+", "-", clean(corpus.region[key]).lower()).strip("-") for key in ("modality", "name")]
+    words += [re.sub(r"[^a-z0-9]+", "-", clean(region[key]).lower()).strip("-") for key in ("modality", "name")]
     front: dict[str, Any] = {
-        "pretty_name": f"Artificial tumours, {clean(corpus.region['name'])}",
+        "pretty_name": f"Artificial tumours, {clean(region['name'])}",
         **({"license": licence.lower()} if licence else {"license": "other", "license_name": "terms-of-the-sources"}),
         "task_categories": ["image-segmentation"],
-        "size_categories": [_SIZES[min(max(len(str(len(corpus))) - 3, 0), len(_SIZES) - 1)]],
+        "size_categories": [_SIZES[min(max(len(str(samples)) - 3, 0), len(_SIZES) - 1)]],
         "tags": list(dict.fromkeys(word for word in words if word)),
     }
     return yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def answers(terms: list[Terms]) -> str:
+    """Return the table of what may be done with a corpus whose sources have these terms."""
+    rows = [(each.question, each.answer, "; ".join(each.because)) for each in united(terms)]
+    return table(("question", "answer", "because of"), rows)
 
 
 def _numbers(corpus: "Corpus", generations: Sequence[tuple[int, Way]]) -> list[tuple[str, str]]:

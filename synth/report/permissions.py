@@ -33,8 +33,8 @@ def _passing_on(terms: list[Terms]) -> Answer:
     question = "May it be passed on?"
     if _kept(terms):
         return Answer(question, "No: what is made from these scans is not to be passed on", _kept(terms))
-    if _conflict(terms):
-        return Answer(question, "No: licences of its sources contradict each other", _conflict(terms))
+    if contradicting(terms):
+        return Answer(question, "No: licences of its sources contradict each other", contradicting(terms))
     return Answer(question, "Yes, with this card and under the terms of its sources")
 
 
@@ -43,9 +43,11 @@ def _licence(terms: list[Terms], unknown: tuple[str, ...]) -> Answer:
     alike = sorted(set().union(*(entry.share_alike for entry in terms)))
     if _kept(terms):
         return Answer(question, "None, since it is not to be passed on", _kept(terms))
-    if _conflict(terms):
+    if contradicting(terms):
         others = "" if len(alike) > 1 else ", and others forbid commercial use"
-        return Answer(question, f"None fits all sources: {' and '.join(alike)} must be kept{others}", _conflict(terms))
+        return Answer(
+            question, f"None fits all sources: {' and '.join(alike)} must be kept{others}", contradicting(terms)
+        )
     if alike:
         return Answer(question, f"{alike[0]} only", _names(entry for entry in terms if entry.share_alike))
     common = common_licence(terms)
@@ -76,7 +78,7 @@ def _kept(terms: list[Terms]) -> tuple[str, ...]:
     return _names(entry for entry in terms if not entry.passes_on)
 
 
-def _conflict(terms: list[Terms]) -> tuple[str, ...]:
+def contradicting(terms: list[Terms]) -> tuple[str, ...]:
     """Name the datasets whose licences no single licence satisfies."""
     alike = set().union(*(entry.share_alike for entry in terms))
     forbidding = [entry for entry in terms if "NC" in entry.conditions]

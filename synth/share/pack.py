@@ -26,6 +26,7 @@ from synth.corpus.receipt import (
     sources_receipt,
 )
 from synth.corpus.verify import read_manifest
+from synth.report.permissions import contradicting
 from synth.share.bag import CORPUS, Item, item_of, write_bag
 from synth.store.base import Store
 from synth.store.opening import open_store
@@ -82,13 +83,12 @@ def pack(where: str | Path, out: str | Path, progress: Progress = lambda files, 
     """
     path = local(out)
     store, manifest, receipts = complete(where)
-    if forbidden := _forbidden(manifest):
-        raise UserError(
-            f"{where} cannot be packed: the terms of {len(forbidden)} of its {len(manifest.sources)} sources do not "
-            f"let data derived from them be passed on ({_by_licence(forbidden)}); "
-            f"synth pack {where} --recipes --out {path} packs no pixels, only how to make them again"
-        )
-    items = _files(store, manifest, receipts)
+    check_passed_on(
+        manifest,
+        f"{where} cannot be packed",
+        f"synth pack {where} --recipes --out {path} packs no pixels, only how to make them again",
+    )
+    items = corpus_files(store, manifest, receipts)
     keys = {item.key for item in items}
     new = write_bag(path, CORPUS, items, told_of("A corpus", manifest, receipts), progress)
     left_out = tuple(key for key in store.sizes() if key not in keys and key != ".lock")
@@ -126,6 +126,17 @@ def complete(where: str | Path) -> tuple[Store, Manifest, dict[int, Receipt]]:
     return store, manifest, receipts
 
 
+def check_passed_on(manifest: Manifest, refusal: str, instead: str) -> None:
+    """Raise UserError, in a sentence of these parts, if the terms of a source do not let the corpus be passed on."""
+    if forbidden := _forbidden(manifest):
+        raise UserError(
+            f"{refusal}: the terms of {len(forbidden)} of its {len(manifest.sources)} sources do not "
+            f"let data derived from them be passed on ({_by_licence(forbidden)}); {instead}"
+        )
+    if names := contradicting(terms_of(manifest.sources)):
+        raise UserError(f"{refusal}: licences of its sources contradict each other ({', '.join(names)}); {instead}")
+
+
 def _forbidden(manifest: Manifest) -> list[dict[str, str]]:
     """Return the sources whose terms do not let data derived from them be passed on, as a corpus's card says it too."""
     kept = [terms for terms in terms_of(manifest.sources) if not terms.passes_on]
@@ -145,7 +156,7 @@ def told_of(what: str, manifest: Manifest, receipts: dict[int, Receipt]) -> dict
     return {"External-Description": told, "External-Identifier": content_hash(manifest.identity, receipts)}
 
 
-def _files(store: Store, manifest: Manifest, receipts: dict[int, Receipt]) -> list[Item]:
+def corpus_files(store: Store, manifest: Manifest, receipts: dict[int, Receipt]) -> list[Item]:
     """Return every file of a corpus; what the manifest or a receipt alone decides is written anew."""
     sums = source_sums(store, manifest)
     told = {**metadata(manifest), **manifest.files(), SOURCES: sources_receipt(manifest, sums)}

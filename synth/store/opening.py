@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from scans.hub.address import on_hub
 from synth.store.base import Store
 from synth.store.folder import Folder
 
@@ -12,7 +13,7 @@ def open_store(where: str | Path) -> Store:
     Raises
     ------
     StoreError
-        If nothing here understands the URL.
+        If nothing here understands the URL, or a hub does not have it.
 
     Examples
     --------
@@ -22,6 +23,10 @@ def open_store(where: str | Path) -> Store:
     url = str(where)
     if isinstance(where, Path) or url.startswith("file://") or not ("://" in url or "::" in url):
         return Folder(url)
+    if on_hub(url):
+        from synth.store.hub import Hub
+
+        return Hub(url)
     from synth.store.bucket import Bucket
 
     return Bucket(url)

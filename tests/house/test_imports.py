@@ -19,7 +19,7 @@ def modules(package):
 
 def test_synth_and_scans_never_import_torch():
     code = "\n".join(f"import {name}" for name in modules("scans") + modules("synth"))
-    imported_after(code, "torch", "tensorboard", "safetensors", "monai")
+    imported_after(code, "torch", "tensorboard", "safetensors", "monai", "huggingface_hub")
 
 
 def test_train_imports_of_synth_only_the_corpus_reader():
@@ -40,7 +40,7 @@ def test_the_corpus_reader_needs_numpy_and_the_codecs_of_zarr_alone():
 
 HEAVY = (
     "SimpleITK", "nibabel", "monai", "tensorboard", "dask", "distributed", "numba", "mlcroissant", "opensimplex",
-    "s3fs",
+    "s3fs", "huggingface_hub",
 )  # fmt: skip
 ONNX = ("onnx", "onnxruntime", "onnxscript")  # torch itself asks whether they are there, once it trains
 DRAWING = ("matplotlib", "jinja2", "PIL", "contourpy")

@@ -18,6 +18,7 @@ ROOMS = {  # a room: the rooms of its half that it may import
         "yaml_text": "errors",
         "durable": "errors writing",
         "terminal": "errors release writing",
+        "hub": "durable errors release",
         "durations": "",
         "progress": "terminal",
         "catalog": "errors file_names formats markdown yaml_text",

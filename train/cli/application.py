@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scans.terminal import command_line, out
+from scans.terminal import command_line, err, out
 from train.settings import SettingsError
 
 app = command_line(
@@ -32,10 +32,21 @@ CatalogOption = Annotated[
     Path,
     typer.Option("--catalog", help="The catalog of datasets and regions: a file, or one of the software's by name."),
 ]
-CheckpointOption = Annotated[Path, typer.Option("--checkpoint", help="A .safetensors file made by train.")]
+CheckpointOption = Annotated[
+    str, typer.Option("--checkpoint", help="A .safetensors file made by train, or hf://org/name on a hub.")
+]
 ShippedOption = Annotated[
-    Path | None,
-    typer.Option("--checkpoint", help="A .safetensors file made by train; the network that comes with the software."),
+    str | None,
+    typer.Option(
+        "--checkpoint",
+        help="A .safetensors file made by train, or hf://org/name on a hub; the network that comes with the software.",
+    ),
+]
+RevisionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--revision", help="Of a checkpoint on a hub: a branch, a tag, or a commit; @revision in it is the same."
+    ),
 ]
 CorpusOption = Annotated[
     list[str],
@@ -162,6 +173,11 @@ def preset_for(preset: str | None, folder: Path, resume: bool) -> str:
 def say(line: str) -> None:
     """Print a sentence about what was decided."""
     out.print(line, markup=False)
+
+
+def tell(line: str) -> None:
+    """Print a sentence about the work, on stderr."""
+    err.print(line, markup=False)
 
 
 def given(**values: Any) -> dict[str, Any]:

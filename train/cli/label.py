@@ -12,8 +12,10 @@ from train.cli.application import (
     DatasetOption,
     DeviceOption,
     PrecisionOption,
+    RevisionOption,
     ShippedOption,
     app,
+    tell,
     wait_idly,
 )
 
@@ -40,6 +42,7 @@ def pseudo_label(
     ] = None,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
+    revision: RevisionOption = None,
 ) -> None:
     """Segment the scans of a dataset, and say which masks can be trusted enough to lend their tumours.
 
@@ -49,10 +52,10 @@ def pseudo_label(
     the masks that are there. Exits with 1 if a scan could not be segmented; that is no reason not to go on.
     """
     wait_idly()
-    from train.segmentation.shipped import checkpoint_or_shipped
+    from train.inference.named_network import checkpoint_or_shipped
 
-    checkpoint = checkpoint_or_shipped(checkpoint)
-    err.print(f"loading the network from {checkpoint}", markup=False)  # the imports alone take seconds
+    network = checkpoint_or_shipped(checkpoint, revision, tell)
+    tell(f"loading the network from {network}")  # the imports alone take seconds
     from scans.catalog.synthesis import override
     from scans.progress import Bars
     from train.inference.confidence import Rule
@@ -71,7 +74,7 @@ def pseudo_label(
 
     with bars:
         rows = run(
-            checkpoint,
+            network,
             catalog,
             dataset,
             out_folder,
@@ -79,7 +82,7 @@ def pseudo_label(
             leave_out=leave_out or (),
             device=device or "auto",
             precision=precision or "auto",
-            say=lambda sentence: err.print(sentence, markup=False),
+            say=tell,
             progress=lambda count: bars.update(task, total=count),
             told=told,
         )

@@ -28,6 +28,7 @@ from train.cli.application import (
     RateOption,
     RecombineOption,
     ResumeOption,
+    RevisionOption,
     RuleOption,
     RunOption,
     SeedOption,
@@ -223,12 +224,14 @@ def adapt(
     recombine: RecombineOption = False,
     cache: CacheOption = None,
     validation_sources: SourcesOption = None,
+    revision: RevisionOption = None,
 ) -> None:
     """Continue a pretrained network on real scans, without their annotations.
 
     Example: `train adapt --checkpoint runs/first/best.safetensors --corpus corpus.zarr --dataset brats2018
     --out runs/adapted`. Synthetic samples keep part of each batch.
     """
+    from train.inference.named_network import checkpoint_at
     from train.stages.adapt import adapt as run
 
     values = given(
@@ -253,7 +256,8 @@ def adapt(
         validation_sources=validation_sources,
     )
     settings = settings_of(Adapt, preset_for(preset, out_folder, resume), values, "train adapt")
-    train = partial(run, checkpoint, corpus, catalog, dataset, settings=settings, cache=cache, say=say)
+    start = checkpoint_at(checkpoint, revision, say)
+    train = partial(run, start, corpus, catalog, dataset, settings=settings, cache=cache, say=say)
     if dry_run:
         print_estimate(train, out_folder, settings.schedule)
         return
@@ -264,7 +268,7 @@ def adapt(
 
 @app.command()
 def finetune(
-    init: Annotated[str, typer.Option(help="A pretrained checkpoint, or the word scratch.")],
+    init: Annotated[str, typer.Option(help="A pretrained checkpoint (a file, or hf://org/name), or the word scratch.")],
     out_folder: RunOption,
     task: Annotated[str | None, typer.Option(help="A task of the catalog: WTS, LTS, BTS.")] = None,
     dataset: Annotated[
@@ -297,6 +301,7 @@ def finetune(
     norm: NormOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
+    revision: RevisionOption = None,
 ) -> None:
     """Train on annotated scans: encoder from pretraining, decoder from nothing.
 
@@ -304,6 +309,7 @@ def finetune(
     --init runs/first/best.safetensors --out runs/tuned`. `train evaluate` then scores the cases of the test set.
     Folds do not depend on --seed.
     """
+    from train.inference.named_network import checkpoint_at
     from train.stages.finetune import finetune as run
 
     name = named(task, dataset)
@@ -330,7 +336,9 @@ def finetune(
         augment=augment,
     )
     settings = validated(Finetune, values, "train finetune")
-    start = None if init == "scratch" else Path(init)
+    if init == "scratch" and revision is not None:
+        raise SettingsError(f"--revision {revision}: nothing on a hub is begun from; leave it out")
+    start = None if init == "scratch" else checkpoint_at(init, revision, say)
     train = partial(
         run,
         start,

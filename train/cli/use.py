@@ -1,6 +1,5 @@
 """Commands that use a trained network: ``segment``, ``evaluate``."""
 
-import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,14 +10,23 @@ from rich.table import Table
 
 from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.errors import printable
-from scans.terminal import BrainMasksOption, BrainMaskWithOption, DerivativesOption, SuffixOption, err, out
+from scans.terminal import (
+    BrainMasksOption,
+    BrainMaskWithOption,
+    DerivativesOption,
+    SuffixOption,
+    err,
+    out,
+)
 from train.cli.application import (
     CatalogOption,
     DeviceOption,
     PrecisionOption,
+    RevisionOption,
     ShippedOption,
     app,
     named,
+    tell,
     wait_idly,
 )
 from train.settings import SettingsError
@@ -134,11 +142,13 @@ def segment(
     ] = False,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
+    revision: RevisionOption = None,
 ) -> None:
     """Segment scans; each mask comes in its scan's own grid and affine, as OUT/NAME_mask.nii.gz.
 
     Example: `train segment --checkpoint runs/first/best.safetensors a.nii.gz b.nrrd --out masks`.
     Without --checkpoint the network that comes with the software is used: skull-stripped FLAIR of brains.
+    A network on a hub: `train segment --checkpoint hf://org/name --revision v1 a.nii.gz`; it is fetched once.
     A folder, two modalities: `train segment --checkpoint runs/first/best.safetensors scans --out masks
     --pattern '{case}_flair.nii.gz' --pattern '{case}_t1.nii.gz' --roi '{case}_brain.nii.gz'`.
     A BIDS dataset: `train segment --bids study --out study/derivatives/layered-tumors`.
@@ -149,16 +159,15 @@ def segment(
     Exits with 1 if a scan could not be segmented.
     """
     wait_idly()
-    say = functools.partial(err.print, markup=False)
-    from train.segmentation.shipped import checkpoint_or_shipped
+    from train.inference.named_network import checkpoint_or_shipped
 
     if not scans and bids is None:
         raise SettingsError("name scans or folders of scans, or give --bids DATASET")
     if bids is None and (suffix or derivatives):
         raise SettingsError("--suffix and --derivatives belong to --bids; give that as well, or --pattern instead")
     out_folder = out_folder or (Path("masks") if bids is None else bids / "derivatives" / "layered-tumors")
-    checkpoint = checkpoint_or_shipped(checkpoint)
-    say(f"loading the network from {checkpoint}")  # the imports alone take seconds
+    network = checkpoint_or_shipped(checkpoint, revision, tell)
+    tell(f"loading the network from {network}")  # the imports alone take seconds
     from scans.catalog.mask_command import checked_command
     from train.segmentation.outputs import Options
     from train.segmentation.segment import segment as run
@@ -194,7 +203,7 @@ def segment(
 
     with bar:
         results = run(
-            checkpoint,
+            network,
             scans or (),
             out_folder,
             patterns=pattern or (),
@@ -206,7 +215,7 @@ def segment(
             overwrite=overwrite,
             device=device or "auto",
             precision=precision or "auto",
-            say=say,
+            say=tell,
             progress=lambda count: bar.update(task, total=count),
             told=told,
         )
@@ -238,6 +247,7 @@ def evaluate(
     brain_masks: BrainMasksOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
+    revision: RevisionOption = None,
 ) -> None:
     """Score a network on annotated scans beside the threshold row, and write a report with pictures.
 
@@ -247,11 +257,11 @@ def evaluate(
     """
     wait_idly()
     from train.evaluation.evaluate import evaluate as run
+    from train.inference.named_network import checkpoint_or_shipped
     from train.inference.reading import Asked
-    from train.segmentation.shipped import checkpoint_or_shipped
     from train.settings import validated
 
-    checkpoint = checkpoint_or_shipped(checkpoint)
+    network = checkpoint_or_shipped(checkpoint, revision, tell)
     asked = {"read": read, "level": level, "clean": clean, "least_ml": least_ml}
 
     def told(result: "CaseResult") -> None:
@@ -259,7 +269,7 @@ def evaluate(
             err.print(f"failed: {result.name}: {result.problem}", style="red", markup=False)
 
     evaluation = run(
-        checkpoint,
+        network,
         catalog,
         named(task, dataset),
         out_folder,

@@ -174,6 +174,15 @@ def export(
     )
 
 
+def listed_in(folder: Path) -> dict[str, str]:
+    """Return the files that an export lists, but for the list, and their SHA-256; empty where there is no export."""
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return {}
+    return {line[66:]: line[:64] for line in lines if len(line) > 66}
+
+
 def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise SettingsError(f"--name {name!a}: use letters, digits, dots, hyphens and underscores, a hundred at most")
@@ -204,11 +213,7 @@ def _check_target(out: Path) -> None:
 
 def _listed(folder: Path) -> set[str]:
     """Return the files that an export says it left; none where there is no export."""
-    try:
-        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return set()
-    return {line[66:] for line in lines if len(line) > 66} | {SUMS}
+    return {*listed_in(folder), SUMS} if (folder / SUMS).is_file() else set()
 
 
 def _holds(out: Path, sums: str) -> bool:
