@@ -14,9 +14,9 @@ from scans.errors import UserError
 from scans.release import VERSION, installed_with, page
 from scans.writing import WriteError, concerns, why_not_written
 
-# A file or a pipe has no edge to wrap at.
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# A file or a pipe has no edge to wrap at. Brackets are text: names of files and scans hold them.
+out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 BrainMaskWithOption = Annotated[
     str | None,
@@ -147,5 +147,5 @@ def _telling_of(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 
 def _refuse(sentence: str) -> None:
-    err.print(f"error: {sentence}", style="red", markup=False)
+    err.print(f"error: {sentence}", style="red")
     sys.exit(2)

@@ -75,7 +75,7 @@ def verify(
     with bar("samples") as progress:
         findings = check(corpus, samples, lambda _index: progress(1, min(samples or total, total)))
     for finding in findings:
-        out.print(str(finding), style="red", markup=False)
+        out.print(str(finding), style="red")
     if findings:
         raise typer.Exit(1)
     out.print(f"{corpus}: sound")
@@ -159,19 +159,18 @@ def export(
     if form == "nifti":
         with bar("samples") as progress:
             export_nifti(opened, chosen, folder, layers, lambda count: progress(count, len(chosen)))
-        out.print(f"wrote {len(chosen)} samples to {folder}", markup=False)
+        out.print(f"wrote {len(chosen)} samples to {folder}")
         return
     number = DATASET_ID if dataset_id is None else dataset_id
     dataset = plan_dataset(opened, chosen, folder, number, name)
     with bar("samples") as progress:
         written = write_dataset(opened, dataset, lambda count: progress(count, len(dataset.cases)))
-    out.print(f"{dataset.folder}: {len(dataset.cases)} samples ({written.kept} kept from before)", markup=False)
-    out.print(f"splits_final.json: {written.note}", markup=False)
+    out.print(f"{dataset.folder}: {len(dataset.cases)} samples ({written.kept} kept from before)")
+    out.print(f"splits_final.json: {written.note}")
     out.print(
         f"next: nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity; "
         f"cp {dataset.folder}/splits_final.json $nnUNet_preprocessed/{dataset.folder.name}/; "
         f"nnUNetv2_train {number} 3d_fullres 0",
-        markup=False,
     )
 
 

@@ -143,13 +143,13 @@ def prepare(
             pseudo_labels,
         )
     for case, sentence in report.failed:
-        err.print(f"left out {case}: {sentence}", style="yellow", markup=False)
+        err.print(f"left out {case}: {sentence}", style="yellow")
     out.print(f"{store}: {len(report.done)} prepared, {len(report.kept)} kept, {len(report.failed)} left out")
     if report.done or report.kept:
         if all(lends_tumour(source) for source in finished_sources(store).values()):
-            out.print(f"next: synth stats --compare corpus.zarr --real {store}", markup=False)
+            out.print(f"next: synth stats --compare corpus.zarr --real {store}")
         else:
-            out.print(f"next: synth generate --sources {store} --out corpus.zarr -n 500", markup=False)
+            out.print(f"next: synth generate --sources {store} --out corpus.zarr -n 500")
     if report.failed:
         raise typer.Exit(1)
 

@@ -150,7 +150,7 @@ def preset_for(preset: str | None, folder: Path, resume: bool) -> str:
 
 def say(line: str) -> None:
     """Print a sentence about what was decided."""
-    out.print(line, markup=False)
+    out.print(line)
 
 
 def given(**values: Any) -> dict[str, Any]:

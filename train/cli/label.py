@@ -7,14 +7,7 @@ import typer
 
 from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.terminal import err, out
-from train.cli.application import (
-    CatalogOption,
-    DatasetOption,
-    DeviceOption,
-    PrecisionOption,
-    ShippedOption,
-    app,
-)
+from train.cli.application import CatalogOption, DatasetOption, DeviceOption, PrecisionOption, ShippedOption, app
 
 if TYPE_CHECKING:
     from scans.formats.pseudo_labels import PseudoLabel
@@ -50,7 +43,7 @@ def pseudo_label(
     from train.segmentation.shipped import checkpoint_or_shipped
 
     checkpoint = checkpoint_or_shipped(checkpoint)
-    err.print(f"loading the network from {checkpoint}", markup=False)  # the imports alone take seconds
+    err.print(f"loading the network from {checkpoint}")  # the imports alone take seconds
     from scans.catalog.synthesis import override
     from scans.progress import Bars
     from train.inference.confidence import Rule
@@ -63,9 +56,9 @@ def pseudo_label(
         bars.advance(task)
         there = " (was there)" if kept else ""
         if row.confident:
-            out.print(f"{row.case}: {row.volume_ml:.1f} ml, confident{there}", markup=False)
+            out.print(f"{row.case}: {row.volume_ml:.1f} ml, confident{there}")
         else:
-            err.print(f"left out {row.case}: {row.why_not}{there}", style="yellow", markup=False)
+            err.print(f"left out {row.case}: {row.why_not}{there}", style="yellow")
 
     with bars:
         rows = run(
@@ -77,17 +70,16 @@ def pseudo_label(
             leave_out=leave_out or (),
             device=device or "auto",
             precision=precision or "auto",
-            say=lambda sentence: err.print(sentence, markup=False),
+            say=err.print,
             progress=lambda count: bars.update(task, total=count),
             told=told,
         )
     confident = sum(row.confident for row in rows)
-    out.print(f"{out_folder}: {confident} of {len(rows)} masks are confident, see pseudo_labels.csv", markup=False)
+    out.print(f"{out_folder}: {confident} of {len(rows)} masks are confident, see pseudo_labels.csv")
     if confident:
         out.print(
             f"next: synth prepare --dataset NORMALS --tumours {dataset} --pseudo-labels {out_folder} "
             "--out sources.zarr",
-            markup=False,
         )
     if any(not row.mask for row in rows):
         raise typer.Exit(1)

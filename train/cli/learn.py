@@ -361,7 +361,7 @@ def _finish(outcome: "Outcome", folder: Path, following: str) -> None:
     scored = "" if dice is None else f", validation Dice {dice:.3f}"
     scored += "" if shifted is None else f", on the validation corpus {shifted:.3f}"
     out.print(f"{outcome.step} steps done; the network of step {outcome.best.get('step')}{scored}: {best}")
-    out.print(f"next: {following.format(best=best)}", markup=False)
+    out.print(f"next: {following.format(best=best)}")
     if outcome.left_out:
         err.print(f"{outcome.left_out} cases could not be used; see above", style="red")
         raise typer.Exit(1)

@@ -60,16 +60,16 @@ def export(
         force=force,
     )
     for file, difference in exported.differences.items():
-        out.print(f"{file}: differs from torch by {difference:.1g} at most", markup=False)
+        out.print(f"{file}: differs from torch by {difference:.1g} at most")
     for sentence in exported.notes:
-        out.print(f"for nnU-Net: {sentence}", markup=False)
+        out.print(f"for nnU-Net: {sentence}")
     already = "" if exported.new else " (was there already)"
-    out.print(f"{exported.folder}: {', '.join(exported.files)}{already}", markup=False)
+    out.print(f"{exported.folder}: {', '.join(exported.files)}{already}")
     for sentence in exported.unclear:
-        err.print(f"before you pass it on: {sentence} See the top of README.md.", style="yellow", markup=False)
+        err.print(f"before you pass it on: {sentence} See the top of README.md.", style="yellow")
     if exported.named:
         err.print(
             f"its record names {exported.named} scans and cases; --anonymous numbers them instead", style="yellow"
         )
     following = f"train segment --checkpoint {exported.weights} scan.nii.gz --out masks"
-    out.print(f"next: read {exported.folder / 'README.md'}; {following}", markup=False)
+    out.print(f"next: read {exported.folder / 'README.md'}; {following}")
