@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from scans.catalog.settings import Strict
 from scans.terminal import command_line, out
 from train.settings import SettingsError
 
@@ -156,3 +157,8 @@ def say(line: str) -> None:
 def given(**values: Any) -> dict[str, Any]:
     """Keep what was given on the command line; the rest keeps its default."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def given_of(settings: type[Strict], options: dict[str, Any]) -> dict[str, Any]:
+    """Keep of a command's options, by name, those that are fields of some settings and were given."""
+    return given(**{name: value for name, value in options.items() if name in settings.model_fields})

@@ -1,5 +1,6 @@
 """Commands that train a network: ``pretrain``, ``adapt``, ``finetune``."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
@@ -41,6 +42,7 @@ from train.cli.application import (
     WidthOption,
     app,
     given,
+    given_of,
     named,
     network_of,
     preset_for,
@@ -57,6 +59,7 @@ from train.settings import (
     Finetune,
     Pretrain,
     ProxyName,
+    Schedule,
     SettingsError,
     parse_weights,
     validated,
@@ -138,6 +141,7 @@ def pretrain(
     Example: `train pretrain --corpus corpus.zarr --out runs/first --steps 2000 --width 16`.
     Interrupt it with Ctrl-C and continue it with `--resume`. `--dry-run` says before what it would cost.
     """
+    options = locals()
     from train.stages.pretrain import Symmetry
     from train.stages.pretrain import pretrain as run
 
@@ -147,22 +151,7 @@ def pretrain(
         proxy=proxy,
         network=network_of(network, plans, configuration, width, norm) | given(mask_bias=mask_bias),
         loss={**parse_weights(loss_weights), **given(form=loss_form)},
-        schedule=given(
-            steps=steps,
-            batch=batch,
-            seed=seed,
-            learning_rate=learning_rate,
-            rate_rule=rate_rule,
-            averaging=averaging,
-            warmup_steps=warmup_steps,
-            plateau_patience=plateau_patience,
-            checkpoint_every=checkpoint_every,
-            log_every=log_every,
-            loader_threads=loader_threads,
-            precision=precision,
-            device=device,
-            compile=compile_network,
-        ),
+        schedule=given_of(Schedule, options) | given(compile=compile_network),
         validation_sources=validation_sources,
         validation_samples=validation_samples,
         standardise=standardise or None,
@@ -182,14 +171,8 @@ def pretrain(
         patch=patch,
         say=say,
     )
-    if dry_run:
-        print_estimate(train, out_folder, settings.schedule)
-        return
-    with Steps(settings.schedule.steps, settings.schedule.batch) as shown:
-        outcome = train(out_folder, resume=resume, report=shown)
-    finds_tumours = settings.proxy in FINDS_MASK
-    following = "train evaluate --checkpoint {best}" if finds_tumours else "train finetune --init {best}"
-    _finish(outcome, out_folder, f"{following} --dataset NAME --out out")
+    following = "train evaluate --checkpoint {best}" if settings.proxy in FINDS_MASK else "train finetune --init {best}"
+    _carry_out(train, out_folder, settings.schedule, resume, dry_run, f"{following} --dataset NAME --out out")
 
 
 @app.command()
@@ -229,22 +212,12 @@ def adapt(
     Example: `train adapt --checkpoint runs/first/best.safetensors --corpus corpus.zarr --dataset brats2018
     --out runs/adapted`. Synthetic samples keep part of each batch.
     """
+    options = locals()
     from train.stages.adapt import adapt as run
 
     values = given(
         loss=parse_weights(loss_weights),
-        schedule=given(
-            steps=steps,
-            batch=batch,
-            seed=seed,
-            learning_rate=learning_rate,
-            rate_rule=rate_rule,
-            averaging=averaging,
-            checkpoint_every=checkpoint_every,
-            loader_threads=loader_threads,
-            precision=precision,
-            device=device,
-        ),
+        schedule=given_of(Schedule, options),
         real_share=real_share,
         self_training=self_training,
         confidence=confidence,
@@ -254,12 +227,8 @@ def adapt(
     )
     settings = settings_of(Adapt, preset_for(preset, out_folder, resume), values, "train adapt")
     train = partial(run, checkpoint, corpus, catalog, dataset, settings=settings, cache=cache, say=say)
-    if dry_run:
-        print_estimate(train, out_folder, settings.schedule)
-        return
-    with Steps(settings.schedule.steps, settings.schedule.batch) as shown:
-        outcome = train(out_folder, resume=resume, report=shown)
-    _finish(outcome, out_folder, f"train evaluate --checkpoint {{best}} --dataset {dataset} --out out")
+    following = f"train evaluate --checkpoint {{best}} --dataset {dataset} --out out"
+    _carry_out(train, out_folder, settings.schedule, resume, dry_run, following)
 
 
 @app.command()
@@ -304,6 +273,7 @@ def finetune(
     --init runs/first/best.safetensors --out runs/tuned`. `train evaluate` then scores the cases of the test set.
     Folds do not depend on --seed.
     """
+    options = locals()
     from train.stages.finetune import finetune as run
 
     name = named(task, dataset)
@@ -312,18 +282,7 @@ def finetune(
         raise SettingsError(f"--folds {folds}: a task says its own number of folds; give a file, or leave it out")
     values = given(
         network=network_of(network, plans, configuration, width, norm),
-        schedule={
-            **Finetune().schedule.model_dump(),
-            **given(
-                steps=steps,
-                batch=batch,
-                seed=seed,
-                learning_rate=learning_rate,
-                checkpoint_every=checkpoint_every,
-                precision=precision,
-                device=device,
-            ),
-        },
+        schedule=Finetune().schedule.model_dump() | given_of(Schedule, options),
         folds=number,
         fold=fold,
         fraction=fraction,
@@ -342,17 +301,19 @@ def finetune(
         folds_file=None if folds is None or number is not None else Path(folds),
         say=say,
     )
+    following = f"train evaluate --checkpoint {{best}} {'--task' if task else '--dataset'} {name} --out out"
+    _carry_out(train, out_folder, settings.schedule, resume, dry_run, following)
+
+
+def _carry_out(
+    train: "Callable[..., Outcome]", folder: Path, schedule: Schedule, resume: bool, dry_run: bool, following: str
+) -> None:
+    """Train, or rehearse it; say how a training ended and what to type next, and exit with what that means."""
     if dry_run:
-        print_estimate(train, out_folder, settings.schedule)
+        print_estimate(train, folder, schedule)
         return
-    with Steps(settings.schedule.steps, settings.schedule.batch) as shown:
-        outcome = train(out_folder, resume=resume, report=shown)
-    scored = f"--task {name}" if task else f"--dataset {name}"
-    _finish(outcome, out_folder, f"train evaluate --checkpoint {{best}} {scored} --out out")
-
-
-def _finish(outcome: "Outcome", folder: Path, following: str) -> None:
-    """Say how a training ended and what to type next; exit with what that means."""
+    with Steps(schedule.steps, schedule.batch) as shown:
+        outcome = train(folder, resume=resume, report=shown)
     if outcome.signal:
         err.print(f"stopped at step {outcome.step} and saved; add --resume to the same command to continue")
         raise typer.Exit(128 + outcome.signal)

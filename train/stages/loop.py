@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import torch
 from torch import nn
@@ -38,6 +38,33 @@ from train.stages.resume import check_one_folder, check_resumable, load_last, sa
 
 Report = Callable[[int, dict[str, float]], None]  # called every few steps with the step and what to show
 Enough = Callable[[Spent], bool]  # whether a rehearsal has seen enough steps; it then validates, saves and ends
+Say = Callable[[str], None]
+
+
+class Course(TypedDict, total=False):
+    """What may be said of the course of a training, of any stage: each hands it on to `train`.
+
+    Attributes
+    ----------
+    resume : bool
+        Continue from the last good checkpoint of the run folder, if there is one.
+    rehearsed : callable or None
+        Ends the training early, with a validation and its checkpoints, to know what they cost; of one process alone.
+    report : callable
+        Told of progress, every few steps.
+    say : callable
+        Told in sentences what was decided, what went wrong without ending the training, and in the end where the time
+        went.
+    """
+
+    resume: bool
+    rehearsed: Enough | None
+    report: Report
+    say: Say
+
+
+def silent(line: str) -> None:
+    """Say nothing."""
 
 
 class Task(Protocol):
@@ -135,7 +162,7 @@ def train(
     resume: bool = False,
     rehearsed: Enough | None = None,
     report: Report = lambda step, shown: None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = silent,
 ) -> Outcome:
     """Train `network` on `task` and leave ``last``, ``previous`` and ``best`` checkpoints in `folder`.
 
@@ -151,14 +178,8 @@ def train(
     folder : Path
     ranks : Ranks
         The processes that train together; the first writes and validates.
-    resume : bool
-        Continue from the last good checkpoint, if there is one.
-    rehearsed : callable, optional
-        Ends the training early, with a validation and its checkpoints, to know what they cost; of one process alone.
-    report : callable
-        Told of progress.
-    say : callable
-        Told in sentences of what went wrong without ending the training, and in the end where the time went.
+    resume, rehearsed, report, say
+        As of `Course`.
 
     Raises
     ------
@@ -273,7 +294,7 @@ def train(
     return Outcome(step, best, 0 if finished else stopped, finished=finished, spent=spent)
 
 
-def _saved(save: Callable[[], None], must: bool, say: Callable[[str], None]) -> bool:
+def _saved(save: Callable[[], None], must: bool, say: Say) -> bool:
     """Save a checkpoint and return whether it worked; a full disk ends a training only at its end."""
     try:
         save()
