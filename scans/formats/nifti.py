@@ -57,14 +57,6 @@ class NiftiHeader:
 def read_nifti_header(path: Path) -> NiftiHeader:
     """Read and check the header of a ``.nii``, ``.nii.gz`` or ``.hdr`` file.
 
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    NiftiHeader
-
     Raises
     ------
     ScanError
@@ -101,10 +93,6 @@ def stated_geometry(path: Path) -> Any:
 
 def read_nifti(path: Path) -> tuple[np.ndarray, NiftiHeader]:
     """Read a ``.nii`` or ``.nii.gz`` file, or a ``.hdr`` with its ``.img``, to the last byte.
-
-    Parameters
-    ----------
-    path : Path
 
     Returns
     -------

@@ -93,10 +93,6 @@ class Recipes:
     pack : str or Path
         Made by `pack_recipes`.
 
-    Attributes
-    ----------
-    manifest : Manifest
-
     Raises
     ------
     StoreError

@@ -90,10 +90,6 @@ def prepare_datasets(
         Folder of `train pseudo-label`: the one dataset in `tumours` lends what its confident masks mark. What earlier
         masks marked in other scans of it is removed from the store.
 
-    Returns
-    -------
-    Report
-
     Raises
     ------
     CatalogError

@@ -70,10 +70,6 @@ def draw(kind: Literal["nnunet", "mirror", "none"], seed: int, position: int, mo
         ``mirror`` flips and does nothing else.
     seed, position : int
     modalities : int
-
-    Returns
-    -------
-    Change
     """
     if kind == "none":
         return Change()

@@ -111,10 +111,6 @@ def prepare_cases(
     say : callable
         Told in a sentence of each case that is left out.
 
-    Returns
-    -------
-    list of RealScan
-
     Raises
     ------
     ScanError

@@ -62,10 +62,6 @@ def evaluate(
         Folder that keeps them, likewise.
     told : callable
         Told of each case.
-
-    Returns
-    -------
-    Evaluation
     """
     from train.evaluation.report import write_report
 

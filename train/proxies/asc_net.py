@@ -29,12 +29,7 @@ KNOWN, CUT = -1.0, 1.0  # what the discriminator is to say of a healthy scan, an
 
 
 class AscNet(Restorer):
-    """The UNet with two cuts in place of its layers, what puts them together again, and the discriminator.
-
-    Parameters
-    ----------
-    settings : Network
-    """
+    """The UNet with two cuts in place of its layers, what puts them together again, and the discriminator."""
 
     said = "ASC-Net; where a scan is far from its cut that looks healthy counts as tumour"
 

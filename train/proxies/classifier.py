@@ -18,12 +18,6 @@ class Classifier(nn.Module):
 
     Several pieces of a scan go through the same encoder one by one; the head sees the features of all of them,
     in their order.
-
-    Parameters
-    ----------
-    settings : Network
-    pieces : int
-    classes : int
     """
 
     def __init__(self, settings: Network, pieces: int, classes: int) -> None:

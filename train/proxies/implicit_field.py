@@ -103,12 +103,7 @@ def coordinates(shape: torch.Size | tuple[int, ...]) -> torch.Tensor:
 
 
 class ImplicitField(Proxy):
-    """Intensities at random points of training sources, told from their latents.
-
-    Parameters
-    ----------
-    settings : train.settings.ImplicitField
-    """
+    """Intensities at random points of training sources, told from their latents."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
