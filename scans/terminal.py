@@ -18,6 +18,10 @@ from scans.writing import WriteError, concerns, why_not_written
 out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
+CatalogOption = Annotated[
+    Path,
+    typer.Option("--catalog", help="The catalog of datasets and regions: a file, or one of the software's by name."),
+]
 BrainMaskWithOption = Annotated[
     str | None,
     typer.Option(

@@ -27,10 +27,6 @@ app = command_line(
 CorpusArgument = Annotated[
     str, typer.Argument(help="The corpus: a folder, or a URL such as s3://bucket/corpus.zarr.", metavar="CORPUS")
 ]
-CatalogOption = Annotated[
-    Path,
-    typer.Option("--catalog", help="The catalog of datasets and regions: a file, or one of the software's by name."),
-]
 ClusterOption = Annotated[
     str, typer.Option(help="`local`, `tcp://host:8786`, or a YAML file for a job queue (see the page on clusters).")
 ]

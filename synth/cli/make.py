@@ -9,10 +9,9 @@ from rich.table import Table
 
 from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.errors import CatalogError
-from scans.terminal import BrainMasksOption, BrainMaskWithOption, DerivativesOption, err, out
+from scans.terminal import BrainMasksOption, BrainMaskWithOption, CatalogOption, DerivativesOption, err, out
 from synth.cli.application import (
     CardOption,
-    CatalogOption,
     ClusterOption,
     PseudoLabelsOption,
     WorkersOption,

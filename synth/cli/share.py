@@ -7,10 +7,9 @@ import typer
 
 from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.errors import CatalogError
-from scans.terminal import err, out
+from scans.terminal import CatalogOption, err, out
 from synth.cli.application import (
     CardOption,
-    CatalogOption,
     ClusterOption,
     CorpusArgument,
     PseudoLabelsOption,

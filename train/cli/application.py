@@ -18,10 +18,6 @@ app = command_line(
     "(masks against annotations). `train adapt` and `train finetune` continue a network on real scans."
 )
 
-CatalogOption = Annotated[
-    Path,
-    typer.Option("--catalog", help="The catalog of datasets and regions: a file, or one of the software's by name."),
-]
 CheckpointOption = Annotated[Path, typer.Option("--checkpoint", help="A .safetensors file made by train.")]
 ShippedOption = Annotated[
     Path | None,

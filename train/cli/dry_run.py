@@ -12,7 +12,7 @@ from scans.terminal import out
 from train.settings import Schedule
 
 if TYPE_CHECKING:
-    from train.run.dry_run import Trained
+    from train.run.outcome import Outcome
 
 DryRunOption = Annotated[
     bool,
@@ -20,7 +20,7 @@ DryRunOption = Annotated[
 ]
 
 
-def print_estimate(train: "Callable[..., Trained]", folder: Path, schedule: Schedule) -> None:
+def print_estimate(train: "Callable[..., Outcome]", folder: Path, schedule: Schedule) -> None:
     """Rehearse a training and print what it would cost.
 
     Parameters

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scans.catalog.shipped import DEFAULT_CATALOG
-from scans.terminal import err, out
-from train.cli.application import CatalogOption, DatasetOption, DeviceOption, PrecisionOption, ShippedOption, app
+from scans.terminal import CatalogOption, err, out
+from train.cli.application import DatasetOption, DeviceOption, PrecisionOption, ShippedOption, app
 
 if TYPE_CHECKING:
     from scans.formats.pseudo_labels import PseudoLabel

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from scans.catalog.shipped import DEFAULT_CATALOG
-from scans.terminal import err, out
+from scans.terminal import CatalogOption, err, out
 from train.architectures.plans import CONFIGURATION
 from train.cli.application import (
     AveragingOption,
     BatchOption,
     CacheOption,
-    CatalogOption,
     CheckpointOption,
     ConfigurationOption,
     CorpusOption,
@@ -66,7 +65,7 @@ from train.settings import (
 )
 
 if TYPE_CHECKING:
-    from train.stages.loop import Outcome
+    from train.run.outcome import Outcome
 
 
 @app.command()

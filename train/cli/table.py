@@ -10,8 +10,8 @@ from rich.table import Table as Shown
 from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.durations import duration
 from scans.progress import Bars
-from scans.terminal import err, out
-from train.cli.application import CatalogOption, DeviceOption, app
+from scans.terminal import CatalogOption, err, out
+from train.cli.application import DeviceOption, app
 
 if TYPE_CHECKING:
     from train.tables.gather import Gathered

@@ -10,8 +10,16 @@ from rich.table import Table
 from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.errors import printable
 from scans.progress import Bars
-from scans.terminal import BrainMasksOption, BrainMaskWithOption, DerivativesOption, SuffixOption, err, out
-from train.cli.application import CatalogOption, DeviceOption, PrecisionOption, ShippedOption, app, named
+from scans.terminal import (
+    BrainMasksOption,
+    BrainMaskWithOption,
+    CatalogOption,
+    DerivativesOption,
+    SuffixOption,
+    err,
+    out,
+)
+from train.cli.application import DeviceOption, PrecisionOption, ShippedOption, app, named
 from train.settings import SettingsError
 
 if TYPE_CHECKING:

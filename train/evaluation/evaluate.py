@@ -1,6 +1,6 @@
 """Evaluation on annotated scans: the network beside the threshold row, in each scan's own grid."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,14 +73,8 @@ def evaluate(
         check_program(dataset.brain_mask_with)
     classes = classes_to_score(model, loaded, name)
     cases, selection = _select(cases, model, wanted.dataset, all_cases)
-    make_folder(out / "masks", SettingsError)
     results = []
-    for case in cases:
-        try:
-            with one_scan(case.image):
-                result = evaluate_case(model, case, dataset, out / "masks", classes)
-        except UserError as error:
-            result = CaseResult(case.name, problem=str(error))
+    for result in evaluate_cases(model, cases, dataset, out, classes):
         if wanted.tumour_only and result.model and result.model.tumour_free:
             continue
         told(result)
@@ -91,6 +85,20 @@ def evaluate(
     write_scores(evaluation, out)
     write_report(evaluation, out / "report.html")
     return evaluation
+
+
+def evaluate_cases(
+    model: Model, cases: Sequence[Case], dataset: Dataset, out: Path, classes: Classes | None = None
+) -> Iterator[CaseResult]:
+    """Yield what `evaluate_case` finds in each of some cases, or why it cannot; masks go to ``masks`` in `out`."""
+    make_folder(out / "masks", SettingsError)
+    for case in cases:
+        try:
+            with one_scan(case.image):
+                result = evaluate_case(model, case, dataset, out / "masks", classes)
+        except UserError as error:
+            result = CaseResult(case.name, problem=str(error))
+        yield result
 
 
 def _select(cases: list[Case], model: Model, dataset_name: str, all_cases: bool) -> tuple[list[Case], str]:

@@ -7,13 +7,13 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
 from scans.writing import WriteError, writing
 from train.network.checkpoint import load_record
 from train.run.folder import LAST
+from train.run.outcome import Outcome
 from train.run.spent import Spent
 from train.settings import Schedule, SettingsError
 
@@ -24,20 +24,6 @@ _EXCHANGE = 1e10  # bytes a second between GPUs, of PCIe 4; NVLink has ten times
 # docs/speed.md: a step of the full network (width 32) on two cubes of 128³ on one H100. Work grows with the cube's
 # voxels, the batch, and the square of the width.
 _H100_STEP = 0.072 / (2 * 128**3 * 32**2)
-
-
-class Trained(Protocol):
-    """What a training that was rehearsed tells; of a `train.stages.loop.Outcome`."""
-
-    @property
-    def spent(self) -> Spent:
-        """Where the time went."""
-        ...
-
-    @property
-    def signal(self) -> int:
-        """0, or the number of the signal that stopped it."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -98,7 +84,7 @@ def enough(spent: Spent) -> bool:
     return spent.steps >= _FEWEST and spent.seconds["steps"] + spent.seconds["waiting"] >= _SECONDS
 
 
-def estimate(train: Callable[[Path], Trained], out: Path, schedule: Schedule) -> Estimate:
+def estimate(train: Callable[[Path], Outcome], out: Path, schedule: Schedule) -> Estimate:
     """Rehearse a training in a temporary folder on the disk of `out`, and reckon.
 
     Parameters

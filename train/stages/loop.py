@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -29,6 +29,7 @@ from train.network.record import Record, plain
 from train.network.weights import restore_network, restore_optimiser
 from train.run.folder import RunFolder
 from train.run.history import steering_loss
+from train.run.outcome import Outcome
 from train.run.pictures import Views
 from train.run.spent import Spent
 from train.settings import Schedule
@@ -89,34 +90,6 @@ class Task(Protocol):
     def views(self, network: nn.Module, hardware: Hardware) -> dict[str, list[Views]]:
         """Return the rows of each validation picture, by its name; the network is in evaluation mode."""
         ...
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a training ended.
-
-    Attributes
-    ----------
-    step : int
-        Steps taken in all.
-    best : dict
-        Step and scores of the validation that ``best.safetensors`` is of; empty if there was none yet.
-    signal : int
-        0, or the number of the signal that stopped it early.
-    left_out : int
-        Cases of a dataset that could not be used.
-    finished : bool
-        Whether all steps were taken: neither stopped nor a rehearsal.
-    spent : Spent
-        Where the time went.
-    """
-
-    step: int
-    best: dict[str, Any]
-    signal: int = 0
-    left_out: int = 0
-    finished: bool = True
-    spent: Spent = field(default_factory=Spent, compare=False)
 
 
 class Interruption:

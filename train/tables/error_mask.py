@@ -11,20 +11,18 @@ import numpy as np
 import torch
 
 from scans.catalog.catalog import load_catalog
-from scans.errors import CheckpointError, UserError
-from scans.one_scan import one_scan
-from scans.writing import make_folder
+from scans.errors import CheckpointError
 from train.cases.prepared import dataset_cases
 from train.data.corpora import open_corpus
 from train.data.split import evenly, split_by_source
-from train.evaluation.evaluate import evaluate_case
-from train.evaluation.result import CaseResult, Evaluation
+from train.evaluation.evaluate import evaluate_cases
+from train.evaluation.result import Evaluation
 from train.evaluation.scores_file import write_scores
 from train.inference.model import Model, load_model
 from train.inference.reading import Asked
 from train.network.dice import best_level
 from train.network.unet import Layers, UNet
-from train.settings import Pretrain, SettingsError, recorded
+from train.settings import Pretrain, recorded
 from train.stages.pretrain import BASELINE_SAMPLES
 
 _SURE = 1e4  # logit a unit beyond the level: the mask is binary
@@ -92,14 +90,7 @@ def evaluate_by_error(
     model.machine.place(network)
     model = replace(model, network=network)
     dataset, cases = dataset_cases(load_catalog(catalog), dataset_name, model.regions)
-    make_folder(out / "masks", SettingsError)
-    results = []
-    for case in cases:
-        try:
-            with one_scan(case.image):
-                results.append(evaluate_case(model, case, dataset, out / "masks"))
-        except UserError as problem:
-            results.append(CaseResult(case.name, problem=str(problem)))
+    results = list(evaluate_cases(model, cases, dataset, out))
     evaluation = Evaluation(model, dataset_name, dataset, results, f"all {len(cases)} cases")
     write_scores(evaluation, out, mask_from={"source": source, "level": level, "dice": there})
     write_report(evaluation, out / "report.html")
