@@ -3,12 +3,13 @@
 import functools
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from scans.errors import UserError
 from scans.release import VERSION, installed_with, page
@@ -110,6 +111,14 @@ def run(app: typer.Typer, stopped: str) -> None:
         if end.code == _INTERRUPTED:
             err.print(stopped)
         raise
+
+
+def facts(values: Mapping[str, str]) -> Table:
+    """Return names and values as a table without lines."""
+    table = Table(show_header=False, box=None)
+    for name, value in values.items():
+        table.add_row(name, value)
+    return table
 
 
 def _tell_version(asked: bool) -> None:

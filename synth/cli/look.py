@@ -9,7 +9,7 @@ from rich.table import Table
 
 from scans.durable import write_bytes
 from scans.errors import UserError
-from scans.terminal import out
+from scans.terminal import facts, out
 from synth.cli.application import CorpusArgument, app, bar
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ def info(corpus: CorpusArgument) -> None:
     size = sum(sizes.values())
     made = sum(receipt.samples for receipt in opened.receipts.values())
     seeds = dict.fromkeys(str(generation.seed) for generation in opened.manifest.generations)
-    table = Table(show_header=False, box=None)
-    for name, value in {
+    told = {
         "samples": f"{len(opened)} of {opened.size}³ voxels",
         "shards": f"{len(opened.receipts)} of {opened.shard_count} finished, {opened.shard_size} samples each",
         "layout": opened.layout,
@@ -40,9 +39,8 @@ def info(corpus: CorpusArgument) -> None:
         "seed": ", ".join(seeds),
         "identity": opened.identity,
         "content": opened.content_hash,
-    }.items():
-        table.add_row(name, value)
-    out.print(table)
+    }
+    out.print(facts(told))
     there = [opened.manifest.indices(shard) for shard in sorted(opened.receipts)]
     samples = np.concatenate([np.arange(part.start, part.stop) for part in there]) if there else np.zeros(0, int)
     normal, donor = opened.normal[samples], opened.donor[samples]

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.errors import CatalogError
-from scans.terminal import BrainMasksOption, BrainMaskWithOption, CatalogOption, DerivativesOption, err, out
+from scans.terminal import BrainMasksOption, BrainMaskWithOption, CatalogOption, DerivativesOption, err, facts, out
 from synth.cli.application import (
     CardOption,
     ClusterOption,
@@ -237,14 +236,12 @@ def _print_estimate(manifest: "Manifest", sources: Path, cluster: str, workers: 
     from synth.generate.dry_run import estimate
 
     cost = estimate(manifest, sources, expected_workers(cluster, workers))
-    table = Table(show_header=False, box=None)
-    for name, value in {
+    told = {
         "samples": f"{cost.samples} of {manifest.size}³ voxels",
         "shards": f"{cost.shards}, {manifest.shard_size} samples each",
         "on disk": size_of(cost.bytes),
         "work": f"{cost.core_seconds / 3600:.3g} core-hours ({cost.core_seconds / cost.samples * 1e3:.1f} ms a sample)",
         "time": f"{duration(cost.wall_seconds)} on {cost.workers} worker{'s' * (cost.workers > 1)}, plus their start",
-    }.items():
-        table.add_row(name, value)
-    out.print(table)
+    }
+    out.print(facts(told))
     out.print(f"reckoned from {cost.measured} samples made and encoded here, in a temporary folder; nothing is kept")

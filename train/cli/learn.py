@@ -10,44 +10,8 @@ import typer
 from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.terminal import CatalogOption, err, out
 from train.architectures.plans import CONFIGURATION
-from train.cli.application import (
-    AveragingOption,
-    BatchOption,
-    CacheOption,
-    CheckpointOption,
-    ConfigurationOption,
-    CorpusOption,
-    DatasetOption,
-    DeviceOption,
-    EveryOption,
-    NetworkOption,
-    NormOption,
-    PlansOption,
-    PrecisionOption,
-    PresetOption,
-    RateOption,
-    RecombineOption,
-    ResumeOption,
-    RuleOption,
-    RunOption,
-    SeedOption,
-    SourcesOption,
-    StepsOption,
-    ThreadsOption,
-    ValidationOption,
-    VariationOption,
-    VaryOption,
-    WeightsOption,
-    WidthOption,
-    app,
-    given,
-    given_of,
-    named,
-    network_of,
-    preset_for,
-    say,
-    variation_of,
-)
+from train.cli import application as shared
+from train.cli.application import app, given, given_of, named, network_of, preset_for, say, variation_of
 from train.cli.dry_run import DryRunOption, print_estimate
 from train.presets import settings_of
 from train.run.progress import Steps
@@ -70,8 +34,8 @@ if TYPE_CHECKING:
 
 @app.command()
 def pretrain(
-    corpus: CorpusOption,
-    out_folder: RunOption,
+    corpus: shared.CorpusOption,
+    out_folder: shared.RunOption,
     proxy: Annotated[
         str | None,
         typer.Option(
@@ -79,32 +43,32 @@ def pretrain(
             f"{', '.join(name for name in get_args(ProxyName) if name != LAYERS)}."
         ),
     ] = None,
-    network: NetworkOption = None,
-    plans: PlansOption = None,
-    configuration: ConfigurationOption = CONFIGURATION,
-    preset: PresetOption = None,
-    steps: StepsOption = None,
-    width: WidthOption = None,
-    batch: BatchOption = None,
-    seed: SeedOption = None,
-    learning_rate: RateOption = None,
-    rate_rule: RuleOption = None,
-    averaging: AveragingOption = None,
+    network: shared.NetworkOption = None,
+    plans: shared.PlansOption = None,
+    configuration: shared.ConfigurationOption = CONFIGURATION,
+    preset: shared.PresetOption = None,
+    steps: shared.StepsOption = None,
+    width: shared.WidthOption = None,
+    batch: shared.BatchOption = None,
+    seed: shared.SeedOption = None,
+    learning_rate: shared.RateOption = None,
+    rate_rule: shared.RuleOption = None,
+    averaging: shared.AveragingOption = None,
     warmup_steps: Annotated[int | None, typer.Option(help="Steps over which the rate rises.")] = None,
     plateau_patience: Annotated[
         int | None, typer.Option(help="Validations without a better loss before the rate is halved (10).")
     ] = None,
     log_every: Annotated[int | None, typer.Option(help="Steps between lines of the log (10).")] = None,
-    loader_threads: ThreadsOption = None,
+    loader_threads: shared.ThreadsOption = None,
     compile_network: Annotated[
         str | None, typer.Option("--compile", help="auto (default: on a GPU), on or off.")
     ] = None,
-    checkpoint_every: EveryOption = None,
-    resume: ResumeOption = False,
+    checkpoint_every: shared.EveryOption = None,
+    resume: shared.ResumeOption = False,
     dry_run: DryRunOption = False,
-    loss_weights: WeightsOption = None,
+    loss_weights: shared.WeightsOption = None,
     loss_form: Annotated[str | None, typer.Option(help="emphasised (default) or plain.")] = None,
-    norm: NormOption = None,
+    norm: shared.NormOption = None,
     mask_bias: Annotated[float | None, typer.Option(help="Initial bias of the mask's logit.")] = None,
     symmetry: Annotated[
         str,
@@ -121,18 +85,18 @@ def pretrain(
         ),
     ] = "auto",
     standardise: Annotated[bool, typer.Option(help="Normalise each composite by itself, as a real scan is.")] = False,
-    variation: VariationOption = None,
-    vary: VaryOption = False,
-    recombine: RecombineOption = False,
-    cache: CacheOption = None,
+    variation: shared.VariationOption = None,
+    vary: shared.VaryOption = False,
+    recombine: shared.RecombineOption = False,
+    cache: shared.CacheOption = None,
     catalog: CatalogOption = DEFAULT_CATALOG,
     real_cases: Annotated[
         int, typer.Option(help="Annotated cases of the catalog to show scores on, at most; they steer nothing.")
     ] = 4,
-    precision: PrecisionOption = None,
-    device: DeviceOption = None,
-    validation_corpus: ValidationOption = None,
-    validation_sources: SourcesOption = None,
+    precision: shared.PrecisionOption = None,
+    device: shared.DeviceOption = None,
+    validation_corpus: shared.ValidationOption = None,
+    validation_sources: shared.SourcesOption = None,
     validation_samples: Annotated[int | None, typer.Option(help="Most samples validated on (32).")] = None,
 ) -> None:
     """Train a network on a corpus, from nothing.
@@ -176,35 +140,35 @@ def pretrain(
 
 @app.command()
 def adapt(
-    checkpoint: CheckpointOption,
-    corpus: CorpusOption,
-    dataset: DatasetOption,
-    out_folder: RunOption,
+    checkpoint: shared.CheckpointOption,
+    corpus: shared.CorpusOption,
+    dataset: shared.DatasetOption,
+    out_folder: shared.RunOption,
     catalog: CatalogOption = DEFAULT_CATALOG,
-    preset: PresetOption = None,
-    steps: StepsOption = None,
-    batch: BatchOption = None,
+    preset: shared.PresetOption = None,
+    steps: shared.StepsOption = None,
+    batch: shared.BatchOption = None,
     real_share: Annotated[float | None, typer.Option(help="Share of real scans in a batch (0.5).")] = None,
     self_training: Annotated[
         float | None, typer.Option(help="Weight of the loss on voxels the first network is sure of (0: none).")
     ] = None,
     confidence: Annotated[float | None, typer.Option(help="Least probability of what counts as sure (0.9).")] = None,
-    seed: SeedOption = None,
-    learning_rate: RateOption = None,
-    rate_rule: RuleOption = None,
-    averaging: AveragingOption = None,
-    checkpoint_every: EveryOption = None,
-    loader_threads: ThreadsOption = None,
-    resume: ResumeOption = False,
+    seed: shared.SeedOption = None,
+    learning_rate: shared.RateOption = None,
+    rate_rule: shared.RuleOption = None,
+    averaging: shared.AveragingOption = None,
+    checkpoint_every: shared.EveryOption = None,
+    loader_threads: shared.ThreadsOption = None,
+    resume: shared.ResumeOption = False,
     dry_run: DryRunOption = False,
-    loss_weights: WeightsOption = None,
-    precision: PrecisionOption = None,
-    device: DeviceOption = None,
-    variation: VariationOption = None,
-    vary: VaryOption = False,
-    recombine: RecombineOption = False,
-    cache: CacheOption = None,
-    validation_sources: SourcesOption = None,
+    loss_weights: shared.WeightsOption = None,
+    precision: shared.PrecisionOption = None,
+    device: shared.DeviceOption = None,
+    variation: shared.VariationOption = None,
+    vary: shared.VaryOption = False,
+    recombine: shared.RecombineOption = False,
+    cache: shared.CacheOption = None,
+    validation_sources: shared.SourcesOption = None,
 ) -> None:
     """Continue a pretrained network on real scans, without their annotations.
 
@@ -233,7 +197,7 @@ def adapt(
 @app.command()
 def finetune(
     init: Annotated[str, typer.Option(help="A pretrained checkpoint, or the word scratch.")],
-    out_folder: RunOption,
+    out_folder: shared.RunOption,
     task: Annotated[str | None, typer.Option(help="A task of the catalog: WTS, LTS, BTS.")] = None,
     dataset: Annotated[
         str | None, typer.Option(help="In place of a task: a dataset, to find whatever its labels mark.")
@@ -250,21 +214,21 @@ def finetune(
         str | None,
         typer.Option(help="Of a dataset, e.g. FLAIR,T1; else the checkpoint's, or from scratch all of them."),
     ] = None,
-    steps: StepsOption = None,
-    batch: BatchOption = None,
-    seed: SeedOption = None,
-    learning_rate: RateOption = None,
-    checkpoint_every: EveryOption = None,
-    resume: ResumeOption = False,
+    steps: shared.StepsOption = None,
+    batch: shared.BatchOption = None,
+    seed: shared.SeedOption = None,
+    learning_rate: shared.RateOption = None,
+    checkpoint_every: shared.EveryOption = None,
+    resume: shared.ResumeOption = False,
     dry_run: DryRunOption = False,
     size: Annotated[int, typer.Option(help="Side of the cube in voxels, from scratch only.")] = 128,
-    network: NetworkOption = None,
-    plans: PlansOption = None,
-    configuration: ConfigurationOption = CONFIGURATION,
-    width: WidthOption = None,
-    norm: NormOption = None,
-    precision: PrecisionOption = None,
-    device: DeviceOption = None,
+    network: shared.NetworkOption = None,
+    plans: shared.PlansOption = None,
+    configuration: shared.ConfigurationOption = CONFIGURATION,
+    width: shared.WidthOption = None,
+    norm: shared.NormOption = None,
+    precision: shared.PrecisionOption = None,
+    device: shared.DeviceOption = None,
 ) -> None:
     """Train on annotated scans: encoder from pretraining, decoder from nothing.
 

@@ -31,8 +31,7 @@ class Classifier(nn.Module):
         """Map pieces of scans, shape (N, P, C, z, y, x), to logits of the classes, shape (N, classes)."""
         count = len(pieces)
         features = self.encoder(pieces.flatten(0, 1))[-1].mean((2, 3, 4))
-        logits: torch.Tensor = self.head(features.reshape(count, -1))
-        return logits
+        return self.head(features.reshape(count, -1))
 
 
 class Classification(Proxy):

@@ -73,23 +73,18 @@ class Task(Protocol):
 
     def batches(self, steps: range) -> Iterator[Any]:
         """Yield the batch of each step, a pure function of the step."""
-        ...
 
     def recipe(self, step: int) -> list[dict[str, Any]]:
         """Return what makes each scan of the batch of a step, as plain JSON values."""
-        ...
 
     def loss(self, output: Any, batch: Any) -> dict[str, torch.Tensor]:
         """Return the loss terms by name, and their sum as ``total``, of what the network gave for a batch."""
-        ...
 
     def validate(self, network: nn.Module, hardware: Hardware) -> dict[str, float]:
         """Score a network in evaluation mode: `steering_loss` a plateau rule, ``score`` (high is good) the best."""
-        ...
 
     def views(self, network: nn.Module, hardware: Hardware) -> dict[str, list[Views]]:
         """Return the rows of each validation picture, by its name; the network is in evaluation mode."""
-        ...
 
 
 class Interruption:
