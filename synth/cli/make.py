@@ -9,17 +9,8 @@ import typer
 from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.errors import CatalogError
 from scans.terminal import BrainMasksOption, BrainMaskWithOption, CatalogOption, DerivativesOption, err, facts, out
-from synth.cli.application import (
-    CardOption,
-    ClusterOption,
-    PseudoLabelsOption,
-    WorkersOption,
-    app,
-    bar,
-    describe,
-    make_shards,
-    say,
-)
+from synth.cli import application as shared
+from synth.cli.application import app, bar, describe, make_shards, say
 
 if TYPE_CHECKING:
     from synth.corpus.manifest import Manifest
@@ -68,7 +59,7 @@ def prepare(
         list[str] | None,
         typer.Option(help="An annotated dataset whose tumours are lent (`donor.tumours`); give several times."),
     ] = None,
-    pseudo_labels: PseudoLabelsOption = None,
+    pseudo_labels: shared.PseudoLabelsOption = None,
     modality: Annotated[
         str | None, typer.Option(help="Of a dataset with several: a corpus has one (its region's own, if not given).")
     ] = None,
@@ -86,8 +77,8 @@ def prepare(
     ] = None,
     brain_mask_with: BrainMaskWithOption = None,
     brain_masks: BrainMasksOption = None,
-    cluster: ClusterOption = "local",
-    workers: WorkersOption = None,
+    cluster: shared.ClusterOption = "local",
+    workers: shared.WorkersOption = None,
 ) -> None:
     """Bring healthy scans into the network's space: orient, resample, crop, measure.
 
@@ -158,8 +149,8 @@ def generate(
     corpus: Annotated[str, typer.Option("--out", help="The corpus to make, or to finish: a folder or a URL.")],
     samples: Annotated[int, typer.Option("-n", "--samples", help="Samples in the corpus, in the end.")],
     seed: Annotated[int | None, typer.Option(help="Two corpora of one seed are the same, byte for byte; 0.")] = None,
-    cluster: ClusterOption = "local",
-    workers: WorkersOption = None,
+    cluster: shared.ClusterOption = "local",
+    workers: shared.WorkersOption = None,
     shards: Annotated[
         str | None,
         typer.Option(help="Make only these, beside others that make the rest: `3::100` is shard 3, 103, 203, ..."),
@@ -183,7 +174,7 @@ def generate(
     append: Annotated[
         bool, typer.Option("--append", help="Let the corpus grow to -n samples; seed and settings go on, or are given.")
     ] = False,
-    card: CardOption = True,
+    card: shared.CardOption = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and make nothing.")] = False,
 ) -> None:
     """Blend artificial tumours into the sources: the corpus.

@@ -8,25 +8,15 @@ import typer
 from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.errors import CatalogError
 from scans.terminal import CatalogOption, err, out
-from synth.cli.application import (
-    CardOption,
-    ClusterOption,
-    CorpusArgument,
-    PseudoLabelsOption,
-    WorkersOption,
-    app,
-    bar,
-    describe,
-    make_shards,
-    say,
-)
+from synth.cli import application as shared
+from synth.cli.application import app, bar, describe, make_shards, say
 
 PackArgument = Annotated[Path, typer.Argument(help="The file made by synth pack.", metavar="PACK")]
 
 
 @app.command()
 def pack(
-    corpus: CorpusArgument,
+    corpus: shared.CorpusArgument,
     path: Annotated[str, typer.Option("--out", help="The file to write, e.g. corpus.zip.")],
     recipes: Annotated[
         bool, typer.Option("--recipes", help="No pixels: only what another lab needs to make it from the same scans.")
@@ -81,10 +71,10 @@ def rehydrate(
         list[str] | None,
         typer.Option("--dataset", help="Prepare this dataset first, as the original's was; give several times."),
     ] = None,
-    pseudo_labels: PseudoLabelsOption = None,
-    card: CardOption = True,
-    cluster: ClusterOption = "local",
-    workers: WorkersOption = None,
+    pseudo_labels: shared.PseudoLabelsOption = None,
+    card: shared.CardOption = True,
+    cluster: shared.ClusterOption = "local",
+    workers: shared.WorkersOption = None,
 ) -> None:
     """Make a corpus again from a pack of its recipes and your own copy of the scans, and say whether it is the same.
 
