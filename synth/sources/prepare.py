@@ -15,7 +15,6 @@ from scans.catalog.region import Region
 from scans.errors import ScanError, StoreError, UserError
 from scans.file_names import in_utf8
 from scans.formats.files import content_sha256
-from scans.image.brain_mask import check_program
 from scans.image.cases import Case, read_case, source_name, with_brain_mask, with_kept_mask
 from scans.image.frame import to_frame
 from scans.image.preparation import Prepared, check_size, prepare
@@ -23,7 +22,7 @@ from scans.image.volume import Volume
 from scans.one_scan import one_scan
 from synth.cluster import check_workers, open_cluster
 from synth.sources import format as source_store
-from synth.sources.collect import collect
+from synth.sources.collect import collect, say_who_is_masked
 from synth.sources.healthy_tissue import lend
 from synth.sources.pseudo_donors import PseudoDonors, donor_cases, donor_datasets, read_pseudo_donors
 from synth.tasks import Failure, run_tasks
@@ -108,7 +107,7 @@ def prepare_datasets(
         cases = donor_cases(donors, pseudo_labels, cases)
         datasets = donor_datasets(donors, datasets)
     order = _Order(out.resolve(), datasets, region, size, donors)
-    _say_who_is_masked(datasets, cases, cluster, say)
+    say_who_is_masked(datasets, cases, cluster, say)
     kept: set[str] = set()
     failed: dict[str, str] = {}
     progress(0, len(cases))
@@ -211,22 +210,6 @@ def _tumour(label: Volume | None, prepared: Prepared, where: str) -> np.ndarray:
     if not tumour.any():
         raise ScanError(f"{where}: its label holds no tumour that fills a voxel of the cube")
     return tumour
-
-
-def _say_who_is_masked(
-    datasets: dict[str, Dataset], cases: Sequence[Case], cluster: str, say: Callable[[str], None]
-) -> None:
-    """Say which brain masks are made, with what, and where they are kept; stop if that is not on this machine."""
-    for name, dataset in datasets.items():
-        bare = sum(case.dataset == name and case.roi is None and not case.problem for case in cases)
-        if not (dataset.brain_mask_with and bare):
-            continue
-        if cluster == "local":
-            check_program(dataset.brain_mask_with)
-        say(
-            f"{name}: {bare} of its scans bring no mask; {told_command(dataset.brain_mask_with)} makes them, "
-            f"and {dataset.brain_masks} keeps them"
-        )
 
 
 def _origin(case: Case, dataset: Dataset, region: Region, size: int, donors: PseudoDonors) -> dict[str, Any]:

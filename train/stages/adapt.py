@@ -107,14 +107,8 @@ class Adaptation:
         self.real_count = min(batch, max(1, round(batch * settings.real_share)))
         self.synthetic_count = batch - self.real_count
         inner = settings.schedule.model_copy(update={"batch": max(1, self.synthetic_count)})
-        part = Pretrain(
-            loss=settings.loss,
-            schedule=inner,
-            standardise=settings.standardise,
-            variation=settings.variation,
-            recombine=settings.recombine,
-            patch=patch,
-        )
+        alike = {name: getattr(settings, name) for name in ("loss", "standardise", "variation", "recombine")}
+        part = Pretrain(schedule=inner, patch=patch, **alike)
         self.synthetic = Decomposition(corpus, split, part, machine, ranks)
         self.order = Endless(np.zeros(len(scans), int), settings.schedule.seed + _REAL)
 
