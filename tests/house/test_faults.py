@@ -233,7 +233,7 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_keeps_what_was_finished_and_more_room_finishes_it(small_disk, sources_path):
     out = small_disk / "c.zarr"
-    command = command_of(sources_path, out, "--workers", 2, "--layout", "dense")
+    command = command_of(sources_path, out, "--workers", 1, "--layout", "dense")
     full = synth(*command)
     assert full.returncode == 1
     assert "No space left on device" in full.stderr
@@ -267,7 +267,7 @@ def test_a_source_cut_short_under_the_workers_that_have_it_mapped_is_named(sourc
     shutil.copytree(sources_path, store)
     file = store / "made--case1" / "lent" / "c.0.0.0"
     content = file.read_bytes()
-    with Started("synth", *command_of(store, out, "--workers", 2)) as run:
+    with Started("synth", *command_of(store, out, "--workers", 1)) as run:
         wait_for_receipts(out)
         os.truncate(file, 100)  # to touch what is gone kills a process
         said = run.communicate(timeout=120)[1]
@@ -283,8 +283,7 @@ def test_a_source_cut_short_under_the_workers_that_have_it_mapped_is_named(sourc
 def test_sources_taken_away_in_the_middle_cost_no_finished_shard(sources_path, undisturbed, tmp_path):
     store, out = tmp_path / "s.zarr", tmp_path / "c.zarr"
     shutil.copytree(sources_path, store)
-    command = command_of(store, out, "--workers", 2)
-    with Started("synth", *command) as run:
+    with Started("synth", *command_of(store, out, "--workers", 1)) as run:
         wait_for_receipts(out)
         store.rename(tmp_path / "away")  # what a worker holds in memory still serves it
         said = run.communicate(timeout=120)[1]

@@ -156,5 +156,5 @@ def given(**values: Any) -> dict[str, Any]:
 
 
 def given_of(settings: type[Strict], options: dict[str, Any]) -> dict[str, Any]:
-    """Keep of a command's options, by name, those that are fields of some settings and were given."""
+    """Keep of a command's options, by the names of its parameters, what some settings have and what was given."""
     return given(**{name: value for name, value in options.items() if name in settings.model_fields})
