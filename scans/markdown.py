@@ -36,10 +36,6 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]], numbers: Itera
         Each as long as `heads`; shown as they are, whatever they hold. An empty cell is a dash.
     numbers : iterable of int
         Columns set to the right.
-
-    Returns
-    -------
-    Markdown
     """
     right = set(numbers)
     rule = ["---:" if column in right else "---" for column in range(len(heads))]

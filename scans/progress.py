@@ -14,9 +14,11 @@ class Bars(Progress):
         Beside description, bar, count and time.
     moves : bool
         False: none are drawn.
+    **options
+        As of `rich.progress.Progress`.
     """
 
-    def __init__(self, *more: ProgressColumn, moves: bool) -> None:
+    def __init__(self, *more: ProgressColumn, moves: bool, **options: bool) -> None:
         super().__init__(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
@@ -25,4 +27,5 @@ class Bars(Progress):
             *more,
             console=err,
             disable=not moves,
+            **options,  # type: ignore[arg-type]
         )

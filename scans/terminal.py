@@ -3,21 +3,26 @@
 import functools
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from scans.errors import UserError
 from scans.release import VERSION, installed_with, page
 from scans.writing import WriteError, concerns, why_not_written
 
-# A file or a pipe has no edge to wrap at.
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# A file or a pipe has no edge to wrap at. Brackets are text: names of files and scans hold them.
+out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
+CatalogOption = Annotated[
+    Path,
+    typer.Option("--catalog", help="The catalog of datasets and regions: a file, or one of the software's by name."),
+]
 BrainMaskWithOption = Annotated[
     str | None,
     typer.Option(
@@ -119,6 +124,14 @@ def run(app: typer.Typer, stopped: str) -> None:
         raise
 
 
+def facts(values: Mapping[str, str]) -> Table:
+    """Return names and values as a table without lines."""
+    table = Table(show_header=False, box=None)
+    for name, value in values.items():
+        table.add_row(name, value)
+    return table
+
+
 def _tell_version(asked: bool) -> None:
     if asked:
         out.print(f"Layered Tumors {VERSION}")
@@ -158,5 +171,5 @@ def _telling_of(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 
 def _refuse(sentence: str) -> None:
-    err.print(f"error: {sentence}", style="red", markup=False)
+    err.print(f"error: {sentence}", style="red")
     sys.exit(2)

@@ -27,7 +27,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def sources_path(tmp_path_factory) -> Path:
+def kernels(tmp_path_factory) -> None:
+    """Wait until kernels are compiled; for what calls them, here or in a process that it starts."""
+    from tests.made.compiled import compile_once
+
+    compile_once(tmp_path_factory.getbasetemp().parent)
+
+
+@pytest.fixture(scope="session")
+def sources_path(tmp_path_factory, kernels) -> Path:
     return make_store(tmp_path_factory.mktemp("sources") / "sources.zarr", 3)
 
 

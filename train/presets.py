@@ -83,7 +83,8 @@ def settings_of(model: type[S], preset: str, given: Mapping[str, Any], where: st
     whole = _laid_over(whole, given)
     schedule = whole["schedule"]
     if schedule["rate_rule"] == "cosine" and "warmup_steps" not in given.get("schedule", {}):
-        schedule["warmup_steps"] = _warmup(schedule["steps"])
+        steps = schedule["steps"]
+        schedule["warmup_steps"] = min(MOST_WARMUP, steps // 10) if isinstance(steps, int) else 0
     return validated(model, whole, where)
 
 
@@ -101,7 +102,3 @@ def _laid_over(below: Values, above: Mapping[str, Any]) -> Values:
         inner = both.get(name)
         both[name] = _laid_over(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
     return both
-
-
-def _warmup(steps: Any) -> int:
-    return min(MOST_WARMUP, steps // 10) if isinstance(steps, int) else 0

@@ -204,10 +204,6 @@ def load_catalog(path: str | Path) -> Catalog:
     path : str or Path
         A file, or the name of a catalog that comes with the software; see `scans.catalog.shipped.located`.
 
-    Returns
-    -------
-    Catalog
-
     Raises
     ------
     CatalogError

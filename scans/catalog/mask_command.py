@@ -15,10 +15,6 @@ _EXAMPLE = f"mri_synthstrip -i {SCAN} -m {MASK}"
 def words_of(command: str) -> list[str]:
     """Part a command into words, as a shell would, before any path is put in.
 
-    Parameters
-    ----------
-    command : str
-
     Returns
     -------
     list of str

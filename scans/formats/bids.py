@@ -235,7 +235,9 @@ def _called(files: Sequence[BidsFile], names: Sequence[str]) -> list[BidsFile]:
     """Return the files that the first fitting name means."""
     for name in names:
         wanted, suffix = _parted(name)
-        fitting = [file for file in files if file.suffix == suffix and _has(file, wanted) and _no_agent(file, wanted)]
+        fitting = [file for file in files if file.suffix == suffix and _has(file, wanted)]
+        if "ce" not in wanted:  # a scan with a contrast agent must be asked for
+            fitting = [file for file in fitting if "ce" not in file.entities]
         if fitting:
             return fitting
     return []
@@ -251,11 +253,6 @@ def _has(file: BidsFile, wanted: Mapping[str, str]) -> bool:
         key in file.entities and value in ("*", str(file.entities[key]), str(file.entities[key]).zfill(len(value)))
         for key, value in wanted.items()
     )
-
-
-def _no_agent(file: BidsFile, wanted: Mapping[str, str]) -> bool:
-    """Say whether a scan is without a contrast agent, or one with it is meant."""
-    return "ce" in wanted or "ce" not in file.entities
 
 
 def _masks_of(scan: BidsFile, files: Sequence[BidsFile], names: Sequence[str]) -> list[BidsFile]:

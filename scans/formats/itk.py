@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 from scans.errors import ScanError
 from scans.formats.apart import apart, grant
-from scans.formats.stored import MOST_VOXELS
+from scans.formats.stored import MOST_VOXELS, three_sides
 from scans.formats.text_header import TextHeader, read_text_header
 
 _PIECE = 2**20  # bytes
@@ -105,19 +105,14 @@ def read_file_header(path: Path) -> Geometry:
     stored = sum(file.stat().st_size for file in {path, *header.names})
     grant(_ROOM_FOR_BYTES * stored)
     reader = open_header(path)
-    size = list(reader.GetSize())
-    while len(size) > 3 and size[-1] == 1:
-        size.pop()
-    if len(size) != 3:
-        sides = " x ".join(map(str, size))
-        raise ScanError(f"{path} is {len(size)}D ({sides}); give one 3D volume, e.g. split off the volume you mean")
+    size = three_sides(path, reader.GetSize())
     _check_claim(path, header, claimed_bytes(reader), math.prod(size))
     grant(_ROOM_FOR_BYTES * max(stored, claimed_bytes(reader)))
     dimension = reader.GetDimension()
     direction = np.reshape(reader.GetDirection(), (dimension, dimension))[:3, :3].ravel()
     x, y, z = reader.GetSpacing()[:3]
     ox, oy, oz = reader.GetOrigin()[:3]
-    return Geometry((size[0], size[1], size[2]), (x, y, z), (ox, oy, oz), tuple(direction.tolist()))
+    return Geometry(size, (x, y, z), (ox, oy, oz), tuple(direction.tolist()))
 
 
 @apart

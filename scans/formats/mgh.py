@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 
 from scans.errors import ScanError
-from scans.formats.stored import MOST_VOXELS, opened, read_voxels
+from scans.formats.stored import opened, read_voxels, three_sides
 
 _HEADER_BYTES = 284  # then come the voxels
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -34,11 +34,10 @@ def read_mgh_header(path: Path) -> tuple[tuple[int, int, int], np.ndarray, np.dt
     header = nibabel.freesurfer.mghformat.MGHHeader(head, check=False) if len(head) == _HEADER_BYTES else None
     if header is None or header["version"] != 1:
         raise ScanError(f"{path} is not an MGH file; export it again, or give it the suffix of what it is")
-    x, y, z, frames = (int(side) for side in header["dims"])
+    *sides, frames = (int(side) for side in header["dims"])
     if frames != 1:
         raise ScanError(f"{path} holds {frames} volumes; give one, e.g. split off the volume you mean")
-    if min(x, y, z) < 1 or x * y * z > MOST_VOXELS:
-        raise ScanError(f"{path} claims {x} x {y} x {z} voxels; its header is damaged, export it again")
+    shape = three_sides(path, sides)
     if not int.from_bytes(head[28:30], "big", signed=True):  # nibabel puts a default in its place
         raise ScanError(
             f"{path} does not state where its voxels lie; convert it to NIfTI with FreeSurfer's mri_convert"
@@ -50,7 +49,7 @@ def read_mgh_header(path: Path) -> tuple[tuple[int, int, int], np.ndarray, np.dt
     affine = np.asarray(header.get_affine(), float)
     if not np.isfinite(affine).all() or abs(float(np.linalg.det(affine[:3, :3]))) < 1e-9:
         raise ScanError(f"{path} has an affine that maps no volume; write its true geometry into the header")
-    return (x, y, z), _LPS_FROM_RAS @ affine, dtype
+    return shape, _LPS_FROM_RAS @ affine, dtype
 
 
 def read_mgh(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,6 @@ of the qform with the axes of the sform, each without an error; it refuses axes 
 orthonormal. Here every byte is read and checked against the header and gzip's checksum.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from scans.errors import ScanError
 from scans.formats.nifti_affine import affine_of
-from scans.formats.stored import MOST_VOXELS, opened, read_voxels
+from scans.formats.stored import opened, read_voxels, three_sides
 
 _SIZES = (348, 540)  # bytes of a header of NIfTI-1 and NIfTI-2
 _MAGIC = {False: (b"n+1", b"n+2"), True: (b"ni1", b"ni2")}  # in one file; in a pair of .hdr and .img
@@ -57,14 +56,6 @@ class NiftiHeader:
 def read_nifti_header(path: Path) -> NiftiHeader:
     """Read and check the header of a ``.nii``, ``.nii.gz`` or ``.hdr`` file.
 
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    NiftiHeader
-
     Raises
     ------
     ScanError
@@ -101,10 +92,6 @@ def stated_geometry(path: Path) -> Any:
 
 def read_nifti(path: Path) -> tuple[np.ndarray, NiftiHeader]:
     """Read a ``.nii`` or ``.nii.gz`` file, or a ``.hdr`` with its ``.img``, to the last byte.
-
-    Parameters
-    ----------
-    path : Path
 
     Returns
     -------
@@ -148,18 +135,12 @@ def _is_pair(path: Path) -> bool:
 
 def _parse(header: Any, path: Path) -> NiftiHeader:
     try:
-        shape = tuple(int(side) for side in header.get_data_shape())
+        sides = tuple(int(side) for side in header.get_data_shape())
         dtype = header.get_data_dtype()
         slope, intercept = header.get_slope_inter()
     except (HeaderDataError, ValueError, KeyError) as error:
         raise ScanError(f"{path} has a damaged NIfTI header ({error}); export it again") from error
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) != 3:
-        sides = " x ".join(map(str, shape))
-        raise ScanError(f"{path} is {len(shape)}D ({sides}); give one 3D volume, e.g. split off the volume you mean")
-    if min(shape) < 1 or math.prod(shape) > MOST_VOXELS:
-        raise ScanError(f"{path} claims {' x '.join(map(str, shape))} voxels; its header is damaged, export it again")
+    shape = three_sides(path, sides)
     if dtype.kind not in "iuf":
         what = {"c": "complex numbers"}.get(dtype.kind, "".join(dtype.names or ()) + " colours")
         raise ScanError(f"{path} holds {what}; export it with one real number a voxel")

@@ -7,7 +7,7 @@ taken in pieces: a header that claims a thousand times too much costs nothing.
 import gzip
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -20,6 +20,26 @@ from scans.errors import ScanError
 MOST_VOXELS = 2**31  # a header that claims more is damaged, or a bomb
 _PIECE = 2**20  # bytes
 _PACKED = (".gz", ".mgz")
+
+
+def three_sides(path: Path, sides: Sequence[int]) -> tuple[int, int, int]:
+    """Return the voxels along (x, y, z) that a header claims; further sides of 1 are dropped.
+
+    Raises
+    ------
+    ScanError
+        If it is no 3D volume, or has more voxels than there can be.
+    """
+    least = list(sides)
+    while len(least) > 3 and least[-1] == 1:
+        least.pop()
+    said = " x ".join(map(str, least))
+    if len(least) != 3:
+        raise ScanError(f"{path} is {len(least)}D ({said}); give one 3D volume, e.g. split off the volume you mean")
+    if min(least) < 1 or math.prod(least) > MOST_VOXELS:
+        raise ScanError(f"{path} claims {said} voxels; its header is damaged, export it again")
+    x, y, z = least
+    return x, y, z
 
 
 @contextmanager

@@ -39,14 +39,6 @@ class TextHeader:
 def read_text_header(path: Path) -> TextHeader:
     """Read the header of an NRRD or MetaImage file.
 
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    TextHeader
-
     Raises
     ------
     ScanError

@@ -76,10 +76,6 @@ def fit_frame(roi: Volume, field_of_view: FieldOfView, orientation: str, size: i
         Where the cube's axes x, y, z point, e.g. ``LPS``.
     size : int
         Voxels along each side.
-
-    Returns
-    -------
-    Frame
     """
     grid = roi.grid
     low, high = _first_and_last(roi)
@@ -138,11 +134,6 @@ def to_frame(volume: Volume, frame: Frame) -> np.ndarray:
     """Resample a volume from the scan's space to the network's cube, linearly.
 
     Where the cube's voxels are coarser a Gaussian comes first.
-
-    Parameters
-    ----------
-    volume : Volume
-    frame : Frame
 
     Returns
     -------

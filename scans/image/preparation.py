@@ -81,10 +81,6 @@ def prepare(
     where : str
         Name of the scan, for errors.
 
-    Returns
-    -------
-    Prepared
-
     Raises
     ------
     ScanError

@@ -96,10 +96,6 @@ class Volume:
 def read_volume(path: Path) -> Volume:
     """Read a scan: a file with one of `READ_SUFFIXES`, or a folder with one DICOM series.
 
-    Parameters
-    ----------
-    path : Path
-
     Returns
     -------
     Volume

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 
+from scans.progress import Bars
 from scans.terminal import command_line, err
 
 if TYPE_CHECKING:
@@ -25,10 +26,6 @@ app = command_line(
 
 CorpusArgument = Annotated[
     str, typer.Argument(help="The corpus: a folder, or a URL such as s3://bucket/corpus.zarr.", metavar="CORPUS")
-]
-CatalogOption = Annotated[
-    Path,
-    typer.Option("--catalog", help="The catalog of datasets and regions: a file, or one of the software's by name."),
 ]
 ClusterOption = Annotated[
     str, typer.Option(help="`local`, `tcp://host:8786`, or a YAML file for a job queue (see the page on clusters).")
@@ -57,9 +54,7 @@ def bar(unit: str) -> Iterator[Callable[[int, int], None]]:
     if not err.is_terminal:
         yield _Lines(unit)
         return
-    with Progress(
-        TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), console=err
-    ) as progress:
+    with Bars(TimeRemainingColumn(), moves=True) as progress:
         task = progress.add_task(unit, total=None)
         yield lambda steps, total: progress.update(task, advance=steps, total=total)
 
@@ -80,7 +75,7 @@ class _Lines:
 
 def say(sentence: str) -> None:
     """Print a sentence about the work, on stderr."""
-    err.print(sentence, markup=False)
+    err.print(sentence)
 
 
 def with_progress(manifest: "Manifest", shards: Sequence[int], work: "Filling") -> "Filled":
@@ -108,7 +103,7 @@ def make_shards(corpus: str, manifest: "Manifest", shards: Sequence[int], work: 
     for reason in dict.fromkeys(outcome.failed.values()):
         numbers = [str(shard) for shard, why in sorted(outcome.failed.items()) if why == reason]
         named = ", ".join(numbers[:12]) + (f" and {len(numbers) - 12} more" if len(numbers) > 12 else "")
-        err.print(f"failed: shard {named}: {reason}", style="red", markup=False)
+        err.print(f"failed: shard {named}: {reason}", style="red")
     if outcome.failed:
         err.print(f"{corpus}: {len(outcome.failed)} of {len(shards)} shards are missing; run the command again")
         raise typer.Exit(1)

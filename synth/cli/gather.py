@@ -116,7 +116,7 @@ def subset(
     names = {entry["name"] for entry in manifest.sources}
     dropped = [entry["name"] for entry in opened.sources if entry["name"] not in names]
     if dropped:
-        err.print(f"left out {len(dropped)} sources that no sample was drawn among: {', '.join(dropped)}", markup=False)
+        err.print(f"left out {len(dropped)} sources that no sample was drawn among: {', '.join(dropped)}")
     _gather(manifest, [opened], target, None, cluster, workers, card)
 
 
@@ -139,6 +139,5 @@ def _gather(
     out.print(
         f"{target}: {len(manifest)} samples of {len(manifest.sources)} sources, {manifest.layout}, "
         f"in {manifest.shard_count} shards ({outcome.kept} kept from before)",
-        markup=False,
     )
-    out.print(f"next: synth verify {target}; synth info {target}", markup=False)
+    out.print(f"next: synth verify {target}; synth info {target}")

@@ -30,8 +30,8 @@ def push(
     with bar("files") as progress:
         pushed = run(what, url, revision=revision, private=private, message=message, progress=progress)
     there = pushed.files - pushed.sent
-    out.print(f"{pushed.address}: {pushed.files} files, all as here ({there} were there already)", markup=False)
-    out.print(f"next: read its page; elsewhere: synth pull {pushed.address} {Path(what).name}", markup=False)
+    out.print(f"{pushed.address}: {pushed.files} files, all as here ({there} were there already)")
+    out.print(f"next: read its page; elsewhere: synth pull {pushed.address} {Path(what).name}")
 
 
 @app.command()
@@ -50,12 +50,12 @@ def pull(
     say(f"fetching {url}")
     pulled = run(url, place, revision)
     for path in pulled.left_out:
-        err.print(f"left out {ascii(path)[1:-1]}: no part of the corpus", style="yellow", markup=False)
+        err.print(f"left out {ascii(path)[1:-1]}: no part of the corpus", style="yellow")
     what = "the recipes of " if pulled.kind == "recipes" else ""
-    out.print(f"{place}: {what}{len(pulled.manifest)} samples, every checksum right; {pulled.address}", markup=False)
+    out.print(f"{place}: {what}{len(pulled.manifest)} samples, every checksum right; {pulled.address}")
     follow = {
         "corpus": f"synth info {place}; train pretrain --corpus {place} --out runs/first",
         "pack": f"synth unpack {place} --out corpus.zarr",
         "recipes": f"synth rehydrate {place} --sources sources.zarr --out corpus.zarr",
     }
-    out.print(f"next: {follow[pulled.kind]}", markup=False)
+    out.print(f"next: {follow[pulled.kind]}")

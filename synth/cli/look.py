@@ -10,7 +10,7 @@ from rich.table import Table
 from scans.durable import write_bytes
 from scans.errors import UserError
 from scans.hub.address import at_revision
-from scans.terminal import RevisionOption, out
+from scans.terminal import RevisionOption, facts, out
 from synth.cli.application import CorpusArgument, app, bar
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ def info(corpus: CorpusArgument, revision: RevisionOption = None) -> None:
     size = sum(sizes.values())
     made = sum(receipt.samples for receipt in opened.receipts.values())
     seeds = dict.fromkeys(str(generation.seed) for generation in opened.manifest.generations)
-    table = Table(show_header=False, box=None)
-    for name, value in {
+    told = {
         "samples": f"{len(opened)} of {opened.size}³ voxels",
         "shards": f"{len(opened.receipts)} of {opened.shard_count} finished, {opened.shard_size} samples each",
         "layout": opened.layout,
@@ -41,9 +40,8 @@ def info(corpus: CorpusArgument, revision: RevisionOption = None) -> None:
         "seed": ", ".join(seeds),
         "identity": opened.identity,
         "content": opened.content_hash,
-    }.items():
-        table.add_row(name, value)
-    out.print(table)
+    }
+    out.print(facts(told))
     there = [opened.manifest.indices(shard) for shard in sorted(opened.receipts)]
     samples = np.concatenate([np.arange(part.start, part.stop) for part in there]) if there else np.zeros(0, int)
     normal, donor = opened.normal[samples], opened.donor[samples]
@@ -78,7 +76,7 @@ def verify(
     with bar("samples") as progress:
         findings = check(corpus, samples, lambda _index: progress(1, min(samples or total, total)))
     for finding in findings:
-        out.print(str(finding), style="red", markup=False)
+        out.print(str(finding), style="red")
     if findings:
         raise typer.Exit(1)
     out.print(f"{corpus}: sound")
@@ -171,19 +169,18 @@ def export(
     if form == "nifti":
         with bar("samples") as progress:
             export_nifti(opened, chosen, folder, layers, lambda count: progress(count, len(chosen)))
-        out.print(f"wrote {len(chosen)} samples to {folder}", markup=False)
+        out.print(f"wrote {len(chosen)} samples to {folder}")
         return
     number = DATASET_ID if dataset_id is None else dataset_id
     dataset = plan_dataset(opened, chosen, folder, number, name)
     with bar("samples") as progress:
         written = write_dataset(opened, dataset, lambda count: progress(count, len(dataset.cases)))
-    out.print(f"{dataset.folder}: {len(dataset.cases)} samples ({written.kept} kept from before)", markup=False)
-    out.print(f"splits_final.json: {written.note}", markup=False)
+    out.print(f"{dataset.folder}: {len(dataset.cases)} samples ({written.kept} kept from before)")
+    out.print(f"splits_final.json: {written.note}")
     out.print(
         f"next: nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity; "
         f"cp {dataset.folder}/splits_final.json $nnUNet_preprocessed/{dataset.folder.name}/; "
         f"nnUNetv2_train {number} 3d_fullres 0",
-        markup=False,
     )
 
 

@@ -5,23 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.errors import CatalogError
-from scans.terminal import BrainMasksOption, BrainMaskWithOption, DerivativesOption, err, out
-from synth.cli.application import (
-    CardOption,
-    CatalogOption,
-    ClusterOption,
-    PseudoLabelsOption,
-    WorkersOption,
-    app,
-    bar,
-    describe,
-    make_shards,
-    say,
-)
+from scans.terminal import BrainMasksOption, BrainMaskWithOption, CatalogOption, DerivativesOption, err, facts, out
+from synth.cli import application as shared
+from synth.cli.application import app, bar, describe, make_shards, say
 
 if TYPE_CHECKING:
     from synth.corpus.manifest import Manifest
@@ -70,7 +59,7 @@ def prepare(
         list[str] | None,
         typer.Option(help="An annotated dataset whose tumours are lent (`donor.tumours`); give several times."),
     ] = None,
-    pseudo_labels: PseudoLabelsOption = None,
+    pseudo_labels: shared.PseudoLabelsOption = None,
     modality: Annotated[
         str | None, typer.Option(help="Of a dataset with several: a corpus has one (its region's own, if not given).")
     ] = None,
@@ -88,8 +77,8 @@ def prepare(
     ] = None,
     brain_mask_with: BrainMaskWithOption = None,
     brain_masks: BrainMasksOption = None,
-    cluster: ClusterOption = "local",
-    workers: WorkersOption = None,
+    cluster: shared.ClusterOption = "local",
+    workers: shared.WorkersOption = None,
 ) -> None:
     """Bring healthy scans into the network's space: orient, resample, crop, measure.
 
@@ -143,13 +132,13 @@ def prepare(
             pseudo_labels,
         )
     for case, sentence in report.failed:
-        err.print(f"left out {case}: {sentence}", style="yellow", markup=False)
+        err.print(f"left out {case}: {sentence}", style="yellow")
     out.print(f"{store}: {len(report.done)} prepared, {len(report.kept)} kept, {len(report.failed)} left out")
     if report.done or report.kept:
         if all(lends_tumour(source) for source in finished_sources(store).values()):
-            out.print(f"next: synth stats --compare corpus.zarr --real {store}", markup=False)
+            out.print(f"next: synth stats --compare corpus.zarr --real {store}")
         else:
-            out.print(f"next: synth generate --sources {store} --out corpus.zarr -n 500", markup=False)
+            out.print(f"next: synth generate --sources {store} --out corpus.zarr -n 500")
     if report.failed:
         raise typer.Exit(1)
 
@@ -160,8 +149,8 @@ def generate(
     corpus: Annotated[str, typer.Option("--out", help="The corpus to make, or to finish: a folder or a URL.")],
     samples: Annotated[int, typer.Option("-n", "--samples", help="Samples in the corpus, in the end.")],
     seed: Annotated[int | None, typer.Option(help="Two corpora of one seed are the same, byte for byte; 0.")] = None,
-    cluster: ClusterOption = "local",
-    workers: WorkersOption = None,
+    cluster: shared.ClusterOption = "local",
+    workers: shared.WorkersOption = None,
     shards: Annotated[
         str | None,
         typer.Option(help="Make only these, beside others that make the rest: `3::100` is shard 3, 103, 203, ..."),
@@ -185,7 +174,7 @@ def generate(
     append: Annotated[
         bool, typer.Option("--append", help="Let the corpus grow to -n samples; seed and settings go on, or are given.")
     ] = False,
-    card: CardOption = True,
+    card: shared.CardOption = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and make nothing.")] = False,
 ) -> None:
     """Blend artificial tumours into the sources: the corpus.
@@ -238,14 +227,12 @@ def _print_estimate(manifest: "Manifest", sources: Path, cluster: str, workers: 
     from synth.generate.dry_run import estimate
 
     cost = estimate(manifest, sources, expected_workers(cluster, workers))
-    table = Table(show_header=False, box=None)
-    for name, value in {
+    told = {
         "samples": f"{cost.samples} of {manifest.size}³ voxels",
         "shards": f"{cost.shards}, {manifest.shard_size} samples each",
         "on disk": size_of(cost.bytes),
         "work": f"{cost.core_seconds / 3600:.3g} core-hours ({cost.core_seconds / cost.samples * 1e3:.1f} ms a sample)",
         "time": f"{duration(cost.wall_seconds)} on {cost.workers} worker{'s' * (cost.workers > 1)}, plus their start",
-    }.items():
-        table.add_row(name, value)
-    out.print(table)
+    }
+    out.print(facts(told))
     out.print(f"reckoned from {cost.measured} samples made and encoded here, in a temporary folder; nothing is kept")

@@ -81,10 +81,10 @@ def stats(
         progress(0, samples)
         measured = measure(sources, way, seed, samples, cluster, workers, lambda count: progress(count, samples), say)
     write_page(measured, store, page)
-    out.print(f"wrote {page}", markup=False)
+    out.print(f"wrote {page}")
     duplicates = measured.duplicates()
     if any(duplicates.values()):
-        err.print(f"duplicates: {told(duplicates)}", style="red", markup=False)
+        err.print(f"duplicates: {told(duplicates)}", style="red")
         raise typer.Exit(1)
     out.print(f"no duplicates among {samples:,} recipes, noise seeds and masks")
 
@@ -120,4 +120,4 @@ def _compare(corpora: list[str], real: Path | None, target: Path, most: int, pic
         with bar("annotated scans") as progress:
             columns.append(column_of_annotated(store, progress))
     write_comparison(columns, target, pictures)
-    out.print(f"wrote {target}", markup=False)
+    out.print(f"wrote {target}")

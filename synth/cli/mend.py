@@ -31,18 +31,16 @@ def repair(
 
     done = mend(corpus, sources, deep, remove_foreign, cluster, workers, with_progress)
     for sentence in done.mended:
-        out.print(sentence, markup=False)
+        out.print(sentence)
     for sentence in done.left:
-        out.print(sentence, style="red", markup=False)
+        out.print(sentence, style="red")
     if not done.left:
-        out.print(
-            f"{corpus}: {len(done.mended)} mended, now sound" if done.mended else f"{corpus}: sound", markup=False
-        )
-        out.print(f"next: synth verify {corpus}, which recomputes the samples too", markup=False)
+        out.print(f"{corpus}: {len(done.mended)} mended, now sound" if done.mended else f"{corpus}: sound")
+        out.print(f"next: synth verify {corpus}, which recomputes the samples too")
         return
-    err.print(f"{corpus}: {len(done.mended)} mended, {len(done.left)} left", markup=False)
+    err.print(f"{corpus}: {len(done.mended)} mended, {len(done.left)} left")
     if done.needs_sources:
-        err.print(f"next: synth repair {corpus} --sources SOURCES, the store that it was made from", markup=False)
+        err.print(f"next: synth repair {corpus} --sources SOURCES, the store that it was made from")
     raise typer.Exit(1)
 
 
@@ -53,5 +51,5 @@ def card(corpus: CorpusArgument) -> None:
     Example: `synth card corpus.zarr`. Commands that make a corpus do so at their end; jobs of an array do not.
     """
     describe(corpus)
-    out.print(f"wrote {corpus.rstrip('/')}/README.md, card/ and croissant.json", markup=False)
-    out.print(f"next: synth pack {corpus} --out corpus.zip", markup=False)
+    out.print(f"wrote {corpus.rstrip('/')}/README.md, card/ and croissant.json")
+    out.print(f"next: synth pack {corpus} --out corpus.zip")

@@ -7,27 +7,16 @@ import typer
 
 from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.errors import CatalogError
-from scans.terminal import err, out
-from synth.cli.application import (
-    CardOption,
-    CatalogOption,
-    ClusterOption,
-    CorpusArgument,
-    PseudoLabelsOption,
-    WorkersOption,
-    app,
-    bar,
-    describe,
-    make_shards,
-    say,
-)
+from scans.terminal import CatalogOption, err, out
+from synth.cli import application as shared
+from synth.cli.application import app, bar, describe, make_shards, say
 
 PackArgument = Annotated[Path, typer.Argument(help="The file made by synth pack.", metavar="PACK")]
 
 
 @app.command()
 def pack(
-    corpus: CorpusArgument,
+    corpus: shared.CorpusArgument,
     path: Annotated[str, typer.Option("--out", help="The file to write, e.g. corpus.zip.")],
     recipes: Annotated[
         bool, typer.Option("--recipes", help="No pixels: only what another lab needs to make it from the same scans.")
@@ -46,12 +35,12 @@ def pack(
     with bar("files") as progress:
         written = (pack_recipes if recipes else pack_corpus)(corpus, path, progress)
     for key in written.left_out:
-        err.print(f"left out {ascii(key)[1:-1]}: no part of the corpus", style="yellow", markup=False)
+        err.print(f"left out {ascii(key)[1:-1]}: no part of the corpus", style="yellow")
     what = f"the recipes of {written.samples} samples" if recipes else f"{written.samples} samples"
     size = size_of(written.bytes) if written.bytes >= 1e6 else f"{written.bytes / 1e3:.0f} kB"
-    out.print(f"{path}: {what}, {size}{'' if written.new else ' (was there already)'}", markup=False)
+    out.print(f"{path}: {what}, {size}{'' if written.new else ' (was there already)'}")
     follow = f"synth rehydrate {path} --sources sources.zarr" if recipes else f"synth unpack {path}"
-    out.print(f"next, on the other machine: {follow} --out corpus.zarr", markup=False)
+    out.print(f"next, on the other machine: {follow} --out corpus.zarr")
 
 
 @app.command()
@@ -67,8 +56,8 @@ def unpack(
 
     with bar("files") as progress:
         manifest = unpack_corpus(path, corpus, progress)
-    out.print(f"{corpus}: {len(manifest)} samples, every checksum right", markup=False)
-    out.print(f"next: synth info {corpus}; train pretrain --corpus {corpus} --out runs/first", markup=False)
+    out.print(f"{corpus}: {len(manifest)} samples, every checksum right")
+    out.print(f"next: synth info {corpus}; train pretrain --corpus {corpus} --out runs/first")
 
 
 @app.command()
@@ -82,10 +71,10 @@ def rehydrate(
         list[str] | None,
         typer.Option("--dataset", help="Prepare this dataset first, as the original's was; give several times."),
     ] = None,
-    pseudo_labels: PseudoLabelsOption = None,
-    card: CardOption = True,
-    cluster: ClusterOption = "local",
-    workers: WorkersOption = None,
+    pseudo_labels: shared.PseudoLabelsOption = None,
+    card: shared.CardOption = True,
+    cluster: shared.ClusterOption = "local",
+    workers: shared.WorkersOption = None,
 ) -> None:
     """Make a corpus again from a pack of its recipes and your own copy of the scans, and say whether it is the same.
 
@@ -108,18 +97,17 @@ def rehydrate(
         with bar("scans") as progress:
             report = prepare_for(recipes, loaded, dataset, sources, cluster, workers, progress, say, pseudo_labels)
         for case, sentence in report.failed:
-            err.print(f"left out {case}: {sentence}", style="yellow", markup=False)
+            err.print(f"left out {case}: {sentence}", style="yellow")
     elif not sources.exists():
         raise CatalogError(
             f"{sources}: no sources here; give --dataset NAME and --catalog to prepare them as the original's were"
         )
     if missing := unmatched(manifest, SourceStore(sources, manifest.statistics)):
         for source in missing:
-            err.print(f"{source.outcome}: {source.name}: {source.reason}", style="red", markup=False)
+            err.print(f"{source.outcome}: {source.name}: {source.reason}", style="red")
         err.print(
             f"nothing is made: {len(missing)} of {len(manifest.sources)} scans do not match; put them right, then run "
             f"it again with --dataset NAME, which prepares them as the original's were",
-            markup=False,
         )
         raise typer.Exit(1)
     shards = range(manifest.shard_count)
@@ -134,5 +122,5 @@ def rehydrate(
         raise typer.Exit(1)
     describe(corpus, card)
     files = "its files byte for byte" if found.same_files else "its samples, though its files are written otherwise"
-    out.print(f"{corpus}: identical: all {found.shards} checksums are those of the original, {files}", markup=False)
-    out.print(f"next: synth verify {corpus}; train pretrain --corpus {corpus} --out runs/first", markup=False)
+    out.print(f"{corpus}: identical: all {found.shards} checksums are those of the original, {files}")
+    out.print(f"next: synth verify {corpus}; train pretrain --corpus {corpus} --out runs/first")

@@ -56,10 +56,6 @@ MEASURES = {
 def measure(scan: Labelled) -> dict[str, float]:
     """Measure the tumours of a scan.
 
-    Parameters
-    ----------
-    scan : Labelled
-
     Returns
     -------
     dict of str to float

@@ -40,7 +40,10 @@ def _page(columns: Sequence[Column], pictures: int) -> str:
         "synth",
         "compare.html",
         title="Tumours side by side",
-        columns=[{"title": column.title, "note": _note(column)} for column in columns],
+        columns=[
+            {"title": each.title, "note": each.note + f", {each.empty:,} of them without a tumour" * bool(each.empty)}
+            for each in columns
+        ],
         sizes=", ".join(f"{size}³" for size in sizes) if len(sizes) > 1 else "",
         rows=[
             {"name": measure.name, "words": measure.words, "cells": _cells(columns, name)}
@@ -57,10 +60,6 @@ def _page(columns: Sequence[Column], pictures: int) -> str:
             for column in columns
         ] if pictures else [],
     )  # fmt: skip
-
-
-def _note(column: Column) -> str:
-    return column.note + (f", {column.empty:,} of them without a tumour" if column.empty else "")
 
 
 def _cells(columns: Sequence[Column], name: str) -> list[dict[str, Any]]:

@@ -56,10 +56,6 @@ def estimate(manifest: Manifest, sources: Path, workers: int) -> Estimate:
     workers : int
         That would work at a time, at least 1.
 
-    Returns
-    -------
-    Estimate
-
     Raises
     ------
     StoreError

@@ -41,10 +41,6 @@ def generate(
     progress, say : callable
         See :func:`synth.generate.shards.fill`.
 
-    Returns
-    -------
-    Filled
-
     Raises
     ------
     CatalogError

@@ -80,7 +80,6 @@ class Generator(Protocol):
 
     def facts(self, settings: Any) -> Facts:
         """Return what readers must know of settings."""
-        ...
 
     def draw(self, draw: Draw, normal: "Source", donor: "Source", settings: Any) -> Any:
         """Draw a recipe: a pure function of its arguments.
@@ -93,7 +92,6 @@ class Generator(Protocol):
         StoreError
             If no tumour fits the normal.
         """
-        ...
 
     def make(self, recipe: Any, normal: "Source", donor: "Source", settings: Any) -> Layer:
         """Make what the recipe describes, before the ROI cuts it: a pure function, with the same bits everywhere.
@@ -101,8 +99,6 @@ class Generator(Protocol):
         Add, multiply, compare, take a square root: powers, sines and logarithms differ in their last bit between
         machines, sums of arrays in their order.
         """
-        ...
 
     def check(self, recipe: Any, settings: Any, size: int) -> Sequence[str]:
         """Name what the intervals of its numbers do not tell is wrong with a recipe; nothing if all is right."""
-        ...

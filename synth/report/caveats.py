@@ -114,12 +114,7 @@ def limitations(ways: Sequence[Way]) -> list[str]:
 
 
 def biases(corpus: "Corpus") -> list[str]:
-    """Say what a corpus shows too often, and whom it may not show at all.
-
-    Parameters
-    ----------
-    corpus : Corpus
-    """
+    """Say what a corpus shows too often, and whom it may not show at all."""
     sources = corpus.sources
     count, samples = len(sources), np.bincount(corpus.normal, minlength=len(sources)).tolist()
     datasets: Counter[str] = Counter()

@@ -18,7 +18,7 @@ from synth.corpus.generations import generations_of
 from synth.generators.way import Way
 from synth.report import caveats
 from synth.report.permissions import common_licence, united
-from synth.tumour.number import Number, ordered
+from synth.tumour.number import ordered
 
 if TYPE_CHECKING:
     import mlcroissant as mlc
@@ -177,9 +177,10 @@ def _samples(context: "mlc.Context", corpus: "Corpus") -> Any:
         )  # fmt: skip
 
     cube = {"is_array": True, "array_shape": ",".join([str(corpus.size)] * 3)}
+    known = {column: number for _, way in reversed(generations_of(corpus)) for column, number in way.numbers.items()}
     numbers = [
         field(number.column, "INT64" if number.whole else "FLOAT64", f"{number.words}; a column of the recipes")
-        for number in ordered(_numbers(corpus), [name for name in _FIRST if name in corpus.manifest.columns])
+        for number in ordered(known, [name for name in _FIRST if name in corpus.manifest.columns])
         if number.words
     ]
     scans = [
@@ -195,11 +196,6 @@ def _samples(context: "mlc.Context", corpus: "Corpus") -> Any:
         description=f"{len(corpus):,} samples. Read them with synth.corpus.Corpus of the software Layered Tumors, or "
         "the arrays with a Zarr reader; Croissant's own loader cannot.",
     )  # fmt: skip
-
-
-def _numbers(corpus: "Corpus") -> dict[str, Number]:
-    """Return what the numbers of its recipes are, by column."""
-    return {column: number for _, way in reversed(generations_of(corpus)) for column, number in way.numbers.items()}
 
 
 def _scans(context: "mlc.Context", corpus: "Corpus") -> Any:

@@ -107,10 +107,6 @@ def numbers_in(ways: Sequence[Way]) -> list[Number]:
 def distributions_png(shown: Sequence[Distribution]) -> bytes:
     """Draw the distributions side by side; where a law is known, what it expects is drawn as a line.
 
-    Parameters
-    ----------
-    shown : sequence of Distribution
-
     Returns
     -------
     bytes

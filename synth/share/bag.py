@@ -130,10 +130,6 @@ def _list(sums: dict[str, str]) -> bytes:
 class Bag(Readable):
     """The payload of an untrusted bag, as a store that is only read.
 
-    Parameters
-    ----------
-    path : str or Path
-
     Attributes
     ----------
     kind : {"corpus", "recipes"}

@@ -93,10 +93,6 @@ class Recipes:
     pack : str or Path
         Made by `pack_recipes`.
 
-    Attributes
-    ----------
-    manifest : Manifest
-
     Raises
     ------
     StoreError
@@ -144,7 +140,8 @@ class Recipes:
 
     def _decoded(self, group: int) -> np.ndarray:
         shards = range(group * self._each, min((group + 1) * self._each, self.manifest.shard_count))
-        indices = np.concatenate([_indices(self.manifest, shard) for shard in shards])
+        draws = [draw for shard in shards for draw in self.manifest.draws(self.manifest.indices(shard))]
+        indices = np.concatenate([np.arange(first, first + count) for _, first, count in draws])  # in its generation
         start, stop = self._ends[group], self._ends[group + 1]
         content = self._bag.read_part(_TABLE, self._head + start, stop - start)
         try:
@@ -156,13 +153,6 @@ class Recipes:
         """Return what the original's receipt of a shard says of its content, and the SHA-256 of that receipt."""
         both = self._bag.read_part(_DIGESTS, 2 * _DIGEST * shard, 2 * _DIGEST)
         return both[:_DIGEST].hex(), both[_DIGEST:]
-
-
-def _indices(manifest: Manifest, shard: int) -> np.ndarray:
-    """Return the index of each sample of a shard within its generation."""
-    return np.concatenate(
-        [np.arange(first, first + count) for _, first, count in manifest.draws(manifest.indices(shard))]
-    )
 
 
 def check_rows(manifest: Manifest, shard: int, rows: np.ndarray, where: str) -> Iterator[tuple[int, Any, Way]]:

@@ -38,10 +38,6 @@ def unpack(
     progress : callable
         Called with (files just checked or written, twice the files in all).
 
-    Returns
-    -------
-    Manifest
-
     Raises
     ------
     StoreError
@@ -105,10 +101,6 @@ def check_corpus(bag: Bag, progress: Callable[[], None] = lambda: None) -> Manif
     bag : Bag
     progress : callable
         Called as each file has been read.
-
-    Returns
-    -------
-    Manifest
 
     Raises
     ------

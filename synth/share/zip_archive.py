@@ -129,10 +129,6 @@ class Packing:
 class Archive:
     """Reads an untrusted archive; thread-safe.
 
-    Parameters
-    ----------
-    path : Path
-
     Attributes
     ----------
     members : dict of str to Member

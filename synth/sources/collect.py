@@ -2,13 +2,15 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from scans.catalog.catalog import Catalog
 from scans.catalog.dataset import Dataset
+from scans.catalog.mask_command import told_command
 from scans.catalog.region import Region
 from scans.errors import CatalogError
+from scans.image.brain_mask import check_program
 from scans.image.cases import Case, find_cases
 
 
@@ -64,6 +66,22 @@ def collect(
         position = catalog.dataset(name).modalities.index(chosen)
         cases += [c if c.problem else dataclasses.replace(c, images=(c.images[position],)) for c in found]
     return regions[names[0]], datasets, [_absolute(case) for case in cases]
+
+
+def say_who_is_masked(
+    datasets: dict[str, Dataset], cases: Sequence[Case], cluster: str, say: Callable[[str], None]
+) -> None:
+    """Say which brain masks are made, with what, and where they are kept; stop if that is not on this machine."""
+    for name, dataset in datasets.items():
+        bare = sum(case.dataset == name and case.roi is None and not case.problem for case in cases)
+        if not (dataset.brain_mask_with and bare):
+            continue
+        if cluster == "local":
+            check_program(dataset.brain_mask_with)
+        say(
+            f"{name}: {bare} of its scans bring no mask; {told_command(dataset.brain_mask_with)} makes them, "
+            f"and {dataset.brain_masks} keeps them"
+        )
 
 
 def _absolute(case: Case) -> Case:

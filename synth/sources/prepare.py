@@ -1,7 +1,6 @@
 """Prepare: bring the scans of datasets into the network's space, one source each, resumable."""
 
 import contextlib
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,6 @@ from scans.catalog.region import Region
 from scans.errors import ScanError, StoreError, UserError
 from scans.file_names import in_utf8
 from scans.formats.files import content_sha256
-from scans.image.brain_mask import check_program
 from scans.image.cases import Case, read_case, source_name, with_brain_mask, with_kept_mask
 from scans.image.frame import to_frame
 from scans.image.preparation import Prepared, check_size, prepare
@@ -24,7 +22,7 @@ from scans.image.volume import Volume
 from scans.one_scan import one_scan
 from synth.cluster import check_workers, open_cluster
 from synth.sources import format as source_store
-from synth.sources.collect import collect
+from synth.sources.collect import collect, say_who_is_masked
 from synth.sources.healthy_tissue import lend
 from synth.sources.pseudo_donors import PseudoDonors, donor_cases, donor_datasets, read_pseudo_donors
 from synth.tasks import Failure, run_tasks
@@ -90,10 +88,6 @@ def prepare_datasets(
         Folder of `train pseudo-label`: the one dataset in `tumours` lends what its confident masks mark. What earlier
         masks marked in other scans of it is removed from the store.
 
-    Returns
-    -------
-    Report
-
     Raises
     ------
     CatalogError
@@ -112,9 +106,8 @@ def prepare_datasets(
         donors = read_pseudo_donors(pseudo_labels, tumours, say)
         cases = donor_cases(donors, pseudo_labels, cases)
         datasets = donor_datasets(donors, datasets)
-    keep = functools.partial(_is_kept, out.resolve(), datasets, region, size, donors)
-    make = functools.partial(_make_source, out.resolve(), datasets, region, size, donors)
-    _say_who_is_masked(datasets, cases, cluster, say)
+    order = _Order(out.resolve(), datasets, region, size, donors)
+    say_who_is_masked(datasets, cases, cluster, say)
     kept: set[str] = set()
     failed: dict[str, str] = {}
     progress(0, len(cases))
@@ -124,7 +117,7 @@ def prepare_datasets(
             source_store.remove_source(out, name)
             say(f"{name}: its mask is not confident, so it was removed from {out}")
         there = [(case, finished[_name(case)]) for case in cases if _name(case) in finished]
-        with contextlib.closing(run_tasks(client, keep, there, "check", say)) as checks:
+        with contextlib.closing(run_tasks(client, order.keeps, there, "check", say)) as checks:
             for (case, _), sound in checks:
                 if sound is True:
                     kept.add(_name(case))
@@ -132,7 +125,7 @@ def prepare_datasets(
         todo = [case for case in cases if _name(case) not in kept]
         for case in todo:  # before any worker writes: the store's own attributes have one writer
             source_store.remove_source(out, _name(case))
-        with contextlib.closing(run_tasks(client, make, todo, "scan", say)) as results:
+        with contextlib.closing(run_tasks(client, order.make, todo, "scan", say)) as results:
             for case, result in results:
                 if isinstance(result, Failure) and isinstance(result.error, StoreError):
                     raise result.error
@@ -219,22 +212,6 @@ def _tumour(label: Volume | None, prepared: Prepared, where: str) -> np.ndarray:
     return tumour
 
 
-def _say_who_is_masked(
-    datasets: dict[str, Dataset], cases: Sequence[Case], cluster: str, say: Callable[[str], None]
-) -> None:
-    """Say which brain masks are made, with what, and where they are kept; stop if that is not on this machine."""
-    for name, dataset in datasets.items():
-        bare = sum(case.dataset == name and case.roi is None and not case.problem for case in cases)
-        if not (dataset.brain_mask_with and bare):
-            continue
-        if cluster == "local":
-            check_program(dataset.brain_mask_with)
-        say(
-            f"{name}: {bare} of its scans bring no mask; {told_command(dataset.brain_mask_with)} makes them, "
-            f"and {dataset.brain_masks} keeps them"
-        )
-
-
 def _origin(case: Case, dataset: Dataset, region: Region, size: int, donors: PseudoDonors) -> dict[str, Any]:
     """Return what decides whether a source prepared earlier is still the one asked for."""
     drawn = donors.of(case)
@@ -265,46 +242,47 @@ def _name(case: Case) -> str:
     return source_name(case.dataset, case.name)
 
 
-def _make_source(
-    out: Path, datasets: dict[str, Dataset], region: Region, size: int, donors: PseudoDonors, case: Case
-) -> str | None:
-    """Prepare a scan and write it; return why it cannot be used, if so."""
-    try:
-        with one_scan(case.image):
-            arrays, provenance = prepare_case(case, datasets[case.dataset], region, size, donors)
-    except UserError as error:
-        return str(error)
-    try:
-        source_store.write_source(out, _name(case), arrays, provenance)
-    except OSError as error:
-        raise StoreError(
-            f"{out} cannot be written ({error.strerror or error}); mend that and run the same command again, "
-            "finished scans are kept"
-        ) from error
-    return None
+@dataclass(frozen=True)
+class _Order:
+    """What workers are told of a run: the store, and what its sources are made of and how."""
 
+    out: Path
+    datasets: dict[str, Dataset]
+    region: Region
+    size: int
+    donors: PseudoDonors
 
-def _is_kept(
-    out: Path,
-    datasets: dict[str, Dataset],
-    region: Region,
-    size: int,
-    donors: PseudoDonors,
-    found: tuple[Case, dict[str, Any]],
-) -> bool:
-    """Say whether a finished source is sound, and of the files and settings that it would be made from now."""
-    case, provenance = found
-    if case.problem:
-        return False
-    try:
-        with one_scan(case.image):
-            found_case = with_kept_mask(case, datasets[case.dataset])
-            if found_case is None:
-                return False
-            origin = _origin(found_case, datasets[case.dataset], region, size, donors)
-            if any(provenance.get(key) != origin.get(key) for key in {*origin, "pseudo_label"}):
-                return False
-            arrays = source_store.read_arrays(out, _name(case))
-            return source_store.content_sha256(arrays, provenance) == provenance["content_sha256"]
-    except UserError:
-        return False
+    def make(self, case: Case) -> str | None:
+        """Prepare a scan and write it; return why it cannot be used, if so."""
+        try:
+            with one_scan(case.image):
+                made = prepare_case(case, self.datasets[case.dataset], self.region, self.size, self.donors)
+        except UserError as error:
+            return str(error)
+        try:
+            source_store.write_source(self.out, _name(case), *made)
+        except OSError as error:
+            raise StoreError(
+                f"{self.out} cannot be written ({error.strerror or error}); mend that and run the same command again, "
+                "finished scans are kept"
+            ) from error
+        return None
+
+    def keeps(self, found: tuple[Case, dict[str, Any]]) -> bool:
+        """Say whether a finished source is sound, and of the files and settings that it would be made from now."""
+        case, provenance = found
+        dataset = self.datasets[case.dataset]
+        if case.problem:
+            return False
+        try:
+            with one_scan(case.image):
+                found_case = with_kept_mask(case, dataset)
+                if found_case is None:
+                    return False
+                origin = _origin(found_case, dataset, self.region, self.size, self.donors)
+                if any(provenance.get(key) != origin.get(key) for key in {*origin, "pseudo_label"}):
+                    return False
+                arrays = source_store.read_arrays(self.out, _name(case))
+                return source_store.content_sha256(arrays, provenance) == provenance["content_sha256"]
+        except UserError:
+            return False

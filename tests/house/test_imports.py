@@ -66,18 +66,22 @@ def test_what_is_not_installed_is_named_with_what_brings_it(command, missing, br
     assert done.returncode == 2
 
 
-def test_what_a_training_imports_is_torch_and_little_else():
-    imported_after("import train.stages.pretrain", "scipy", "zarr", "typer", "rich", "pandas", *DRAWING, *HEAVY, *ONNX)
+def test_what_trainings_import_beside_torch_is_what_reads_scans():
     reading = ("SimpleITK", "nibabel", "scipy")  # of scans, which adaptation and fine-tuning begin with
     imported_after(
-        "import train.stages.adapt, train.stages.finetune", *DRAWING, *(name for name in HEAVY if name not in reading)
-    )
+        "import train.stages.pretrain, train.stages.adapt, train.stages.finetune",
+        *DRAWING, *ONNX, *(name for name in HEAVY if name not in reading),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("missing", [(), DRAWING])
-def test_pretraining_needs_nothing_heavy_from_end_to_end(corpus_path, tmp_path, missing):
+def test_pretraining_imports_torch_and_little_else_and_needs_nothing_heavy_from_end_to_end(
+    corpus_path, tmp_path, missing
+):
+    later = {"scipy", "zarr", "typer", "rich", "pandas", *DRAWING, *ONNX}
     code = (
         "from pathlib import Path; from train.stages.pretrain import pretrain; from train.settings import Pretrain\n"
+        f"import sys; assert not {later!r} & set(sys.modules), {later!r} & set(sys.modules)\n"
         "schedule = {'steps': 2, 'checkpoint_every': 1, 'device': 'cpu'}\n"
         "settings = Pretrain(network={'width': 2}, schedule=schedule, validation_samples=2)\n"
         f"with open({str(tmp_path / 'said')!r}, 'w') as said:\n"

@@ -52,19 +52,19 @@ def test_the_road_from_scans_to_a_verified_corpus(clinic):
     assert prepared.returncode == 1  # not everything asked for was done
     assert "3 prepared, 0 kept, 1 left out" in prepared.stdout
     assert "left out clinic/torn: " in prepared.stderr
-    made = synth("generate", "--sources", "s.zarr", "--out", "c.zarr", "-n", 6, "--seed", 3, "--set", "alpha=[0.5,0.6]",
-                 "--workers", 0, cwd=clinic)  # fmt: skip
+    line = ["generate", "--sources", "s.zarr", "--out", "c[lab].zarr", "-n", 6, "--seed", 3, "--workers", 0]
+    made = synth(*line, "--set", "alpha=[0.5,0.6]", cwd=clinic)
     assert made.returncode == 0, made.stderr
     assert "next: synth verify" in made.stdout
-    verified = synth("verify", "c.zarr", cwd=clinic)
-    assert (verified.returncode, verified.stdout) == (0, "c.zarr: sound\n")
-    assert all(0.5 <= sample.alpha <= 0.6 for sample in Corpus(clinic / "c.zarr"))
-    shown = synth("show", "c.zarr", "-i", 4, cwd=clinic)
+    verified = synth("verify", "c[lab].zarr", cwd=clinic)
+    assert (verified.returncode, verified.stdout) == (0, "c[lab].zarr: sound\n")
+    assert all(0.5 <= sample.alpha <= 0.6 for sample in Corpus(clinic / "c[lab].zarr"))
+    shown = synth("show", "c[lab].zarr", "-i", 4, cwd=clinic)
     assert shown.returncode == 0
-    assert "6 of 32³ voxels" in synth("info", "c.zarr", cwd=clinic).stdout
+    assert "6 of 32³ voxels" in synth("info", "c[lab].zarr", cwd=clinic).stdout
 
-    (clinic / "c.zarr" / "layer" / "c.0.0").write_bytes(b"")
-    broken = synth("verify", "c.zarr", cwd=clinic)
+    (clinic / "c[lab].zarr" / "layer" / "c.0.0").write_bytes(b"")
+    broken = synth("verify", "c[lab].zarr", cwd=clinic)
     assert broken.returncode == 1
     assert "layer/c.0.0 has 0 bytes" in broken.stdout
 

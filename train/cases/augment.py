@@ -70,10 +70,6 @@ def draw(kind: Literal["nnunet", "mirror", "none"], seed: int, position: int, mo
         ``mirror`` flips and does nothing else.
     seed, position : int
     modalities : int
-
-    Returns
-    -------
-    Change
     """
     if kind == "none":
         return Change()
@@ -157,8 +153,7 @@ def warped(volumes: torch.Tensor, angles: tuple[float, float, float], zoom: floa
     theta = torch.zeros(3, 4)
     theta[:, :3] = torch.from_numpy(zoom * rotation(angles)[::-1, ::-1].copy())  # torch counts axes (x, y, z)
     resample = AffineTransform(normalized=True, reverse_indexing=False, align_corners=False)
-    found: torch.Tensor = resample(volumes[None], theta.to(volumes))[0]
-    return found
+    return resample(volumes[None], theta.to(volumes))[0]
 
 
 def rotation(angles: tuple[float, float, float]) -> np.ndarray:

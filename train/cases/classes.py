@@ -87,7 +87,8 @@ def labels_of(masks: np.ndarray, classes: Classes) -> np.ndarray:
     for position, mask in enumerate(masks):
         codes |= mask[found].astype(np.uint64) << np.uint64(position)
     each, where = np.unique(codes, return_inverse=True)
-    wanted = [_label(_classes_in(int(code)), stands_for, classes) for code in each]
+    found_in = (frozenset(p for p in range(len(classes)) if int(code) >> p & 1) for code in each)
+    wanted = [_label(classes_there, stands_for, classes) for classes_there in found_in]
     written[found] = np.array(wanted, written.dtype)[where] if wanted else 0
     return written
 
@@ -143,7 +144,3 @@ def _label(found: frozenset[int], stands_for: dict[frozenset[int], int], classes
     values = list(classes.values())
     innermost = max(found, key=lambda position: _rank(values, position))
     return min((len(of), label) for of, label in stands_for.items() if innermost in of)[1]
-
-
-def _classes_in(code: int) -> frozenset[int]:
-    return frozenset(position for position in range(code.bit_length()) if code >> position & 1)

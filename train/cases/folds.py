@@ -113,10 +113,6 @@ def draw_folds(name: str, task: Task, cases: Sequence[str], seed: int = 0, witho
     without_tumour : sequence of str
         Cases that were left out, for the record.
 
-    Returns
-    -------
-    Folds
-
     Raises
     ------
     SettingsError

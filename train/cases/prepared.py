@@ -111,48 +111,36 @@ def prepare_cases(
     say : callable
         Told in a sentence of each case that is left out.
 
-    Returns
-    -------
-    list of RealScan
-
     Raises
     ------
     ScanError
         If no case is left.
     """
+
+    def prepared_case(case: Case) -> RealScan:
+        scan = read_case(case, dataset, regions[0])
+        if annotated and scan.label is None:
+            raise ScanError(f"{case.image}: has no label file; the catalog's layout says where one must be")
+        channels = prepare_modalities(scan.volumes, scan.roi, regions, size, statistics, where=str(case.image))
+        mask = None
+        if annotated and scan.label is not None and case.label is not None:
+            labels = read_masks(case.label, classes, kind="label mask") if classes else [scan.label]
+            shares = [to_frame(label.with_array(label.array.astype(np.float32)), channels[0].frame) for label in labels]
+            mask = np.stack(shares) >= 0.5
+            mask = mask if len(mask) > 1 else mask[0]
+        layers = []
+        for channel in channels:
+            assert channel.statistics is not None  # `window` regions come with a checkpoint's statistics
+            layers.append(normalise(channel.intensity, channel.roi, channel.statistics))
+        return RealScan(case.name, np.stack(layers), mask, channels[0].frame.spacing_mm)
+
     prepared = []
     for case in cases:
         try:
             with one_scan(case.image):
-                prepared.append(_prepared(case, dataset, regions, size, statistics, annotated, classes))
+                prepared.append(prepared_case(case))
         except UserError as error:
             say(f"left out {case.name}: {error}")
     if not prepared:
         raise ScanError(f"none of the {len(cases)} cases of {cases[0].dataset} can be used; the reasons are above")
     return prepared
-
-
-def _prepared(
-    case: Case,
-    dataset: Dataset,
-    regions: Sequence[Region],
-    size: int,
-    statistics: Sequence[Statistics | None],
-    annotated: bool,
-    classes: Sequence[tuple[int, ...] | None],
-) -> RealScan:
-    scan = read_case(case, dataset, regions[0])
-    if annotated and scan.label is None:
-        raise ScanError(f"{case.image}: has no label file; the catalog's layout says where one must be")
-    channels = prepare_modalities(scan.volumes, scan.roi, regions, size, statistics, where=str(case.image))
-    mask = None
-    if annotated and scan.label is not None and case.label is not None:
-        labels = read_masks(case.label, classes, kind="label mask") if classes else [scan.label]
-        shares = [to_frame(label.with_array(label.array.astype(np.float32)), channels[0].frame) for label in labels]
-        mask = np.stack(shares) >= 0.5
-        mask = mask if len(mask) > 1 else mask[0]
-    layers = []
-    for prepared in channels:
-        assert prepared.statistics is not None  # `window` regions come with a checkpoint's statistics
-        layers.append(normalise(prepared.intensity, prepared.roi, prepared.statistics))
-    return RealScan(case.name, np.stack(layers), mask, channels[0].frame.spacing_mm)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from scans.catalog.settings import Strict
 from scans.terminal import command_line, err, out
 from train.settings import SettingsError
 
@@ -28,10 +29,6 @@ def wait_idly() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-CatalogOption = Annotated[
-    Path,
-    typer.Option("--catalog", help="The catalog of datasets and regions: a file, or one of the software's by name."),
-]
 CheckpointOption = Annotated[
     str, typer.Option("--checkpoint", help="A .safetensors file made by train, or hf://org/name on a hub.")
 ]
@@ -172,14 +169,19 @@ def preset_for(preset: str | None, folder: Path, resume: bool) -> str:
 
 def say(line: str) -> None:
     """Print a sentence about what was decided."""
-    out.print(line, markup=False)
+    out.print(line)
 
 
 def tell(line: str) -> None:
     """Print a sentence about the work, on stderr."""
-    err.print(line, markup=False)
+    err.print(line)
 
 
 def given(**values: Any) -> dict[str, Any]:
     """Keep what was given on the command line; the rest keeps its default."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def given_of(settings: type[Strict], options: dict[str, Any]) -> dict[str, Any]:
+    """Keep of a command's options, by the names of its parameters, what some settings have and what was given."""
+    return given(**{name: value for name, value in options.items() if name in settings.model_fields})

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from scans.durations import duration, size_of
-from scans.terminal import out
+from scans.terminal import facts, out
 from train.settings import Schedule
 
 if TYPE_CHECKING:
-    from train.run.dry_run import Trained
+    from train.run.outcome import Outcome
 
 DryRunOption = Annotated[
     bool,
@@ -20,7 +19,7 @@ DryRunOption = Annotated[
 ]
 
 
-def print_estimate(train: "Callable[..., Trained]", folder: Path, schedule: Schedule) -> None:
+def print_estimate(train: "Callable[..., Outcome]", folder: Path, schedule: Schedule) -> None:
     """Rehearse a training and print what it would cost.
 
     Parameters
@@ -35,7 +34,6 @@ def print_estimate(train: "Callable[..., Trained]", folder: Path, schedule: Sche
 
     out.print("a dry run: some steps, one validation, its checkpoints; then all is deleted")
     cost = estimate(lambda run: train(run, rehearsed=enough), folder, schedule)
-    table = Table(show_header=False, box=None)
     every = f"{cost.validations} times {duration(cost.validation_seconds)}, every {schedule.checkpoint_every} steps"
     device = f"; {size_of(cost.device_bytes)} of the GPU's" if cost.device_bytes else ""
     rows = {
@@ -50,9 +48,7 @@ def print_estimate(train: "Callable[..., Trained]", folder: Path, schedule: Sche
     for count, seconds in cost.on_gpus.items():
         each = f", each with {schedule.batch} a step: --steps {-(-cost.steps // count)}" if count > 1 else ""
         rows[f"{count} GPU{'s' * (count > 1)}"] = f"{least} {duration(seconds)} for as many samples{each}"
-    for name, value in rows.items():
-        table.add_row(name, value)
-    out.print(table)
+    out.print(facts(rows))
     out.print(f"reckoned from {cost.measured} steps taken here; nothing is kept")
     of = "this GPU's step" if cost.gpu else "work as fast as the full network's on an H100 (docs/speed.md)"
     out.print(f"the lines of GPUs are an estimate: {of}, gradients exchanged at 10 GB/s, one GPU validating for all")

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scans.catalog.shipped import DEFAULT_CATALOG
-from scans.terminal import err, out
+from scans.terminal import CatalogOption, err, out
 from train.cli.application import (
-    CatalogOption,
     DatasetOption,
     DeviceOption,
     PrecisionOption,
@@ -68,9 +67,9 @@ def pseudo_label(
         bars.advance(task)
         there = " (was there)" if kept else ""
         if row.confident:
-            out.print(f"{row.case}: {row.volume_ml:.1f} ml, confident{there}", markup=False)
+            out.print(f"{row.case}: {row.volume_ml:.1f} ml, confident{there}")
         else:
-            err.print(f"left out {row.case}: {row.why_not}{there}", style="yellow", markup=False)
+            err.print(f"left out {row.case}: {row.why_not}{there}", style="yellow")
 
     with bars:
         rows = run(
@@ -87,12 +86,11 @@ def pseudo_label(
             told=told,
         )
     confident = sum(row.confident for row in rows)
-    out.print(f"{out_folder}: {confident} of {len(rows)} masks are confident, see pseudo_labels.csv", markup=False)
+    out.print(f"{out_folder}: {confident} of {len(rows)} masks are confident, see pseudo_labels.csv")
     if confident:
         out.print(
             f"next: synth prepare --dataset NORMALS --tumours {dataset} --pseudo-labels {out_folder} "
             "--out sources.zarr",
-            markup=False,
         )
     if any(not row.mask for row in rows):
         raise typer.Exit(1)

@@ -1,5 +1,6 @@
 """Commands that train a network: ``pretrain``, ``adapt``, ``finetune``."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
@@ -7,47 +8,10 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from scans.catalog.shipped import DEFAULT_CATALOG
-from scans.terminal import err, out
+from scans.terminal import CatalogOption, err, out
 from train.architectures.plans import CONFIGURATION
-from train.cli.application import (
-    AveragingOption,
-    BatchOption,
-    CacheOption,
-    CatalogOption,
-    CheckpointOption,
-    ConfigurationOption,
-    CorpusOption,
-    DatasetOption,
-    DeviceOption,
-    EveryOption,
-    NetworkOption,
-    NormOption,
-    PlansOption,
-    PrecisionOption,
-    PresetOption,
-    RateOption,
-    RecombineOption,
-    ResumeOption,
-    RevisionOption,
-    RuleOption,
-    RunOption,
-    SeedOption,
-    SourcesOption,
-    StepsOption,
-    ThreadsOption,
-    ValidationOption,
-    VariationOption,
-    VaryOption,
-    WeightsOption,
-    WidthOption,
-    app,
-    given,
-    named,
-    network_of,
-    preset_for,
-    say,
-    variation_of,
-)
+from train.cli import application as shared
+from train.cli.application import app, given, given_of, named, network_of, preset_for, say, variation_of
 from train.cli.dry_run import DryRunOption, print_estimate
 from train.presets import settings_of
 from train.run.progress import Steps
@@ -58,19 +22,20 @@ from train.settings import (
     Finetune,
     Pretrain,
     ProxyName,
+    Schedule,
     SettingsError,
     parse_weights,
     validated,
 )
 
 if TYPE_CHECKING:
-    from train.stages.loop import Outcome
+    from train.run.outcome import Outcome
 
 
 @app.command()
 def pretrain(
-    corpus: CorpusOption,
-    out_folder: RunOption,
+    corpus: shared.CorpusOption,
+    out_folder: shared.RunOption,
     proxy: Annotated[
         str | None,
         typer.Option(
@@ -78,32 +43,32 @@ def pretrain(
             f"{', '.join(name for name in get_args(ProxyName) if name != LAYERS)}."
         ),
     ] = None,
-    network: NetworkOption = None,
-    plans: PlansOption = None,
-    configuration: ConfigurationOption = CONFIGURATION,
-    preset: PresetOption = None,
-    steps: StepsOption = None,
-    width: WidthOption = None,
-    batch: BatchOption = None,
-    seed: SeedOption = None,
-    learning_rate: RateOption = None,
-    rate_rule: RuleOption = None,
-    averaging: AveragingOption = None,
+    network: shared.NetworkOption = None,
+    plans: shared.PlansOption = None,
+    configuration: shared.ConfigurationOption = CONFIGURATION,
+    preset: shared.PresetOption = None,
+    steps: shared.StepsOption = None,
+    width: shared.WidthOption = None,
+    batch: shared.BatchOption = None,
+    seed: shared.SeedOption = None,
+    learning_rate: shared.RateOption = None,
+    rate_rule: shared.RuleOption = None,
+    averaging: shared.AveragingOption = None,
     warmup_steps: Annotated[int | None, typer.Option(help="Steps over which the rate rises.")] = None,
     plateau_patience: Annotated[
         int | None, typer.Option(help="Validations without a better loss before the rate is halved (10).")
     ] = None,
     log_every: Annotated[int | None, typer.Option(help="Steps between lines of the log (10).")] = None,
-    loader_threads: ThreadsOption = None,
+    loader_threads: shared.ThreadsOption = None,
     compile_network: Annotated[
         str | None, typer.Option("--compile", help="auto (default: on a GPU), on or off.")
     ] = None,
-    checkpoint_every: EveryOption = None,
-    resume: ResumeOption = False,
+    checkpoint_every: shared.EveryOption = None,
+    resume: shared.ResumeOption = False,
     dry_run: DryRunOption = False,
-    loss_weights: WeightsOption = None,
+    loss_weights: shared.WeightsOption = None,
     loss_form: Annotated[str | None, typer.Option(help="emphasised (default) or plain.")] = None,
-    norm: NormOption = None,
+    norm: shared.NormOption = None,
     mask_bias: Annotated[float | None, typer.Option(help="Initial bias of the mask's logit.")] = None,
     symmetry: Annotated[
         str,
@@ -120,18 +85,18 @@ def pretrain(
         ),
     ] = "auto",
     standardise: Annotated[bool, typer.Option(help="Normalise each composite by itself, as a real scan is.")] = False,
-    variation: VariationOption = None,
-    vary: VaryOption = False,
-    recombine: RecombineOption = False,
-    cache: CacheOption = None,
+    variation: shared.VariationOption = None,
+    vary: shared.VaryOption = False,
+    recombine: shared.RecombineOption = False,
+    cache: shared.CacheOption = None,
     catalog: CatalogOption = DEFAULT_CATALOG,
     real_cases: Annotated[
         int, typer.Option(help="Annotated cases of the catalog to show scores on, at most; they steer nothing.")
     ] = 4,
-    precision: PrecisionOption = None,
-    device: DeviceOption = None,
-    validation_corpus: ValidationOption = None,
-    validation_sources: SourcesOption = None,
+    precision: shared.PrecisionOption = None,
+    device: shared.DeviceOption = None,
+    validation_corpus: shared.ValidationOption = None,
+    validation_sources: shared.SourcesOption = None,
     validation_samples: Annotated[int | None, typer.Option(help="Most samples validated on (32).")] = None,
 ) -> None:
     """Train a network on a corpus, from nothing.
@@ -139,6 +104,7 @@ def pretrain(
     Example: `train pretrain --corpus corpus.zarr --out runs/first --steps 2000 --width 16`.
     Interrupt it with Ctrl-C and continue it with `--resume`. `--dry-run` says before what it would cost.
     """
+    options = locals()
     from train.stages.pretrain import Symmetry
     from train.stages.pretrain import pretrain as run
 
@@ -148,22 +114,7 @@ def pretrain(
         proxy=proxy,
         network=network_of(network, plans, configuration, width, norm) | given(mask_bias=mask_bias),
         loss={**parse_weights(loss_weights), **given(form=loss_form)},
-        schedule=given(
-            steps=steps,
-            batch=batch,
-            seed=seed,
-            learning_rate=learning_rate,
-            rate_rule=rate_rule,
-            averaging=averaging,
-            warmup_steps=warmup_steps,
-            plateau_patience=plateau_patience,
-            checkpoint_every=checkpoint_every,
-            log_every=log_every,
-            loader_threads=loader_threads,
-            precision=precision,
-            device=device,
-            compile=compile_network,
-        ),
+        schedule=given_of(Schedule, options) | given(compile=compile_network),
         validation_sources=validation_sources,
         validation_samples=validation_samples,
         standardise=standardise or None,
@@ -183,71 +134,55 @@ def pretrain(
         patch=patch,
         say=say,
     )
-    if dry_run:
-        print_estimate(train, out_folder, settings.schedule)
-        return
-    with Steps(settings.schedule.steps, settings.schedule.batch) as shown:
-        outcome = train(out_folder, resume=resume, report=shown)
-    finds_tumours = settings.proxy in FINDS_MASK
-    following = "train evaluate --checkpoint {best}" if finds_tumours else "train finetune --init {best}"
-    _finish(outcome, out_folder, f"{following} --dataset NAME --out out")
+    following = "train evaluate --checkpoint {best}" if settings.proxy in FINDS_MASK else "train finetune --init {best}"
+    _carry_out(train, out_folder, settings.schedule, resume, dry_run, f"{following} --dataset NAME --out out")
 
 
 @app.command()
 def adapt(
-    checkpoint: CheckpointOption,
-    corpus: CorpusOption,
-    dataset: DatasetOption,
-    out_folder: RunOption,
+    checkpoint: shared.CheckpointOption,
+    corpus: shared.CorpusOption,
+    dataset: shared.DatasetOption,
+    out_folder: shared.RunOption,
     catalog: CatalogOption = DEFAULT_CATALOG,
-    preset: PresetOption = None,
-    steps: StepsOption = None,
-    batch: BatchOption = None,
+    preset: shared.PresetOption = None,
+    steps: shared.StepsOption = None,
+    batch: shared.BatchOption = None,
     real_share: Annotated[float | None, typer.Option(help="Share of real scans in a batch (0.5).")] = None,
     self_training: Annotated[
         float | None, typer.Option(help="Weight of the loss on voxels the first network is sure of (0: none).")
     ] = None,
     confidence: Annotated[float | None, typer.Option(help="Least probability of what counts as sure (0.9).")] = None,
-    seed: SeedOption = None,
-    learning_rate: RateOption = None,
-    rate_rule: RuleOption = None,
-    averaging: AveragingOption = None,
-    checkpoint_every: EveryOption = None,
-    loader_threads: ThreadsOption = None,
-    resume: ResumeOption = False,
+    seed: shared.SeedOption = None,
+    learning_rate: shared.RateOption = None,
+    rate_rule: shared.RuleOption = None,
+    averaging: shared.AveragingOption = None,
+    checkpoint_every: shared.EveryOption = None,
+    loader_threads: shared.ThreadsOption = None,
+    resume: shared.ResumeOption = False,
     dry_run: DryRunOption = False,
-    loss_weights: WeightsOption = None,
-    precision: PrecisionOption = None,
-    device: DeviceOption = None,
-    variation: VariationOption = None,
-    vary: VaryOption = False,
-    recombine: RecombineOption = False,
-    cache: CacheOption = None,
-    validation_sources: SourcesOption = None,
-    revision: RevisionOption = None,
+    loss_weights: shared.WeightsOption = None,
+    precision: shared.PrecisionOption = None,
+    device: shared.DeviceOption = None,
+    variation: shared.VariationOption = None,
+    vary: shared.VaryOption = False,
+    recombine: shared.RecombineOption = False,
+    cache: shared.CacheOption = None,
+    validation_sources: shared.SourcesOption = None,
+    revision: shared.RevisionOption = None,
 ) -> None:
     """Continue a pretrained network on real scans, without their annotations.
 
     Example: `train adapt --checkpoint runs/first/best.safetensors --corpus corpus.zarr --dataset brats2018
     --out runs/adapted`. Synthetic samples keep part of each batch.
     """
+    options = locals()
     from train.inference.named_network import checkpoint_at
     from train.stages.adapt import adapt as run
 
     values = given(
         loss=parse_weights(loss_weights),
-        schedule=given(
-            steps=steps,
-            batch=batch,
-            seed=seed,
-            learning_rate=learning_rate,
-            rate_rule=rate_rule,
-            averaging=averaging,
-            checkpoint_every=checkpoint_every,
-            loader_threads=loader_threads,
-            precision=precision,
-            device=device,
-        ),
+        schedule=given_of(Schedule, options),
         real_share=real_share,
         self_training=self_training,
         confidence=confidence,
@@ -258,18 +193,14 @@ def adapt(
     settings = settings_of(Adapt, preset_for(preset, out_folder, resume), values, "train adapt")
     start = checkpoint_at(checkpoint, revision, say)
     train = partial(run, start, corpus, catalog, dataset, settings=settings, cache=cache, say=say)
-    if dry_run:
-        print_estimate(train, out_folder, settings.schedule)
-        return
-    with Steps(settings.schedule.steps, settings.schedule.batch) as shown:
-        outcome = train(out_folder, resume=resume, report=shown)
-    _finish(outcome, out_folder, f"train evaluate --checkpoint {{best}} --dataset {dataset} --out out")
+    following = f"train evaluate --checkpoint {{best}} --dataset {dataset} --out out"
+    _carry_out(train, out_folder, settings.schedule, resume, dry_run, following)
 
 
 @app.command()
 def finetune(
     init: Annotated[str, typer.Option(help="A pretrained checkpoint (a file, or hf://org/name), or the word scratch.")],
-    out_folder: RunOption,
+    out_folder: shared.RunOption,
     task: Annotated[str | None, typer.Option(help="A task of the catalog: WTS, LTS, BTS.")] = None,
     dataset: Annotated[
         str | None, typer.Option(help="In place of a task: a dataset, to find whatever its labels mark.")
@@ -286,22 +217,22 @@ def finetune(
         str | None,
         typer.Option(help="Of a dataset, e.g. FLAIR,T1; else the checkpoint's, or from scratch all of them."),
     ] = None,
-    steps: StepsOption = None,
-    batch: BatchOption = None,
-    seed: SeedOption = None,
-    learning_rate: RateOption = None,
-    checkpoint_every: EveryOption = None,
-    resume: ResumeOption = False,
+    steps: shared.StepsOption = None,
+    batch: shared.BatchOption = None,
+    seed: shared.SeedOption = None,
+    learning_rate: shared.RateOption = None,
+    checkpoint_every: shared.EveryOption = None,
+    resume: shared.ResumeOption = False,
     dry_run: DryRunOption = False,
     size: Annotated[int, typer.Option(help="Side of the cube in voxels, from scratch only.")] = 128,
-    network: NetworkOption = None,
-    plans: PlansOption = None,
-    configuration: ConfigurationOption = CONFIGURATION,
-    width: WidthOption = None,
-    norm: NormOption = None,
-    precision: PrecisionOption = None,
-    device: DeviceOption = None,
-    revision: RevisionOption = None,
+    network: shared.NetworkOption = None,
+    plans: shared.PlansOption = None,
+    configuration: shared.ConfigurationOption = CONFIGURATION,
+    width: shared.WidthOption = None,
+    norm: shared.NormOption = None,
+    precision: shared.PrecisionOption = None,
+    device: shared.DeviceOption = None,
+    revision: shared.RevisionOption = None,
 ) -> None:
     """Train on annotated scans: encoder from pretraining, decoder from nothing.
 
@@ -309,6 +240,7 @@ def finetune(
     --init runs/first/best.safetensors --out runs/tuned`. `train evaluate` then scores the cases of the test set.
     Folds do not depend on --seed.
     """
+    options = locals()
     from train.inference.named_network import checkpoint_at
     from train.stages.finetune import finetune as run
 
@@ -318,18 +250,7 @@ def finetune(
         raise SettingsError(f"--folds {folds}: a task says its own number of folds; give a file, or leave it out")
     values = given(
         network=network_of(network, plans, configuration, width, norm),
-        schedule={
-            **Finetune().schedule.model_dump(),
-            **given(
-                steps=steps,
-                batch=batch,
-                seed=seed,
-                learning_rate=learning_rate,
-                checkpoint_every=checkpoint_every,
-                precision=precision,
-                device=device,
-            ),
-        },
+        schedule=Finetune().schedule.model_dump() | given_of(Schedule, options),
         folds=number,
         fold=fold,
         fraction=fraction,
@@ -350,17 +271,19 @@ def finetune(
         folds_file=None if folds is None or number is not None else Path(folds),
         say=say,
     )
+    following = f"train evaluate --checkpoint {{best}} {'--task' if task else '--dataset'} {name} --out out"
+    _carry_out(train, out_folder, settings.schedule, resume, dry_run, following)
+
+
+def _carry_out(
+    train: "Callable[..., Outcome]", folder: Path, schedule: Schedule, resume: bool, dry_run: bool, following: str
+) -> None:
+    """Train, or rehearse it; say how a training ended and what to type next, and exit with what that means."""
     if dry_run:
-        print_estimate(train, out_folder, settings.schedule)
+        print_estimate(train, folder, schedule)
         return
-    with Steps(settings.schedule.steps, settings.schedule.batch) as shown:
-        outcome = train(out_folder, resume=resume, report=shown)
-    scored = f"--task {name}" if task else f"--dataset {name}"
-    _finish(outcome, out_folder, f"train evaluate --checkpoint {{best}} {scored} --out out")
-
-
-def _finish(outcome: "Outcome", folder: Path, following: str) -> None:
-    """Say how a training ended and what to type next; exit with what that means."""
+    with Steps(schedule.steps, schedule.batch) as shown:
+        outcome = train(folder, resume=resume, report=shown)
     if outcome.signal:
         err.print(f"stopped at step {outcome.step} and saved; add --resume to the same command to continue")
         raise typer.Exit(128 + outcome.signal)
@@ -369,7 +292,7 @@ def _finish(outcome: "Outcome", folder: Path, following: str) -> None:
     scored = "" if dice is None else f", validation Dice {dice:.3f}"
     scored += "" if shifted is None else f", on the validation corpus {shifted:.3f}"
     out.print(f"{outcome.step} steps done; the network of step {outcome.best.get('step')}{scored}: {best}")
-    out.print(f"next: {following.format(best=best)}", markup=False)
+    out.print(f"next: {following.format(best=best)}")
     if outcome.left_out:
         err.print(f"{outcome.left_out} cases could not be used; see above", style="red")
         raise typer.Exit(1)

@@ -20,7 +20,7 @@ def report(
     """
     from train.run.report import write_run_report
 
-    out.print(f"report: {write_run_report(run)}", markup=False)
+    out.print(f"report: {write_run_report(run)}")
 
 
 @app.command()
@@ -38,11 +38,11 @@ def replay(
     for found in run_again(run, device or "auto"):
         out.print(f"step {found.step}, process {found.rank}")
         for sample in found.samples:
-            out.print(", ".join(f"{name} {value}" for name, value in sample.items()), markup=False)
+            out.print(", ".join(f"{name} {value}" for name, value in sample.items()))
         names = list(found.attempts[0].terms)
         table = Table("precision", *names, "first layer not finite", "gradients not finite", title="the step again")
         for attempt in found.attempts:
             terms = [f"{attempt.terms[name]:.4g}" for name in names]
             table.add_row(attempt.precision, *terms, attempt.layer or "none", str(len(attempt.gradients)))
         out.print(table)
-        out.print(found.verdict(), markup=False)
+        out.print(found.verdict())

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from scans.catalog.shipped import DEFAULT_CATALOG
-from scans.terminal import out
-from train.cli.application import CatalogOption, app, say
+from scans.terminal import CatalogOption, out
+from train.cli.application import app, say
 
 
 @app.command()

@@ -65,20 +65,20 @@ def export(
         force=force,
     )
     for file, difference in exported.differences.items():
-        out.print(f"{file}: differs from torch by {difference:.1g} at most", markup=False)
+        out.print(f"{file}: differs from torch by {difference:.1g} at most")
     for sentence in exported.notes:
-        out.print(f"for nnU-Net: {sentence}", markup=False)
+        out.print(f"for nnU-Net: {sentence}")
     already = "" if exported.new else " (was there already)"
-    out.print(f"{exported.folder}: {', '.join(exported.files)}{already}", markup=False)
+    out.print(f"{exported.folder}: {', '.join(exported.files)}{already}")
     for sentence in exported.unclear:
-        err.print(f"before you pass it on: {sentence} See the top of README.md.", style="yellow", markup=False)
+        err.print(f"before you pass it on: {sentence} See the top of README.md.", style="yellow")
     if exported.named:
         err.print(
             f"its record names {exported.named} scans and cases; --anonymous numbers them instead", style="yellow"
         )
     following = f"train segment --checkpoint {exported.weights} scan.nii.gz --out masks"
     onto = f"train push {exported.folder} hf://org/name"
-    out.print(f"next: read {exported.folder / 'README.md'}; {following}; {onto}", markup=False)
+    out.print(f"next: read {exported.folder / 'README.md'}; {following}; {onto}")
 
 
 @app.command()
@@ -120,8 +120,8 @@ def push(
         private=private,
         revision=revision,
         message=message,
-        warn=lambda sentence: err.print(sentence, style="yellow", markup=False),
+        warn=lambda sentence: err.print(sentence, style="yellow"),
     )
     there = pushed.files - pushed.sent
-    out.print(f"{pushed.address}: {pushed.files} files, all as here ({there} were there already)", markup=False)
-    out.print(f"next: read its page; train segment --checkpoint {pushed.address} scan.nii.gz --out masks", markup=False)
+    out.print(f"{pushed.address}: {pushed.files} files, all as here ({there} were there already)")
+    out.print(f"next: read its page; train segment --checkpoint {pushed.address} scan.nii.gz --out masks")

@@ -10,8 +10,8 @@ from rich.table import Table as Shown
 from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.durations import duration
 from scans.progress import Bars
-from scans.terminal import err, out
-from train.cli.application import CatalogOption, DeviceOption, app
+from scans.terminal import CatalogOption, err, out
+from train.cli.application import DeviceOption, app
 
 if TYPE_CHECKING:
     from train.tables.gather import Gathered
@@ -60,7 +60,7 @@ def table(
             raise typer.Exit(128 + stopped.number) from None
     out.print(_shown(made.gathered))
     for kind, path in made.files.items():
-        out.print(f"{kind}: {path}", markup=False)
+        out.print(f"{kind}: {path}")
     if made.failed:
         err.print(f"{len(made.failed)} reasons for failed runs, see above; the same command tries again", style="red")
         raise typer.Exit(1)
@@ -81,7 +81,7 @@ class Watching(Bars):
         self.update(self._all, total=self._count)
         counts = {kind: sum(step.kind == kind for step in steps) for kind in dict.fromkeys(s.kind for s in steps)}
         words = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-        out.print(f"to be made: {words or 'nothing, all is there'}", markup=False)
+        out.print(f"to be made: {words or 'nothing, all is there'}")
 
     def begun(self, step: "Piece") -> None:
         """Show the step that is begun."""
@@ -100,9 +100,9 @@ class Watching(Bars):
         self.update(self._one, visible=False)
         where = f"{self._done} of {self._count}: {step.kind} {step.name}"
         if problem:
-            err.print(f"failed: {where}: {problem}", style="red", markup=False)
+            err.print(f"failed: {where}: {problem}", style="red")
         else:
-            out.print(f"{where}, {duration(seconds)}", markup=False)
+            out.print(f"{where}, {duration(seconds)}")
 
 
 def _shown(gathered: "Gathered") -> Shown:

@@ -4,22 +4,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 from rich.table import Table
 
 from scans.catalog.shipped import DEFAULT_CATALOG
 from scans.errors import printable
+from scans.progress import Bars
 from scans.terminal import (
     BrainMasksOption,
     BrainMaskWithOption,
+    CatalogOption,
     DerivativesOption,
     SuffixOption,
     err,
     out,
 )
 from train.cli.application import (
-    CatalogOption,
     DeviceOption,
     PrecisionOption,
     RevisionOption,
@@ -178,28 +178,19 @@ def segment(
         **{"probabilities": probabilities, "normal": normal, "format": format_},
         **{"brain_mask_with": checked_command(brain_mask_with), "brain_masks": brain_masks or Path("brain_masks")},
     }
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=err,
-        disable=not err.is_terminal,
-        redirect_stdout=out.is_terminal,  # a file gets its lines, whatever the terminal shows
-        transient=True,
-    )
+    # A file gets its lines, whatever the terminal shows.
+    bar = Bars(TimeRemainingColumn(), moves=err.is_terminal, redirect_stdout=out.is_terminal, transient=True)
     task = bar.add_task("scans", total=None)
 
     def told(result: "Segmented") -> None:
         bar.advance(task)
         if result.problem:
-            err.print(f"failed: {result.problem}", style="red", markup=False)
+            err.print(f"failed: {result.problem}", style="red")
             return
         kept = " (was there)" if result.kept else ""
-        out.print(f"{result.scan}: {result.volume_ml:.1f} ml -> {printable(result.mask)}{kept}", markup=False)
+        out.print(f"{result.scan}: {result.volume_ml:.1f} ml -> {printable(result.mask)}{kept}")
         if result.note:
-            err.print(f"note: {result.scan}: {result.note}", style="yellow", markup=False)
+            err.print(f"note: {result.scan}: {result.note}", style="yellow")
 
     with bar:
         results = run(
@@ -223,7 +214,7 @@ def segment(
     if failed:
         err.print(f"{failed} of {len(results)} scans could not be segmented", style="red")
         raise typer.Exit(1)
-    out.print(f"summary: {out_folder / 'summary.csv'}", markup=False)
+    out.print(f"summary: {out_folder / 'summary.csv'}")
     out.print("next: look at a mask over its scan in your viewer; with annotations, train evaluate")
 
 
@@ -266,7 +257,7 @@ def evaluate(
 
     def told(result: "CaseResult") -> None:
         if result.problem:
-            err.print(f"failed: {result.name}: {result.problem}", style="red", markup=False)
+            err.print(f"failed: {result.name}: {result.problem}", style="red")
 
     evaluation = run(
         network,
@@ -281,12 +272,12 @@ def evaluate(
         brain_masks=brain_masks,
         told=told,
     )
-    out.print(f"a mask is: {evaluation.model.reading.words()}", markup=False)
+    out.print(f"a mask is: {evaluation.model.reading.words()}")
     out.print(_dice_table(evaluation))
     lesions = [f"{row}: {all_sizes.said()}" for row, (all_sizes, *_) in evaluation.lesions.items()]
     for sentence in (evaluation.verdict(), *lesions, *evaluation.tumour_free()):
-        out.print(sentence, markup=False)
-    out.print(f"report: {out_folder / 'report.html'}", markup=False)
+        out.print(sentence)
+    out.print(f"report: {out_folder / 'report.html'}")
     if evaluation.failed:
         err.print(f"{len(evaluation.failed)} of {len(evaluation.cases)} cases could not be scored", style="red")
         raise typer.Exit(1)
@@ -295,12 +286,12 @@ def evaluate(
 def _dice_table(evaluation: "Evaluation") -> Table:
     numbers = [("Dice", "dice", 3), ("HD95", "hd95_mm", 1)][: 1 if evaluation.several else 2]
     rows = list(evaluation.rows())
-    heads = [escape(f"{heading} {row}") for heading, *_ in numbers for row in rows]
+    heads = [f"{heading} {row}" for heading, *_ in numbers for row in rows]
     table = Table("case", *heads, title="Dice per case")
     for case in evaluation.scored:
         scores = evaluation.rows_of(case)
         cells = [_cell(scores[row], metric, digits) for _, metric, digits in numbers for row in rows]
-        table.add_row(escape(case.name), *cells)
+        table.add_row(case.name, *cells)
     return table
 
 

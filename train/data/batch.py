@@ -15,11 +15,9 @@ class HasComposite(Protocol):
     @property
     def composite(self) -> torch.Tensor:
         """The network's input."""
-        ...
 
     def to(self, device: torch.device) -> "HasComposite":
         """Move to a device."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -84,10 +84,6 @@ def patch_window(
         What patches are around: one of all its voxels, each as likely.
     corner : sequence of int
         Where the tumour's voxels are counted from (z, y, x).
-
-    Returns
-    -------
-    tuple of slice
     """
     wanted, which, *places = Draws(seed, _STREAM + number).uniforms(5).tolist()
     if wanted < tumour_share and len(tumour):

@@ -69,10 +69,6 @@ def evaluate(
         Folder that keeps them, likewise.
     told : callable
         Told of each case.
-
-    Returns
-    -------
-    Evaluation
     """
     from train.evaluation.report import write_report
 
@@ -84,7 +80,6 @@ def evaluate(
         check_program(dataset.brain_mask_with)
     classes = classes_to_score(model, loaded, name)
     cases, selection = _select(cases, model, wanted.dataset, all_cases)
-    make_folder(out / "masks", SettingsError)
     results = []
     with closing(evaluate_cases(model, cases, dataset, out / "masks", classes)) as each:
         for result in each:
@@ -161,10 +156,11 @@ def evaluate_cases(
     cases : sequence of Case
     dataset : Dataset
     masks : Path
-        Folder to write the network's masks to.
+        Folder to write the network's masks to; made where there is none.
     classes : Classes, optional
         Those of the network, with the labels to score against; without them one, as the dataset says.
     """
+    make_folder(masks, SettingsError)
     scored = classes or dict.fromkeys(TUMOUR, dataset.label_values)
 
     def before(case: Case) -> _Ready:

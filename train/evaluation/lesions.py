@@ -104,10 +104,6 @@ def match(mask: np.ndarray, truth: np.ndarray, voxel_ml: float, least_ml: float 
         Volume of a voxel.
     least_ml : float
         Volume of a lesion, and of a false part, at the least.
-
-    Returns
-    -------
-    Lesions
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

@@ -123,10 +123,6 @@ def score(
         Voxel spacing (z, y, x) in mm.
     least_ml : float
         As of `train.evaluation.lesions.match`.
-
-    Returns
-    -------
-    Scores
     """
     mask, truth = np.asarray(mask) != 0, np.asarray(truth) != 0
     true_positive, found, real = (int(np.count_nonzero(voxels)) for voxels in (mask & truth, mask, truth))

@@ -43,15 +43,16 @@ def cases_csv(evaluation: "Evaluation") -> str:
     writer.writerow(["case", "row", *METRICS, *AMOUNTS, "tumour_free", "nothing_found", "problem"])
     for case in evaluation.cases:
         for row, scores in evaluation.rows_of(case).items():
-            numbers = [_cell(getattr(scores, name)) for name in (*METRICS, *AMOUNTS)]
+            numbers = [csv_number(getattr(scores, name)) for name in (*METRICS, *AMOUNTS)]
             writer.writerow([case.name, row, *numbers, int(scores.tumour_free), int(scores.nothing_found), ""])
         if case.problem:
             writer.writerow([case.name, "", *[""] * (len(METRICS) + len(AMOUNTS) + 2), case.problem])
     return text.getvalue()
 
 
-def _cell(number: float) -> str:
-    return "" if math.isnan(number) else f"{number:.6g}"
+def csv_number(number: float | None) -> str:
+    """Return a number as a table for programs has it, nothing where it is undefined."""
+    return "" if number is None or math.isnan(number) else f"{number:.6g}"
 
 
 def _mean(summary: Summary) -> dict[str, Any]:

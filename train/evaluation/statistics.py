@@ -116,22 +116,13 @@ def bootstrap_mean(
     return Interval(mean, float(found.low), float(found.high), len(defined))
 
 
-def bootstrap_ratio(
-    parts: Sequence[float] | np.ndarray,
-    wholes: Sequence[float] | np.ndarray,
-    *,
-    seed: int = 0,
-    confidence: float = CONFIDENCE,
-    resamples: int = RESAMPLES,
-) -> Interval:
+def bootstrap_ratio(parts: Sequence[float] | np.ndarray, wholes: Sequence[float] | np.ndarray) -> Interval:
     """Return a share of all cases together, the ratio of two sums, with its percentile bootstrap interval over cases.
 
     Parameters
     ----------
     parts, wholes : sequence of float
         One each a case: lesions that are found, and lesions.
-    seed, confidence, resamples
-        As of `bootstrap_mean`.
 
     Returns
     -------
@@ -145,14 +136,14 @@ def bootstrap_ratio(
     ratio, count = part / whole, round(whole)
     if np.count_nonzero(pairs[:, 1]) < 2:
         return Interval(ratio, math.nan, math.nan, count)
-    rng, cases = np.random.default_rng(seed), len(pairs)
+    rng, cases = np.random.default_rng(0), len(pairs)
     batch = max(1, 10_000_000 // cases)
     sums = np.concatenate([
-        rng.multinomial(cases, np.full(cases, 1 / cases), size=min(batch, resamples - start)) @ pairs
-        for start in range(0, resamples, batch)
+        rng.multinomial(cases, np.full(cases, 1 / cases), size=min(batch, RESAMPLES - start)) @ pairs
+        for start in range(0, RESAMPLES, batch)
     ])  # fmt: skip
     ratios = sums[sums[:, 1] > 0]
-    tail = (1 - confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(ratios[:, 0] / ratios[:, 1], [tail, 1 - tail]).tolist()
     return Interval(ratio, low, high, count)
 

@@ -69,10 +69,6 @@ def carry_encoder(
         By the names they have in `train.network.unet.UNet`.
     before, now : sequence of str
         Names of the modalities that the encoder takes, and shall take.
-
-    Returns
-    -------
-    dict of str to Tensor
     """
     first = next((name for name in FIRST_CONVOLUTION.values() if name in encoder), None)
     if first is None or list(before) == list(now):

@@ -80,8 +80,7 @@ class Ranks:
             return values
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         distributed.broadcast(tensor, 0)
-        result: list[float] = tensor.tolist()
-        return result
+        return tensor.tolist()
 
     def wait(self) -> None:
         """Wait until all processes are here."""

@@ -161,8 +161,7 @@ class Record:
     @property
     def region(self) -> dict[str, Any]:
         """Region of the first modality, which has the frame and the ROI of all of them."""
-        region: dict[str, Any] = self.channels[0]["region"]
-        return region
+        return self.channels[0]["region"]
 
 
 _RECORD = TypeAdapter(Record)

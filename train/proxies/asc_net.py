@@ -29,12 +29,7 @@ KNOWN, CUT = -1.0, 1.0  # what the discriminator is to say of a healthy scan, an
 
 
 class AscNet(Restorer):
-    """The UNet with two cuts in place of its layers, what puts them together again, and the discriminator.
-
-    Parameters
-    ----------
-    settings : Network
-    """
+    """The UNet with two cuts in place of its layers, what puts them together again, and the discriminator."""
 
     said = "ASC-Net; where a scan is far from its cut that looks healthy counts as tumour"
 
@@ -71,8 +66,7 @@ class AscNet(Restorer):
 
     def cut(self, scan: torch.Tensor) -> torch.Tensor:
         """Return the cut that is to look healthy and the other of scans (N, C, z, y, x), in the network's units."""
-        found: torch.Tensor = self.cuts(self.decoder(self.encoder(scan)))
-        return found
+        return self.cuts(self.decoder(self.encoder(scan)))
 
     def restore(self, scan: torch.Tensor) -> torch.Tensor:
         """Return the cut of a scan that looks healthy, shape (C, z, y, x), 0 where all of the scan is 0."""
@@ -83,8 +77,7 @@ class AscNet(Restorer):
 
     def _judged(self, scans: torch.Tensor) -> torch.Tensor:
         """Map scans in [0, 1], shape (N, C, z, y, x), to what the discriminator says before its tanh, shape (N, 1)."""
-        told: torch.Tensor = self.discriminator(scans[:, None])
-        return told
+        return self.discriminator(scans[:, None])
 
 
 def brightness(values: torch.Tensor, scan: torch.Tensor) -> torch.Tensor:

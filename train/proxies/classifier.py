@@ -18,12 +18,6 @@ class Classifier(nn.Module):
 
     Several pieces of a scan go through the same encoder one by one; the head sees the features of all of them,
     in their order.
-
-    Parameters
-    ----------
-    settings : Network
-    pieces : int
-    classes : int
     """
 
     def __init__(self, settings: Network, pieces: int, classes: int) -> None:
@@ -37,8 +31,7 @@ class Classifier(nn.Module):
         """Map pieces of scans, shape (N, P, C, z, y, x), to logits of the classes, shape (N, classes)."""
         count = len(pieces)
         features = self.encoder(pieces.flatten(0, 1))[-1].mean((2, 3, 4))
-        logits: torch.Tensor = self.head(features.reshape(count, -1))
-        return logits
+        return self.head(features.reshape(count, -1))
 
 
 class Classification(Proxy):

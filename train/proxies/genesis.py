@@ -155,12 +155,7 @@ class Restoration(UNet):
 
 
 class Genesis(Proxy):
-    """Restoration by the whole UNet, in its normal layer; encoder and decoder are trained.
-
-    Parameters
-    ----------
-    settings : train.settings.Genesis
-    """
+    """Restoration by the whole UNet, in its normal layer; encoder and decoder are trained."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -65,8 +65,7 @@ class AutoDecoder(Restorer):
         octaves = math.pi * 2.0 ** torch.arange(self.settings.frequencies, device=places.device)
         angles = (places[..., None] * octaves).flatten(-2)
         each = latent[:, None].expand(-1, places.shape[1], -1)
-        told: torch.Tensor = self.field(torch.cat([each, places, angles.sin(), angles.cos()], dim=-1))
-        return told
+        return self.field(torch.cat([each, places, angles.sin(), angles.cos()], dim=-1))
 
     def restore(self, scan: torch.Tensor) -> torch.Tensor:
         """Return the healthy scan that is most like a scan, shape (C, z, y, x), 0 where all of the scan is 0.
@@ -103,12 +102,7 @@ def coordinates(shape: torch.Size | tuple[int, ...]) -> torch.Tensor:
 
 
 class ImplicitField(Proxy):
-    """Intensities at random points of training sources, told from their latents.
-
-    Parameters
-    ----------
-    settings : train.settings.ImplicitField
-    """
+    """Intensities at random points of training sources, told from their latents."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -63,8 +63,7 @@ def _digits() -> np.ndarray:
 
 
 def _digits_to_number(digits: np.ndarray) -> np.ndarray:
-    numbers: np.ndarray = digits @ np.array([1, 3, 9])
-    return numbers
+    return digits @ np.array([1, 3, 9])
 
 
 class Jigsaw(PatchTask):

@@ -7,13 +7,13 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
 from scans.writing import WriteError, writing
 from train.network.checkpoint import load_record
 from train.run.folder import LAST
+from train.run.outcome import Outcome
 from train.run.spent import Spent
 from train.settings import Schedule, SettingsError
 
@@ -22,22 +22,8 @@ _SECONDS = 2.0  # of steps
 _FEWEST = 2  # steps
 _EXCHANGE = 1e10  # bytes a second between GPUs, of PCIe 4; NVLink has ten times as many
 # docs/speed.md: a step of the full network (width 32) on two cubes of 128³ on one H100. Work grows with the cube's
-# voxels, the batch, and the square of the width.
+# voxels, the batch, and the square of the width, if it fills the GPU as the full network does.
 _H100_STEP = 0.072 / (2 * 128**3 * 32**2)
-
-
-class Trained(Protocol):
-    """What a training that was rehearsed tells; of a `train.stages.loop.Outcome`."""
-
-    @property
-    def spent(self) -> Spent:
-        """Where the time went."""
-        ...
-
-    @property
-    def signal(self) -> int:
-        """0, or the number of the signal that stopped it."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -98,7 +84,7 @@ def enough(spent: Spent) -> bool:
     return spent.steps >= _FEWEST and spent.seconds["steps"] + spent.seconds["waiting"] >= _SECONDS
 
 
-def estimate(train: Callable[[Path], Trained], out: Path, schedule: Schedule) -> Estimate:
+def estimate(train: Callable[[Path], Outcome], out: Path, schedule: Schedule) -> Estimate:
     """Rehearse a training in a temporary folder on the disk of `out`, and reckon.
 
     Parameters
@@ -137,7 +123,7 @@ def estimate(train: Callable[[Path], Trained], out: Path, schedule: Schedule) ->
     gpu = torch.cuda.is_available() and torch.cuda.max_memory_reserved() > 0
     validation = spent.seconds["validating"] / spent.validations
     writing_each = spent.seconds["writing"] / spent.validations
-    step = spent.a_step if gpu else _on_h100(schedule.batch, record.size, int(record.network["width"]))
+    step = spent.a_step if gpu else _H100_STEP * schedule.batch * record.size**3 * int(record.network["width"]) ** 2
     scale = step / spent.a_step
 
     def on(count: int) -> float:
@@ -168,8 +154,3 @@ def estimate(train: Callable[[Path], Trained], out: Path, schedule: Schedule) ->
 def _validations(steps: int, every: int) -> int:
     """Return how many validations a training has: the last step has one too."""
     return -(-steps // every)
-
-
-def _on_h100(batch: int, size: int, width: int) -> float:
-    """Return the seconds of a step of layer decomposition on one H100, if it fills it as the full network does."""
-    return _H100_STEP * batch * size**3 * width**2

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -118,9 +117,8 @@ class Run:
     def terms(self) -> list[str]:
         """Names of the loss terms, those of the training first, without the total."""
         seen = dict.fromkeys(name for entry in self.trained[-1:] + self.trained[:1] for name in entry)
-        return [
-            name for name in seen if name not in _NOT_TERMS | {"total"} and (name in MEANINGS or self._held_out(name))
-        ]
+        known = {*MEANINGS, *(name for entry in self.validated[-1:] for name in entry)}
+        return [name for name in seen if name in known - _NOT_TERMS - {"total"}]
 
     def others(self) -> list[str]:
         """Names of further numbers that the training logs."""
@@ -135,12 +133,10 @@ class Run:
     def pictures(self) -> dict[str, list[tuple[int, Path]]]:
         """Pictures by kind, each with its step, in the order of steps."""
         kinds: dict[str, list[tuple[int, Path]]] = {}
-        for kind, step, path in sorted(_pictures(self.folder / "pictures")):
-            kinds.setdefault(kind, []).append((step, path))
-        return kinds
-
-    def _held_out(self, name: str) -> bool:
-        return any(name in entry for entry in self.validated[-1:])
+        for path in (self.folder / "pictures").glob("*.png"):
+            if match := re.fullmatch(r"([a-z]+)-(\d+)\.png", path.name):
+                kinds.setdefault(match[1], []).append((int(match[2]), path))
+        return {kind: sorted(kinds[kind]) for kind in sorted(kinds)}
 
 
 def read_run(folder: Path) -> Run:
@@ -186,9 +182,3 @@ def is_number(value: Any) -> bool:
 def number(value: Any) -> float | None:
     """Return a logged value as a finite number, or None."""
     return float(value) if is_number(value) else None
-
-
-def _pictures(folder: Path) -> Iterator[tuple[str, int, Path]]:
-    for path in folder.glob("*.png"):
-        if match := re.fullmatch(r"([a-z]+)-(\d+)\.png", path.name):
-            yield match[1], int(match[2]), path

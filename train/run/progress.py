@@ -62,7 +62,7 @@ class Steps(Bars):
         self.update(self._task, completed=step, description=text, left=left)
         if not self._moves and now - self._told >= QUIET_SECONDS:
             self._told = now
-            out.print(f"step {step} of {self._total}: {text}, {left}", markup=False)
+            out.print(f"step {step} of {self._total}: {text}, {left}")
 
     def _validated(self, step: int, shown: Mapping[str, Any]) -> None:
         said = f"step {step} of {self._total}: validation loss {_number(shown['validation_loss'])}"
@@ -79,7 +79,7 @@ class Steps(Bars):
         if real is not None:
             said += f", real cases {real:.3f}"
         self._told = self._clock()
-        out.print(said, markup=False)
+        out.print(said)
 
     def _text(self) -> str:
         """Return the numbers of this moment: loss, best Dice, speed."""

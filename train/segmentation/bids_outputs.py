@@ -7,7 +7,6 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +16,7 @@ from scans.durable import write_text
 from scans.errors import ScanError
 from scans.formats.bids import SOFTWARE, description, made_by_us, name_of_modality
 from scans.image.volume import Volume
+from scans.release import VERSION
 from scans.writing import make_folder, writing
 from train.cases.classes import Classes
 from train.inference.model import Model
@@ -176,7 +176,7 @@ def _description(raw: Path, link: str) -> dict[str, Any]:
     source = {"URL": link, **{new: said[old] for old, new in known.items() if isinstance(said.get(old), str)}}
     called = said.get("Name")
     of_it = called if isinstance(called, str) and called.strip() else raw.resolve().name
-    by = {"Name": SOFTWARE, "Version": _version(), "Description": "Tumour masks by a network that saw artificial ones"}
+    by = {"Name": SOFTWARE, "Version": VERSION, "Description": "Tumour masks by a network that saw artificial ones"}
     return {
         "Name": f"Tumour masks of {of_it}",
         "BIDSVersion": _BIDS,
@@ -185,13 +185,6 @@ def _description(raw: Path, link: str) -> dict[str, Any]:
         "SourceDatasets": [source],
         "DatasetLinks": {_RAW: link},
     }
-
-
-def _version() -> str:
-    try:
-        return version("layered-tumors")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _let_pass(ignored: Path, line: str) -> None:

@@ -74,10 +74,6 @@ def search(folder: Path, out: Path) -> Search:
     folder : Path
     out : Path
         Where masks go: not searched.
-
-    Returns
-    -------
-    Search
     """
     found: list[Path] = []
     broken: dict[Path, str] = {}

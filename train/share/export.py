@@ -107,10 +107,6 @@ def export(
     force : bool
         Replace what an earlier export left in `out`.
 
-    Returns
-    -------
-    Exported
-
     Raises
     ------
     UserError

@@ -6,10 +6,10 @@ each batch keeps it from that. Self-training, an option, adds what the network i
 it gives a probability near 0 or 1 are taken for true, the others are left out.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -107,14 +107,8 @@ class Adaptation:
         self.real_count = min(batch, max(1, round(batch * settings.real_share)))
         self.synthetic_count = batch - self.real_count
         inner = settings.schedule.model_copy(update={"batch": max(1, self.synthetic_count)})
-        part = Pretrain(
-            loss=settings.loss,
-            schedule=inner,
-            standardise=settings.standardise,
-            variation=settings.variation,
-            recombine=settings.recombine,
-            patch=patch,
-        )
+        alike = {name: getattr(settings, name) for name in ("loss", "standardise", "variation", "recombine")}
+        part = Pretrain(schedule=inner, patch=patch, **alike)
         self.synthetic = Decomposition(corpus, split, part, machine, ranks)
         self.order = Endless(np.zeros(len(scans), int), settings.schedule.seed + _REAL)
 
@@ -230,10 +224,7 @@ def adapt(
     settings: Adapt,
     *,
     cache: Path | None = None,
-    resume: bool = False,
-    rehearsed: loop.Enough | None = None,
-    report: loop.Report = lambda step, shown: None,
-    say: Callable[[str], None] = lambda line: None,
+    **course: Unpack[loop.Course],
 ) -> loop.Outcome:
     """Continue a pretrained network on a corpus and the unlabelled scans of a dataset.
 
@@ -242,7 +233,8 @@ def adapt(
     CheckpointError
         If the checkpoint does not fit the corpus.
     """
-    check_run_folder(out, resume)
+    say = course.get("say", loop.silent)
+    check_run_folder(out, course.get("resume", False))
     start, network = load_unet(checkpoint)
     check_one_mask(start.network, checkpoint)
     corpus = open_corpus(corpus_path, cache)
@@ -289,18 +281,6 @@ def adapt(
             usable = sum(bool((voxels == 1).any()) for voxels in sure)
             say(f"self-training: the network is sure of a tumour in {usable} of {len(scans)} scans")
         task = Adaptation(corpus, split, scans, settings, machine, ranks, sure, start.patch)
-        outcome = loop.train(
-            task,
-            network,
-            record,
-            schedule,
-            machine,
-            out,
-            ranks=ranks,
-            resume=resume,
-            rehearsed=rehearsed,
-            report=report,
-            say=say,
-        )
+        outcome = loop.train(task, network, record, schedule, machine, out, ranks=ranks, **course)
         record_readings(out, outcome, (task.synthetic.validation,), machine, ranks, say)
     return replace(outcome, left_out=len(cases) - len(scans))

@@ -1,9 +1,10 @@
 """Fine-tuning on annotated scans: encoder from pretraining, decoder random, soft Dice (Zhang et al., Sec. IV-C)."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -38,10 +39,7 @@ def finetune(
     size: int = 128,
     modalities: Sequence[str] = (),
     folds_file: Path | None = None,
-    resume: bool = False,
-    rehearsed: loop.Enough | None = None,
-    report: loop.Report = lambda step, shown: None,
-    say: Callable[[str], None] = lambda line: None,
+    **course: Unpack[loop.Course],
 ) -> loop.Outcome:
     """Fine-tune on one fold of a task or a dataset; the checkpoint's record says which cases it saw.
 
@@ -60,10 +58,11 @@ def finetune(
         task says its own.
     folds_file : Path, optional
         Made by ``train folds``; without it the same folds are drawn from the cases that are here.
-    resume, report, say
-        As in ``train.stages.pretrain.pretrain``.
+    **course
+        As of `train.stages.loop.Course`.
     """
-    check_run_folder(out, resume)
+    say = course.get("say", loop.silent)
+    check_run_folder(out, course.get("resume", False))
     _check_scratch(settings.network, size, init)
     loaded = load_catalog(catalog)
     wanted = loaded.task(name)
@@ -139,19 +138,7 @@ def finetune(
             device=machine.device,
             patch=None if start is None else start.patch,
         )
-        outcome = loop.train(
-            task,
-            network,
-            record,
-            settings.schedule,
-            machine,
-            out,
-            ranks=ranks,
-            resume=resume,
-            rehearsed=rehearsed,
-            report=report,
-            say=say,
-        )
+        outcome = loop.train(task, network, record, settings.schedule, machine, out, ranks=ranks, **course)
     return replace(outcome, left_out=len(unlabelled) + len(seen) - len(scans))
 
 

@@ -10,11 +10,11 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import torch
 from torch import nn
@@ -29,6 +29,7 @@ from train.network.record import Record, plain
 from train.network.weights import restore_network, restore_optimiser
 from train.run.folder import RunFolder
 from train.run.history import steering_loss
+from train.run.outcome import Outcome
 from train.run.pictures import Views
 from train.run.spent import Spent
 from train.settings import Schedule
@@ -38,6 +39,33 @@ from train.stages.resume import check_one_folder, check_resumable, load_last, sa
 
 Report = Callable[[int, dict[str, float]], None]  # called every few steps with the step and what to show
 Enough = Callable[[Spent], bool]  # whether a rehearsal has seen enough steps; it then validates, saves and ends
+Say = Callable[[str], None]
+
+
+class Course(TypedDict, total=False):
+    """What may be said of the course of a training, of any stage: each hands it on to `train`.
+
+    Attributes
+    ----------
+    resume : bool
+        Continue from the last good checkpoint of the run folder, if there is one.
+    rehearsed : callable or None
+        Ends the training early, with a validation and its checkpoints, to know what they cost; of one process alone.
+    report : callable
+        Told of progress, every few steps.
+    say : callable
+        Told in sentences what was decided, what went wrong without ending the training, and in the end where the time
+        went.
+    """
+
+    resume: bool
+    rehearsed: Enough | None
+    report: Report
+    say: Say
+
+
+def silent(line: str) -> None:
+    """Say nothing."""
 
 
 class Task(Protocol):
@@ -45,51 +73,18 @@ class Task(Protocol):
 
     def batches(self, steps: range) -> Iterator[Any]:
         """Yield the batch of each step, a pure function of the step."""
-        ...
 
     def recipe(self, step: int) -> list[dict[str, Any]]:
         """Return what makes each scan of the batch of a step, as plain JSON values."""
-        ...
 
     def loss(self, output: Any, batch: Any) -> dict[str, torch.Tensor]:
         """Return the loss terms by name, and their sum as ``total``, of what the network gave for a batch."""
-        ...
 
     def validate(self, network: nn.Module, hardware: Hardware) -> dict[str, float]:
         """Score a network in evaluation mode: `steering_loss` a plateau rule, ``score`` (high is good) the best."""
-        ...
 
     def views(self, network: nn.Module, hardware: Hardware) -> dict[str, list[Views]]:
         """Return the rows of each validation picture, by its name; the network is in evaluation mode."""
-        ...
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a training ended.
-
-    Attributes
-    ----------
-    step : int
-        Steps taken in all.
-    best : dict
-        Step and scores of the validation that ``best.safetensors`` is of; empty if there was none yet.
-    signal : int
-        0, or the number of the signal that stopped it early.
-    left_out : int
-        Cases of a dataset that could not be used.
-    finished : bool
-        Whether all steps were taken: neither stopped nor a rehearsal.
-    spent : Spent
-        Where the time went.
-    """
-
-    step: int
-    best: dict[str, Any]
-    signal: int = 0
-    left_out: int = 0
-    finished: bool = True
-    spent: Spent = field(default_factory=Spent, compare=False)
 
 
 class Interruption:
@@ -135,7 +130,7 @@ def train(
     resume: bool = False,
     rehearsed: Enough | None = None,
     report: Report = lambda step, shown: None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = silent,
 ) -> Outcome:
     """Train `network` on `task` and leave ``last``, ``previous`` and ``best`` checkpoints in `folder`.
 
@@ -151,14 +146,8 @@ def train(
     folder : Path
     ranks : Ranks
         The processes that train together; the first writes and validates.
-    resume : bool
-        Continue from the last good checkpoint, if there is one.
-    rehearsed : callable, optional
-        Ends the training early, with a validation and its checkpoints, to know what they cost; of one process alone.
-    report : callable
-        Told of progress.
-    say : callable
-        Told in sentences of what went wrong without ending the training, and in the end where the time went.
+    resume, rehearsed, report, say
+        As of `Course`.
 
     Raises
     ------
@@ -273,7 +262,7 @@ def train(
     return Outcome(step, best, 0 if finished else stopped, finished=finished, spent=spent)
 
 
-def _saved(save: Callable[[], None], must: bool, say: Callable[[str], None]) -> bool:
+def _saved(save: Callable[[], None], must: bool, say: Say) -> bool:
     """Save a checkpoint and return whether it worked; a full disk ends a training only at its end."""
     try:
         save()

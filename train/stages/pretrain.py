@@ -1,8 +1,8 @@
 """Pretraining: learn from artificial tumours to take a scan apart into its layers, or whatever a proxy task asks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
@@ -47,10 +47,7 @@ def pretrain(
     real_cases: int = 4,
     symmetry: Symmetry | None = None,
     patch: str | None = None,
-    resume: bool = False,
-    rehearsed: loop.Enough | None = None,
-    report: loop.Report = lambda step, shown: None,
-    say: Callable[[str], None] = lambda line: None,
+    **course: Unpack[loop.Course],
 ) -> loop.Outcome:
     """Train a network on a corpus: on its layers, or on the proxy task of another paper.
 
@@ -75,19 +72,10 @@ def pretrain(
     patch : str, optional
         What the network is shown: patches of so many voxels a side, ``whole`` cubes, or ``auto``, as the first
         modality's region says. None: as ``settings.patch`` says.
-    resume : bool
-        Continue from the last checkpoint in `out`, if there is one.
-    rehearsed : callable, optional
-        As of `train.stages.loop.train`: a few steps alone, to know what they cost.
-    report : callable
-        Told of progress, step by step.
-    say : callable
-        Told in sentences what was decided.
-
-    Returns
-    -------
-    Outcome
+    **course
+        As of `train.stages.loop.Course`.
     """
+    say, resume = course.get("say", loop.silent), course.get("resume", False)
     check_run_folder(out, resume)
     choice.check_installed(settings.network)
     corpus = open_corpus(corpus_path, cache)
@@ -129,7 +117,7 @@ def pretrain(
     if interrupted is not None:
         check_same_proxy(interrupted[1].record.settings, settings, interrupted[0])
         threshold = interrupted[1].record.threshold
-    elif rehearsed is None:
+    elif course.get("rehearsed") is None:
         rule = corpus_threshold(corpus, split)
         say(f"threshold row, chosen on training composites: {rule.words()}; Dice {rule.dice:.2f} there")
         threshold = rule.model_dump(mode="json")
@@ -159,19 +147,7 @@ def pretrain(
             task = Decomposition(corpus, split, settings, machine, ranks, real, shifted)
         else:
             task = proxy_task(proxy, corpus, split, settings, ranks)
-        outcome = loop.train(
-            task,
-            network,
-            record,
-            schedule,
-            machine,
-            out,
-            ranks=ranks,
-            resume=resume,
-            rehearsed=rehearsed,
-            report=report,
-            say=say,
-        )
+        outcome = loop.train(task, network, record, schedule, machine, out, ranks=ranks, **course)
         if isinstance(task, Decomposition):
             record_readings(out, outcome, (task.validation, task.shifted), machine, ranks, say)
         return outcome

@@ -192,5 +192,4 @@ def _plain(change: Change) -> dict[str, Any]:
     drawn["appearance"] = appearance if any(appearance) else ()
     if not any("noise" in done for done in appearance):
         drawn["noise_key"] = nothing["noise_key"]
-    plain: dict[str, Any] = json.loads(json.dumps({n: v for n, v in drawn.items() if v != nothing[n]}))
-    return plain
+    return json.loads(json.dumps({n: v for n, v in drawn.items() if v != nothing[n]}))

@@ -12,7 +12,6 @@ import torch
 
 from scans.catalog.catalog import load_catalog
 from scans.errors import CheckpointError
-from scans.writing import make_folder
 from train.cases.prepared import dataset_cases
 from train.data.corpora import open_corpus
 from train.data.split import evenly, split_by_source
@@ -23,7 +22,7 @@ from train.inference.model import Model, load_model
 from train.inference.reading import Asked
 from train.network.dice import best_level
 from train.network.unet import Layers, UNet
-from train.settings import Pretrain, SettingsError, recorded
+from train.settings import Pretrain, recorded
 from train.stages.pretrain import BASELINE_SAMPLES
 
 _SURE = 1e4  # logit a unit beyond the level: the mask is binary
@@ -91,7 +90,6 @@ def evaluate_by_error(
     model.machine.place(network)
     model = replace(model, network=network)
     dataset, cases = dataset_cases(load_catalog(catalog), dataset_name, model.regions)
-    make_folder(out / "masks", SettingsError)
     results = list(evaluate_cases(model, cases, dataset, out / "masks"))
     evaluation = Evaluation(model, dataset_name, dataset, results, f"all {len(cases)} cases")
     write_scores(evaluation, out, mask_from={"source": source, "level": level, "dice": there})

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -169,14 +168,11 @@ def read_scores(folder: Path, run: str, column: Column, task: TableTask) -> list
                 network, threshold = network[part], threshold if scores["threshold_of"] == part else None
             if task.tumour_only and not network["truth_ml"]:
                 continue
-            found.append(CaseScore(run, case["case"], network[column.metric], _of(threshold, column.metric)))
+            rule = None if threshold is None else threshold[column.metric]
+            found.append(CaseScore(run, case["case"], network[column.metric], rule))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path}: no scores can be read there; remove its folder and run the table again") from error
     return found
-
-
-def _of(scores: dict[str, Any] | None, metric: str) -> float | None:
-    return None if scores is None else scores[metric]
 
 
 def by_case(scores: list[CaseScore], value: Callable[[CaseScore], float | None]) -> dict[str, float]:

@@ -116,7 +116,8 @@ class Runs:
     def _make(self, step: Piece, began: float) -> None:
         folder = self.folder(step)
         make_folder(folder, SettingsError)
-        _MAKERS[step.kind](self, step, folder)
+        if signal := _MAKERS[step.kind](self, step, folder):
+            raise StoppedError(signal)
         receipt = {
             "key": step.key,
             "kind": step.kind,
@@ -206,39 +207,37 @@ def _folds(runs: Runs, step: Piece, folder: Path) -> None:
     write_folds(task_folds(runs.catalog, step.settings["task"], say=runs.say), folder / FOLDS)
 
 
-def _pretrain(runs: Runs, step: Piece, folder: Path) -> None:
+def _pretrain(runs: Runs, step: Piece, folder: Path) -> int:
     from train.stages.pretrain import pretrain
 
     settings = runs.scheduled(recorded(Pretrain, step.settings, str(folder)))
-    outcome = pretrain(
+    # Without the catalog: real cases are not even looked at.
+    return pretrain(
         runs.corpus(step), folder, settings, patch="auto", resume=True, report=runs.watch.trained, say=runs.say
-    )  # without the catalog: real cases are not even looked at
-    _go_on(outcome.signal)
+    ).signal
 
 
-def _adapt(runs: Runs, step: Piece, folder: Path) -> None:
+def _adapt(runs: Runs, step: Piece, folder: Path) -> int:
     from train.stages.adapt import adapt
 
     settings = runs.scheduled(recorded(Adapt, step.settings["settings"], str(folder)))
-    outcome = adapt(
+    return adapt(
         runs.checkpoint(step.after[0]), runs.corpus(step), runs.catalog, step.settings["dataset"], folder, settings,
         resume=True, report=runs.watch.trained, say=runs.say,
-    )  # fmt: skip
-    _go_on(outcome.signal)
+    ).signal  # fmt: skip
 
 
-def _finetune(runs: Runs, step: Piece, folder: Path) -> None:
+def _finetune(runs: Runs, step: Piece, folder: Path) -> int:
     from train.stages.finetune import finetune
 
     settings = runs.scheduled(recorded(Finetune, step.settings["settings"], str(folder)))
     folds, *before = step.after
     start = runs.checkpoint(before[0]) if before else None
-    outcome = finetune(
+    return finetune(
         start, runs.catalog, step.settings["task"], folder, settings,
         size=step.settings["size"], folds_file=runs.folder(folds) / FOLDS, resume=True,
         report=runs.watch.trained, say=runs.say,
-    )  # fmt: skip
-    _go_on(outcome.signal)
+    ).signal  # fmt: skip
 
 
 def _scores(runs: Runs, step: Piece, folder: Path) -> None:
@@ -255,12 +254,7 @@ def _scores(runs: Runs, step: Piece, folder: Path) -> None:
         evaluate(checkpoint, runs.catalog, dataset, folder, device=runs.device, asked=asked)
 
 
-def _go_on(signal: int) -> None:
-    if signal:
-        raise StoppedError(signal)
-
-
-_MAKERS: dict[str, Callable[[Runs, Piece, Path], None]] = {
+_MAKERS: dict[str, Callable[[Runs, Piece, Path], int | None]] = {  # of a training, the signal that stopped it
     "sources": _sources,
     "corpus": _corpus,
     "folds": _folds,

@@ -105,7 +105,8 @@ def find_target(catalog: Catalog, task: TableTask) -> Target:
                 which = f"in {', '.join(several.modalities)} with labels of {', '.join(several.classes)}"
             return Target(normals=normals, problem=f"no {kind} scans {which}: {missing}")
     name = task.dataset if task.dataset in annotated else next(iter(annotated))
-    note = f"{task.name}: {len(annotated[name])} annotated scans of {name}, {_counted(normals)} normal ones"
+    counted = ", ".join(f"{len(cases)} of {healthy}" for healthy, cases in normals.items())
+    note = f"{task.name}: {len(annotated[name])} annotated scans of {name}, {counted} normal ones"
     if name != task.dataset:
         instead = f", in {', '.join(several.modalities)}" if several is not None else ""
         note += f"{instead}; the paper's dataset, {task.dataset}, is not here"
@@ -126,7 +127,3 @@ def _with_classes(catalog: Catalog, task: TableTask) -> str:
     fit.sort(key=lambda name: name != task.name)
     here = (name for name in fit if find_cases(catalog.datasets[catalog.tasks[name].dataset], name))
     return next(here, next(iter(fit), "")) if task.classes else task.name
-
-
-def _counted(normals: dict[str, list[str]]) -> str:
-    return ", ".join(f"{len(cases)} of {name}" for name, cases in normals.items())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from scans.durable import write_atomically
 from scans.markdown import Markdown, plain, table
+from train.evaluation.scores_file import csv_number
 from train.tables.gather import THRESHOLD_ROW, Cell, Gathered, Number
 from train.tables.plan import TASKS, Column, label
 
@@ -155,13 +156,13 @@ def numbers_csv(gathered: Gathered) -> str:
             cell = gathered.shown(name, column)
             found, factor = cell.ours, 100.0 if column.percent else 1.0
             means = (found.mean, found.over_runs, found.over_cases, found.low, found.high)
-            numbers = [_csv(factor * each) for each in means]
+            numbers = [csv_number(factor * each) for each in means]
             pairs = gathered.compared(name, column)
             writer.writerow([
                 name, column.task, column.part, column.metric, "percent" if column.percent else "mm",
-                f"{column.share:g}", *numbers, found.runs, found.cases, _csv(factor * cell.threshold.mean),
-                _csv(factor * pairs.difference), _csv(pairs.p), pairs.count,
-                _csv(cell.paper), _csv(cell.paper_over_runs), cell.reason,
+                f"{column.share:g}", *numbers, found.runs, found.cases, csv_number(factor * cell.threshold.mean),
+                csv_number(factor * pairs.difference), csv_number(pairs.p), pairs.count,
+                csv_number(cell.paper), csv_number(cell.paper_over_runs), cell.reason,
             ])  # fmt: skip
     return text.getvalue()
 
@@ -174,9 +175,5 @@ def cases_csv(gathered: Gathered) -> str:
     for (row, column), cell in gathered.cells.items():
         for score in cell.scores:
             where = [row, column.task, column.part, column.metric, f"{column.share:g}"]
-            writer.writerow([*where, score.run, score.case, _csv(score.network), _csv(score.threshold)])
+            writer.writerow([*where, score.run, score.case, csv_number(score.network), csv_number(score.threshold)])
     return text.getvalue()
-
-
-def _csv(value: float | None) -> str:
-    return "" if value is None or math.isnan(value) else f"{value:.6g}"

@@ -28,13 +28,9 @@ from synth.share.rehydrate import rehydrate
 from synth.sources.reader import SourceStore
 from synth.store.opening import open_store
 from synth.tumour.blend import blend
+from tests.made.compiled import SMALL
 from tests.made.corpora import assert_same, files_of
 
-SMALL = {
-    "layers": (),
-    "compound": ("shape.volume_mm3=[400,4000]",),
-    "smooth": ("volume_mm3=[400,4000]",),
-}
 MIXED = ("layers:0.3", "compound:0.5", "smooth:0.2")
 SETS = [f"{name}:{each}" for name, sets in SMALL.items() for each in sets]
 WAYS = [*SMALL, "mixture"]

@@ -19,9 +19,11 @@ from scans.image.normalisation import Statistics, normalise
 from scans.image.preparation import prepare
 from scans.image.volume import read_mask, read_volume
 from tests.made.nnunet_plans import network_of, small
-from tests.made.real_scans import write_case
+from tests.made.real_scans import head, write_case
 from tests.made.tiny_checkpoint import REGION, bright_network, save_bright
+from train.inference.model import decompose, find_layers, load_model, prepare_for
 from train.network.record import Record
+from train.network.symmetry import seen
 from train.network.unet import UNet
 from train.segmentation.segment import segment
 from train.settings import Network, SettingsError
@@ -38,10 +40,13 @@ LIVER = {
 }
 
 
-def trained(norm, channels, classes=1):
-    """A network that has seen a few batches, so that BatchNorm's statistics are no longer 0 and 1."""
+def trained(channels, classes):
+    """A network with norms of both kinds that has seen a few batches: BatchNorm's statistics are no longer 0 and 1."""
     torch.manual_seed(0)
-    network = UNet(Network(width=2, norm=norm, in_channels=channels, classes=classes))
+    network = UNet(Network(width=2, in_channels=channels, classes=classes))
+    for level in network.decoder.levels:
+        for place in (1, 4):
+            level[place] = torch.nn.InstanceNorm3d(level[place].num_features, affine=True)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(5):
         optimiser.zero_grad()
@@ -67,56 +72,51 @@ def torch_layers(network, scan):
     return layers.normal.numpy(), layers.texture.numpy(), layers.logits.sigmoid().numpy()
 
 
-@pytest.mark.parametrize(("norm", "channels", "classes"), [("batch", [BRAIN], 1), ("instance", [BRAIN, BRAIN], 3)])
-def test_outputs_by_name_equal_torchs_for_any_batch_and_sides(norm, channels, classes):
-    network = trained(norm, len(channels), classes)
-    graph = to_onnx(network, record_of(network, channels))
+def assert_torchs(run, network, inputs, scan, tolerance=1e-4):
+    found = run.run(["normal", "texture", "probability"], inputs)
+    for ours, theirs in zip(found, torch_layers(network, scan), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=tolerance * max(1, np.abs(theirs).max()))
+
+
+def test_outputs_by_name_equal_torchs_for_any_batch_and_sides():
+    settings = small("resenc", 16, (1, 3, 1), width=2, in_channels=2)
+    short = settings.topology.model_copy(update={"blocks": (1,) * len(settings.topology.blocks)})
+    network = network_of(settings.model_copy(update={"topology": short}))  # nnU-Net's, with sides its strides divide
+    graph = to_onnx(network, record_of(network, [BRAIN, BRAIN], size=16))
     assert graph.difference < 1e-4
     run = session(graph.content)
     assert [each.name for each in run.get_inputs()] == ["scan"]
-    assert len(json.loads(run.get_modelmeta().custom_metadata_map.get("classes", "[0]"))) == classes
+    assert "classes" not in run.get_modelmeta().custom_metadata_map
     # The last is large and mostly background, as a scan is: InstanceNorm summed carelessly would show there.
-    for shape in ((1, 16, 16, 16), (3, 24, 16, 40), (1, 96, 96, 96)):
-        scan = np.random.default_rng(1).normal(1, 0.5, size=(shape[0], len(channels), *shape[1:])).astype(np.float32)
+    for shape in ((1, 2, 16, 16, 16), (3, 2, 24, 16, 40), (1, 2, 96, 96, 96)):
+        scan = np.random.default_rng(1).normal(1, 0.5, size=shape).astype(np.float32)
         scan[..., 32:] = 0
-        found = run.run(["normal", "texture", "probability"], {"scan": scan})
-        for ours, theirs in zip(found, torch_layers(network, scan), strict=True):
-            np.testing.assert_allclose(ours, theirs, atol=1e-4 * max(1, np.abs(theirs).max()))
+        assert_torchs(run, network, {"scan": scan}, scan)
 
 
-def test_nnunets_network_gives_torchs_numbers_on_the_sides_that_its_strides_divide():
-    settings = small("resenc", 16, (1, 3, 1), width=2, in_channels=2)
-    short = settings.topology.model_copy(update={"blocks": (1,) * len(settings.topology.blocks)})
-    network = network_of(settings.model_copy(update={"topology": short}))
-    graph = to_onnx(network, record_of(network, [BRAIN, BRAIN], size=16))
-    assert graph.difference < 1e-4
-    scan = np.random.default_rng(1).normal(size=(3, 2, 24, 16, 32)).astype(np.float32)
-    found = session(graph.content).run(["normal", "texture", "probability"], {"scan": scan})
-    for ours, theirs in zip(found, torch_layers(network, scan), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-4 * max(1, np.abs(theirs).max()))
-
-
-def test_a_raw_graph_normalises_as_the_scans_are_normalised():
+def test_a_raw_graph_normalises_as_the_scans_are_normalised_for_any_batch_and_sides():
     channels = [BRAIN, LIVER]
-    network = trained("batch", len(channels))  # whose graph is traced in half the time
-    run = session(to_onnx(network, record_of(network, channels), raw=True).content)
+    network = trained(len(channels), classes=3)
+    graph = to_onnx(network, record_of(network, channels), raw=True)
+    assert graph.difference < 1e-4
+    run = session(graph.content)
     assert [each.name for each in run.get_inputs()] == ["intensity", "roi"]
+    assert len(json.loads(run.get_modelmeta().custom_metadata_map["classes"])) == 3
     rng = np.random.default_rng(3)
-    roi = np.ones((2, 1, 24, 24, 24), bool)
-    roi[0, 0, :6] = roi[1, 0, :, 9:] = False
-    volumes = {"FLAIR": rng.normal(300, 60, size=(2, 24, 24, 24)), "CT": rng.normal(80, 70, size=(2, 24, 24, 24))}
-    volumes["CT"][:, :2, :2] = -2000  # outside the bore
-    intensity = np.stack([volumes[c["region"]["modality"]] for c in channels], axis=1).astype(np.float32)
-    scan = np.empty_like(intensity)
-    for n, c in np.ndindex(2, len(channels)):
-        values, inside = intensity[n, c], roi[n, 0]
-        if channels[c] is LIVER:
-            scan[n, c] = normalise(np.maximum(values + 1024, 0), inside, Statistics(**LIVER["statistics"]))
-        else:
-            scan[n, c] = normalise(values, inside, Statistics.of(values[inside]))
-    found = run.run(["normal", "texture", "probability"], {"intensity": intensity, "roi": roi.astype(np.float32)})
-    for ours, theirs in zip(found, torch_layers(network, scan), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=2e-4 * max(1, np.abs(theirs).max()))
+    for count, *sides in ((2, 24, 24, 24), (3, 24, 16, 40), (1, 96, 96, 96)):
+        roi = np.ones((count, 1, *sides), bool)
+        roi[0, 0, :6] = roi[-1, 0, :, 9:] = False
+        volumes = {"FLAIR": rng.normal(300, 60, size=(count, *sides)), "CT": rng.normal(80, 70, size=(count, *sides))}
+        volumes["CT"][:, :2, :2] = -2000  # outside the bore
+        intensity = np.stack([volumes[c["region"]["modality"]] for c in channels], axis=1).astype(np.float32)
+        scan = np.empty_like(intensity)
+        for n, c in np.ndindex(count, len(channels)):
+            values, inside = intensity[n, c], roi[n, 0]
+            if channels[c] is LIVER:
+                scan[n, c] = normalise(np.maximum(values + 1024, 0), inside, Statistics(**LIVER["statistics"]))
+            else:
+                scan[n, c] = normalise(values, inside, Statistics.of(values[inside]))
+        assert_torchs(run, network, {"intensity": intensity, "roi": roi.astype(np.float32)}, scan, tolerance=2e-4)
 
 
 @pytest.fixture(scope="module")
@@ -213,3 +213,21 @@ def test_a_region_without_its_statistics_is_refused():
     network = bright_network()
     with pytest.raises(CheckpointError, match="no statistics"):
         to_onnx(network, record_of(network, [{**LIVER, "statistics": None}]), raw=True)
+
+
+def test_a_graph_takes_the_mirror_image_and_gives_torchs_numbers(tmp_path):
+    lopsided = save_bright(tmp_path / "best.safetensors", network={"width": 2, "mirror": "x"})
+    exported = export(lopsided, tmp_path / "shared", name="sides", onnx=True)
+    run = session((exported.folder / "sides.onnx").read_bytes())
+    assert run.get_modelmeta().custom_metadata_map["mirror"] == "x"
+    model = load_model(exported.weights, "cpu", "fp32")
+    volume, _, _ = head((3.0, 2.5, 2.0), at_mm=(5, -12, 15))  # a tumour on one side
+    scan = torch.from_numpy(decompose(model, prepare_for(model, [volume], None, "a")).scan)[None]
+    (probability,) = run.run(["probability"], {"scan": seen(scan, 1, "x").numpy()})
+    np.testing.assert_allclose(probability[0], find_layers(model, scan)[0, 2:].numpy(), atol=1e-4)
+    card = (exported.folder / "README.md").read_text(encoding="utf-8")
+    assert "np.flip(scan, axis)" in card
+    assert "compares the two sides" in card
+    with pytest.raises(SettingsError, match="mirror image"):
+        export(lopsided, tmp_path / "raw", name="sides", onnx_raw=True)
+    assert not (tmp_path / "raw").exists()

@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -29,13 +28,11 @@ from train.inference.sliding import slide, window_over
 from train.network.channels import carry_encoder
 from train.network.checkpoint import save_checkpoint
 from train.network.dice import dice
-from train.network.symmetry import seen
 from train.network.unet import UNet
 from train.proxies.recorded import load_checkpoint, load_network
 from train.segmentation.outputs import Options
 from train.segmentation.segment import segment
 from train.settings import Adapt, Finetune, Network, Pretrain, Schedule, SettingsError
-from train.share.export import export
 from train.stages.adapt import adapt
 from train.stages.finetune import finetune
 from train.stages.pretrain import pretrain
@@ -107,8 +104,10 @@ def test_sources_from_before_the_field_are_read_and_added_to(tmp_path):
 # Training.
 
 
-def test_the_region_says_whether_mirror_images_are_seen_and_the_user_has_the_last_word(corpus, corpus_path, tmp_path):
-    assert trained(corpus, tmp_path / "auto").record.network["mirror"] == "x"
+def test_the_region_says_whether_mirror_images_are_seen_and_the_user_has_the_last_word(
+    corpus, corpus_path, pretrained, tmp_path
+):
+    assert load_checkpoint(pretrained).record.network["mirror"] == "x"  # of itself
     assert trained(corpus, tmp_path / "off", symmetry="off").record.network["mirror"] is None
     assert trained(corpus_path, tmp_path / "plain").record.network["mirror"] is None
     assert trained(corpus_path, tmp_path / "on", symmetry="on").record.network["mirror"] == "x"
@@ -240,27 +239,6 @@ def test_cases_are_scored_and_the_report_says_what_the_network_sees(lopsided, he
     evaluation = evaluate(lopsided, heads, "heads", tmp_path / "out")
     assert all(case.model.dice > 0.8 for case in evaluation.cases)
     assert "sees each scan" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-
-
-def test_an_onnx_graph_takes_the_mirror_image_and_gives_torchs_numbers(lopsided, tmp_path):
-    exported = export(lopsided, tmp_path / "shared", name="sides", onnx=True)
-    session = onnxruntime.InferenceSession((exported.folder / "sides.onnx").read_bytes())
-    assert session.get_modelmeta().custom_metadata_map["mirror"] == "x"
-    model = load_model(exported.weights, "cpu", "fp32")
-    scan = prepare_and_normalise(model)
-    (probability,) = session.run(["probability"], {"scan": seen(scan, 1, "x").numpy()})
-    np.testing.assert_allclose(probability[0], find_layers(model, scan)[0, 2:].numpy(), atol=1e-4)
-    card = (exported.folder / "README.md").read_text(encoding="utf-8")
-    assert "np.flip(scan, axis)" in card
-    assert "compares the two sides" in card
-    with pytest.raises(SettingsError, match="mirror image"):
-        export(lopsided, tmp_path / "raw", name="sides", onnx_raw=True)
-    assert not (tmp_path / "raw").exists()
-
-
-def prepare_and_normalise(model):
-    scan, _, _ = head((3.0, 2.5, 2.0), at_mm=ONE_SIDE)
-    return torch.from_numpy(decompose(model, prepare_for(model, [scan], None, "a")).scan)[None]
 
 
 def test_a_wrong_value_is_one_sentence(corpus, tmp_path):
