@@ -37,7 +37,7 @@ ONNX       ?=
 OUT        ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-data network synth pretrain adapt finetune second-network segment evaluate report replay export table test lint bench clean
+.PHONY: help setup demo demo-data network synth pretrain adapt finetune second-network segment evaluate report replay export table test lint docs bench clean
 
 help: ## List the targets and the variables
 	@echo "Targets:"
@@ -119,6 +119,10 @@ lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: setup ## The pages as a site that needs no server, out/site/index.html; a broken link fails
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 BENCHED = $(if $(filter file,$(origin SOURCES)),out/bench.zarr,$(SOURCES))
 

@@ -3,7 +3,6 @@
 A package index shows README.md away from the project: links within the project become links to its pages.
 """
 
-import re
 import runpy
 from pathlib import Path
 
@@ -13,15 +12,14 @@ ROOT = Path(__file__).parent
 release = runpy.run_path(str(ROOT / "scans" / "release.py"))
 
 
-def for_an_index(text: str) -> str:
-    """Return a page of Markdown whose links and pictures within the project are addresses."""
-    text = re.sub(r"(!\[[^\]]*\]\()(?!\w+:)([^)#\s]+)", lambda m: m[1] + release["picture"](m[2]), text)
-    return re.sub(r"((?<!!)\[[^\]]*\]\()(?!\w+:)([^)#\s]+)", lambda m: m[1] + release["page"](m[2]), text)
+def for_an_index(target: str, picture: bool) -> str:
+    """Return the address of what a page of Markdown links to within the project."""
+    return release["picture" if picture else "page"](target)
 
 
 setup(
     version=release["VERSION"],
-    long_description=for_an_index((ROOT / "README.md").read_text(encoding="utf-8")),
+    long_description=release["led_elsewhere"]((ROOT / "README.md").read_text(encoding="utf-8"), for_an_index),
     long_description_content_type="text/markdown",
     project_urls={
         "Source": release["URL"],

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PACKAGES = ("scans", "synth", "train")
 FOLDERS = (*PACKAGES, "tests", "benchmarks", "examples")
 
@@ -17,7 +17,7 @@ _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _PATH = re.compile(r"(?:scans|synth|train|tests|docs|benchmarks|examples|catalogs)/[\w./-]*")
 _DOTTED = re.compile(r"(?:scans|synth|train)(?:\.\w+)+")
-_PAGE = re.compile(r"\b(?:docs|scans|synth|train)/[\w-]+\.md\b")
+_PAGE = re.compile(r"\b(?:docs|scans|synth|train)/(?:[\w-]+/)*[\w-]+\.md\b")
 _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -134,3 +134,21 @@ def test_every_command_on_a_page_takes_the_options_that_are_shown():
         assert command in known[program], told
         options = {name for option in known[program][command].params for name in option.opts + option.secondary_opts}
         assert {word for word in words if re.match("-[-a-z]", word)} <= options | {"--help"}, told
+
+
+def test_every_make_target_and_variable_on_a_page_is_in_the_makefile():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets, variables = (
+        set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)),
+        set(re.findall(r"\b[A-Z_]+\b", makefile)),
+    )
+    shown = []
+    for page in PAGES:
+        for text in [*blocks(page, "", "bash"), *_CODE.findall(prose(page))]:
+            for line in re.findall(r"^ *make( .*)?$", text, re.MULTILINE):
+                words = shlex.split(line, comments=True)
+                shown += words
+                named = {word.partition("=")[0] for word in words}
+                assert {name for name in named if name.islower()} <= targets, f"{page.name}: make{line}"
+                assert {name for name in named if name.isupper()} <= variables, f"{page.name}: make{line}"
+    assert len(shown) > 40, "the pages' targets were not found"
