@@ -34,10 +34,11 @@ SCANS      ?=
 NORMALS    ?=
 LEAVE_OUT  ?=
 ONNX       ?=
+NIIVUE     ?=
 OUT        ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-data network synth pretrain adapt finetune second-network segment evaluate report replay export table test lint docs bench clean
+.PHONY: help setup demo demo-data network niivue synth pretrain adapt finetune second-network segment evaluate report replay export table test lint docs bench clean
 
 help: ## List the targets and the variables
 	@echo "Targets:"
@@ -91,6 +92,9 @@ finetune: setup ## Train on labelled scans from a pretrained encoder: CHECKPOINT
 
 network: setup ## Make the network that comes with the software: NETWORK_DATA (docs/network.md), OUT; the same bits on one CPU thread
 	$(BIN)/python examples/make_network.py $(if $(OUT),--out $(OUT))
+
+niivue: setup ## Take the viewer that pages carry from npm anew, with its licences and checksums: NIIVUE=0.69.0, or the newest
+	$(BIN)/python .ci/renew_niivue.py $(NIIVUE)
 
 second-network: setup ## A second network, which learns also from tumours that CHECKPOINT (or the one that comes with the software) marked: SCANS and NORMALS, datasets of CATALOG; LEAVE_OUT="case case", SIZE, N, STEPS, OUT
 	$(BIN)/python examples/second_network.py --scans $(SCANS) $(addprefix --normals ,$(NORMALS)) --catalog $(CATALOG) --out $(or $(OUT),out/second)$(if $(SIZE), --size $(SIZE)) --samples $(N) $(if $(STEPS),--steps $(STEPS)) $(addprefix --leave-out ,$(LEAVE_OUT)) $(if $(filter file,$(origin CHECKPOINT)),,--checkpoint $(CHECKPOINT))

@@ -101,7 +101,11 @@
 
   // What is where
 
-  const shown = (value) => Number(value.toPrecision(3)).toString();
+  // Three digits; what is nothing beside the grey scale is 0.
+  const shown = (value) => {
+    const [low, high] = scene.window;
+    return Math.abs(value) < (high - low) / 1000 ? "0" : Number(value.toPrecision(3)).toString();
+  };
 
   function valueAt(layer, [x, y, z]) {
     const [nx, ny] = sides();
@@ -119,7 +123,7 @@
     voxel = next;
     const corner = [...scene.corner].reverse();
     const place = scene.in_scan
-      ? placeOf(voxel).map((mm, axis) => `${Math.abs(mm).toFixed(1)} mm ${(mm < 0 ? "LPI" : "RAS")[axis]}`).join(", ")
+      ? `x, y, z = ${placeOf(voxel).map((mm) => mm.toFixed(1)).join(", ")} mm (RAS)`
       : `voxel [z, y, x] = [${[...voxel].map((n, axis) => n + corner[axis]).reverse().join(", ")}]`;
     const values = scene.layers.map((layer) => `${layer.title} ${valueAt(layer, voxel)}`);
     find(".look-place").textContent = `${place}: ${values.join(" · ")}`;
@@ -175,7 +179,7 @@
         percent.textContent = `${slider.value} %`;
         draw();
       });
-      const row = make("div", { className: "look-row" }, make("label", {}, box, ` ${layer.title}`), slider, percent);
+      const row = make("div", { className: "look-row" }, make("label", {}, box, make("span", { textContent: layer.title })), slider, percent);
       return [row, layer.areas ? key(layer.areas) : make("p", { className: "look-range", textContent: `${shown(layer.range[0])} to ${shown(layer.range[1])}` })];
     }));
     find(".look-slices").replaceChildren(...[2, 1, 0].map((axis) => {
@@ -196,7 +200,7 @@
     return make("p", { className: "look-key" }, ...areas.map(({ name, colour, ml }) => {
       const patch = make("i");
       patch.style.background = colour;
-      return make("span", {}, patch, `${name}, ${ml < 0.1 ? shown(ml) : ml.toFixed(1)} ml`);
+      return make("span", {}, patch, `${name}, ${ml < 0.1 ? Number(ml.toPrecision(2)) : ml.toFixed(1)} ml`);
     }));
   }
 

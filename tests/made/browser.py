@@ -111,8 +111,8 @@ class Browser:
             self._ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def png(self, selector=None):
-        """Return what is to be seen of an element, or of the whole page."""
-        clip = {"captureBeyondViewport": True}
+        """Return what is to be seen of an element that the window holds, or of the whole page."""
+        clip = {"captureBeyondViewport": selector is None}
         if selector is not None:
             box = self.do(_BOX % json.dumps(selector))
             clip["clip"] = dict(zip(("x", "y", "width", "height"), box, strict=True), scale=1)

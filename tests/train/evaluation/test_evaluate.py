@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -11,11 +12,12 @@ from typer.testing import CliRunner
 from scans.errors import CatalogError
 from scans.image.volume import read_mask, read_volume, write_volume
 from tests.made.modality_pairs import save_looking_at, write_pair, write_pairs_catalog
+from tests.made.pages import areas_ml, said_by, scenes_in
 from tests.made.real_scans import head, write_case, write_catalog
 from tests.made.skulls import Tool, with_skull
 from tests.made.tiny_checkpoint import LEVEL, save_bright
 from train.cli.application import app
-from train.evaluation.evaluate import evaluate
+from train.evaluation.evaluate import MOST_SCENES, _forget_scenes, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,22 @@ def test_masks_are_kept_on_the_scans_grid(evaluated, heads):
     _, out = evaluated
     mask = read_mask(out / "masks" / "one_mask.nii.gz")
     assert mask.same_grid(read_volume(heads.parent / "data" / "one_flair.nii.gz"))
+
+
+def test_the_worst_cases_can_be_looked_into_with_the_volumes_of_the_table(evaluated):
+    evaluation, out = evaluated
+    page = (out / "report.html").read_text(encoding="utf-8")
+    scenes = scenes_in(page)
+    assert scenes.keys() == {case.name for case in evaluation.cases}
+    for case in evaluation.cases:
+        areas, scores = areas_ml(scenes[case.name]), case.model
+        assert areas["missed"] == pytest.approx(scores.missed_ml, abs=1e-3)
+        assert areas["false"] == pytest.approx(scores.false_ml, abs=1e-3)
+        assert areas["found"] == pytest.approx(scores.truth_ml - scores.missed_ml, abs=1e-3)
+    assert page.count('<a href="#look" data-scene=') == len(scenes)
+    many = [replace(evaluation.cases[0], name=str(n), model=replace(scores, dice=(n * 7 % 10) / 10)) for n in range(10)]
+    _forget_scenes(many)
+    assert sorted(case.model.dice for case in many if case.scene) == [n / 10 for n in range(MOST_SCENES)]
 
 
 def test_report_is_self_contained_and_escapes_names(evaluated):
@@ -234,7 +252,7 @@ def test_cases_without_a_tumour_are_scored_apart_in_every_file(with_healthy):
 def test_page_and_terminal_say_how_many_cases_have_no_tumour(with_healthy):
     out, printed = with_healthy
     assert "network: 1 of 1 lesions are touched" in printed
-    page = " ".join((out / "report.html").read_text(encoding="utf-8").split())
+    page = " ".join(said_by((out / "report.html").read_text(encoding="utf-8")).split())
     for told in (printed, page):
         assert "network: 2 of 3 cases have an empty reference" in told
         assert "nothing is found in 1 of 2, falsely" in told

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from scans.errors import CheckpointError
+from synth.corpus import Corpus
+from tests.made.pages import areas_ml, scenes_in
 from tests.made.tiny_checkpoint import save_bright
 from train.cli.application import app
 from train.run.curves import Curve, chart, thin
@@ -308,6 +310,19 @@ def test_a_real_training_has_a_page(corpus_path, tmp_path):
     assert "Finished: all 4 steps are done." in text
     assert "InstanceNorm" in text
     assert page.count("data:image/png") == 2
+    corpus, scenes = Corpus(corpus_path), scenes_in(page)
+    assert len(scenes) == 2
+    for name, scene in scenes.items():
+        number = int(re.fullmatch(r"validation, (\d+), step 4", name)[1])
+        tumour, voxel_ml = (corpus[number].mask > 0).sum(), np.prod(corpus.spacing_mm(number)) / 1000
+        assert np.abs(np.linalg.det(scene["affine"])) == pytest.approx(voxel_ml * 1000, rel=1e-4)
+        areas = areas_ml(scene)
+        assert areas["found"] + areas["missed"] == pytest.approx(tumour * voxel_ml, abs=1e-3)
+        assert [layer["title"] for layer in scene["layers"][:3]] == ["input", "predicted normal", "predicted tumour"]
+    (tmp_path / "run" / "scenes" / "validation.json").write_text('[{"name": "half', encoding="utf-8")
+    page, _, _ = page_of(tmp_path / "run")
+    assert scenes_in(page) == {}
+    assert "To look into" not in page
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=300), st.integers(1, 50))
