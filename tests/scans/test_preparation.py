@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from scans.catalog.catalog import load_catalog
@@ -47,6 +48,38 @@ def refusal(*arguments, **keywords) -> str:
 
 
 # The road there and back.
+
+
+def brought_back(array: np.ndarray, frame: Frame) -> np.ndarray:
+    """Look up each voxel of the scan in the cube, linearly: `from_frame`, slow, where the cube is the coarser one."""
+    z, y, x = np.indices(frame.scan.shape)
+    points = np.stack([x, y, z, np.ones_like(x)], axis=-1) @ frame.scan.affine.T
+    places = np.moveaxis(points @ np.linalg.inv(frame.network.affine).T, -1, 0)[2::-1]
+    ends = np.reshape(array.shape, (3, 1, 1, 1)) - 0.5
+    within = ((places >= -0.5) & (places <= ends)).all(axis=0)
+    return np.where(within, ndimage.map_coordinates(array, places, order=1, mode="nearest"), 0)
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    turn=st.tuples(*[st.floats(-180, 180)] * 3),
+    corner=st.tuples(*[st.integers(0, 12)] * 3),
+    size=st.integers(1, 4),
+    least=st.sampled_from([None, 0.1, 0.5, 0.9]),
+    side_mm=st.sampled_from([None, 0.19]),  # a cube around the organ, and one that it reaches beyond
+)
+def test_what_comes_back_is_what_was_found_wherever_it_is_asked_for(turn, corner, size, least, side_mm):
+    direction = Rotation.from_euler("xyz", turn, degrees=True).as_matrix()
+    grid = Grid((24, 28, 26), (1.5, 1.0, 1.2), (3.0, -2.0, 7.0), tuple(direction.ravel()))
+    roi = Volume.on(grid, np.zeros(grid.shape, np.uint8))
+    roi.array[2:21, 3:25, 4:22] = 1
+    frame = fit_frame(roi, FieldOfView(kind="spacing", spacing_mm=side_mm) if side_mm else FieldOfView(), "LPS", 16)
+    share = np.random.default_rng(size).uniform(0, 0.09, frame.network.shape).astype(np.float32)
+    share[tuple(slice(first, first + size) for first in corner)] = 1
+    wanted, got = brought_back(share, frame), from_frame(share, frame, least).array
+    asked = np.full(wanted.shape, True) if least is None else wanted >= least
+    np.testing.assert_allclose(got[asked], wanted[asked], rtol=0, atol=2e-6)
+    assert least is None or (got[~asked] < least + 2e-6).all()
 
 
 @settings(max_examples=25, deadline=None)
