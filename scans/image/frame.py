@@ -194,7 +194,7 @@ def coverage(frame: Frame, mask: np.ndarray) -> float:
     low = np.maximum(np.ceil(ends.min(axis=0) - 1e-6), 0).astype(int)
     high = np.maximum(np.floor(ends.max(axis=0) + 1e-6), -1).astype(int) + 1
     inside = mask[low[2] : high[2], low[1] : high[1], low[0] : high[0]]
-    return float(inside.sum()) / float(mask.sum())
+    return float(np.count_nonzero(inside)) / float(np.count_nonzero(mask))
 
 
 def _first_and_last(mask: Volume) -> tuple[np.ndarray, np.ndarray]:
