@@ -36,7 +36,7 @@ from train.network.losses import decomposition_loss
 from train.network.unet import UNet
 from train.settings import Loss, Network, Pretrain, Schedule
 from train.stages.decomposition import Decomposition
-from train.stages.finite import Watch
+from train.stages.finite import FiniteWatch
 
 PLAIN = "plain loop: fp32, contiguous, DataLoader, loss read at each step"
 OURS = "ours, fed from the corpus"
@@ -90,7 +90,7 @@ def our_loop(setting: Setting, hardware: Hardware, *, resident: bool, watched: b
     """Return the step of `train.stages.loop`, fed from the corpus or on one batch that stays where it is."""
     network = hardware.place(UNet(Network(width=setting.width))).train()
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
-    watch = Watch(network, optimiser, hardware.device)
+    watch = FiniteWatch(network, optimiser, hardware.device)
     trained = hardware.compile(network)
     corpus = Corpus(setting.layered)
     settings = setting.settings(1_000_000)

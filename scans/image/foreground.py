@@ -87,11 +87,11 @@ def region_of_interest(
         raise ScanError(f"{where}: not skull-stripped (no constant background); {_STRIP}")
     else:
         inside = find_foreground(volume.array, background)
-        if (most := region.roi.most_ml) and (found := inside.sum() * volume.grid.voxel_mm3 / 1000) > most:
+        if (most := region.roi.most_ml) and (found := np.count_nonzero(inside) * volume.grid.voxel_mm3 / 1000) > most:
             raise ScanError(
                 f"{where}: its foreground has {found:.0f} ml, more than the {most:.0f} ml of region {region.name}; "
                 f"it seems not skull-stripped: {_STRIP}"
             )
-    if (volume_mm3 := inside.sum() * volume.grid.voxel_mm3) < _LEAST_ROI_MM3:
+    if (volume_mm3 := np.count_nonzero(inside) * volume.grid.voxel_mm3) < _LEAST_ROI_MM3:
         raise ScanError(f"{where}: its ROI has only {volume_mm3:.0f} mm3; check the mask and the voxel spacing")
     return inside

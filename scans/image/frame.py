@@ -143,32 +143,52 @@ def to_frame(volume: Volume, frame: Frame) -> np.ndarray:
     return _resample(volume, frame.network)
 
 
-def from_frame(array: np.ndarray, frame: Frame, least: float | None = None) -> Volume:
+def from_frame(array: np.ndarray, frame: Frame) -> Volume:
     """Resample an array of the network's cube back to the scan's own grid.
 
     Parameters
     ----------
     array : ndarray, shape (z, y, x), the cube's sides
     frame : Frame
-    least : float, optional
-        Above 0. Lower values are not asked for: where none can be reached there may be 0. A mean reaches no more than
-        what it is of, so that a tumour costs its own box and not that of the organ.
 
     Returns
     -------
     Volume
         float32 (a mask comes back as shares in [0, 1]: threshold at 0.5); 0 outside the cube.
     """
+    found = np.zeros(frame.scan.shape, np.float32)
+    if (box := box_in_scan(np.ones(array.shape, bool), frame)) is not None:
+        found[box] = part_from_frame(array, frame, box).array
+    return Volume.on(frame.scan, found)
+
+
+def box_in_scan(voxels: np.ndarray, frame: Frame) -> Box | None:
+    """Return the box of the scan that some voxels of the network's cube reach, when they are resampled back.
+
+    A mean reaches no more than what it is of: a value that is nowhere else in the cube is nowhere else in the scan.
+
+    Parameters
+    ----------
+    voxels : ndarray of bool, shape (z, y, x), the cube's sides
+    frame : Frame
+
+    Returns
+    -------
+    Box or None
+        None if there is no such voxel, or none of them lies near the scan.
+    """
+    if not voxels.any():
+        return None
+    reach = np.ceil(_TRUNCATE * _sigma(frame.network, frame.scan)) + 1
+    return _seen(frame.scan, frame.network, tight_box(voxels), reach, np.ones(3))
+
+
+def part_from_frame(array: np.ndarray, frame: Frame, box: Box) -> Volume:
+    """Return a box of what `from_frame` does, in its place."""
     if array.shape != frame.network.shape:
         raise ScanError(f"an array of {array.shape} voxels does not fill a cube of {frame.network.shape}")
-    found = np.zeros(frame.scan.shape, np.float32)
-    reached = np.ones(array.shape, bool) if least is None else array >= least
-    if reached.any():
-        volume = Volume.on(frame.network, array)
-        reach = np.ceil(_TRUNCATE * _sigma(frame.network, frame.scan)) + 1
-        if (box := _seen(frame.scan, frame.network, tight_box(reached), reach, np.ones(3))) is not None:
-            found[box] = _resample(volume, frame.scan.part(box))
-    return Volume.on(frame.scan, found)
+    part = frame.scan.part(box)
+    return Volume.on(part, _resample(Volume.on(frame.network, array), part))
 
 
 def coverage(frame: Frame, mask: np.ndarray) -> float:
@@ -185,7 +205,7 @@ def coverage(frame: Frame, mask: np.ndarray) -> float:
     low = np.maximum(np.ceil(ends.min(axis=0) - 1e-6), 0).astype(int)
     high = np.maximum(np.floor(ends.max(axis=0) + 1e-6), -1).astype(int) + 1
     inside = mask[low[2] : high[2], low[1] : high[1], low[0] : high[0]]
-    return float(inside.sum()) / float(mask.sum())
+    return float(np.count_nonzero(inside)) / float(np.count_nonzero(mask))
 
 
 def _first_and_last(mask: Volume) -> tuple[np.ndarray, np.ndarray]:

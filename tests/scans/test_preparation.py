@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from scans.catalog.catalog import load_catalog
@@ -12,7 +13,7 @@ from scans.catalog.region import FieldOfView, Region
 from scans.errors import ScanError
 from scans.image.cases import find_cases, read_case
 from scans.image.foreground import border_value, find_foreground
-from scans.image.frame import Frame, coverage, fit_frame, from_frame, to_frame, widen
+from scans.image.frame import Frame, box_in_scan, coverage, fit_frame, from_frame, part_from_frame, to_frame, widen
 from scans.image.grid import Grid
 from scans.image.normalisation import Statistics, normalise
 from scans.image.preparation import prepare, prepare_modalities, reframe, restore
@@ -47,6 +48,43 @@ def refusal(*arguments, **keywords) -> str:
 
 
 # The road there and back.
+
+
+def brought_back(array: np.ndarray, frame: Frame) -> np.ndarray:
+    """Look up each voxel of the scan in the cube, linearly: `from_frame`, slow, where the cube is the coarser one."""
+    z, y, x = np.indices(frame.scan.shape)
+    points = np.stack([x, y, z, np.ones_like(x)], axis=-1) @ frame.scan.affine.T
+    places = np.moveaxis(points @ np.linalg.inv(frame.network.affine).T, -1, 0)[2::-1]
+    ends = np.reshape(array.shape, (3, 1, 1, 1)) - 0.5
+    within = ((places >= -0.5) & (places <= ends)).all(axis=0)
+    return np.where(within, ndimage.map_coordinates(array, places, order=1, mode="nearest"), 0)
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    turn=st.tuples(*[st.floats(-180, 180)] * 3),
+    corner=st.tuples(*[st.integers(0, 12)] * 3),
+    size=st.integers(1, 4),
+    least=st.sampled_from([0.1, 0.5, 0.9]),
+    side_mm=st.sampled_from([None, 0.19]),  # a cube around the organ, and one that it reaches beyond
+)
+def test_what_comes_back_is_what_was_found_wherever_it_is_asked_for(turn, corner, size, least, side_mm):
+    direction = Rotation.from_euler("xyz", turn, degrees=True).as_matrix()
+    grid = Grid((24, 28, 26), (1.5, 1.0, 1.2), (3.0, -2.0, 7.0), tuple(direction.ravel()))
+    roi = Volume.on(grid, np.zeros(grid.shape, np.uint8))
+    roi.array[2:21, 3:25, 4:22] = 1
+    frame = fit_frame(roi, FieldOfView(kind="spacing", spacing_mm=side_mm) if side_mm else FieldOfView(), "LPS", 16)
+    share = np.random.default_rng(size).uniform(0, 0.09, frame.network.shape).astype(np.float32)
+    share[tuple(slice(first, first + size) for first in corner)] = 1
+    wanted = brought_back(share, frame)
+    np.testing.assert_allclose(from_frame(share, frame).array, wanted, rtol=0, atol=2e-6)
+    box = box_in_scan(share >= least, frame)
+    reached = np.zeros(wanted.shape, bool)
+    if box is not None:
+        reached[box] = True
+        part = part_from_frame(share, frame, box)
+        np.testing.assert_allclose(part.array, wanted[box], rtol=0, atol=2e-6)
+    assert (wanted[~reached] < least).all()
 
 
 @settings(max_examples=25, deadline=None)

@@ -12,8 +12,8 @@ from torch import nn
 
 from scans.catalog.region import Region
 from scans.errors import CheckpointError, ScanError
-from scans.image.box import tight_box
-from scans.image.frame import from_frame
+from scans.image.box import Box, tight_box
+from scans.image.frame import box_in_scan, from_frame, part_from_frame
 from scans.image.normalisation import normalise
 from scans.image.preparation import Prepared, prepare_modalities
 from scans.image.volume import Volume
@@ -245,12 +245,13 @@ def decompose(model: Model, prepared: Sequence[Prepared], flips: bool = False) -
     return Decomposed.of(scan, find_layers(model, batch, flips)[0].cpu().numpy())
 
 
-def share_in_scan(share: np.ndarray, frame_of: Prepared, least: float | None = None) -> Volume:
+def share_in_scan(share: np.ndarray, frame_of: Prepared, box: Box | None = None) -> Volume:
     """Bring a probability or a mask, shape (z, y, x) in the network's grid, to the scan's own: float32 in [0, 1].
 
-    With `least`, such as a reading's, only what reaches it is asked for, as of `scans.image.frame.from_frame`.
+    With `box` that part of the scan alone.
     """
-    volume = from_frame(np.asarray(share, dtype=np.float32), frame_of.frame, least)
+    share, frame = np.asarray(share, dtype=np.float32), frame_of.frame
+    volume = from_frame(share, frame) if box is None else part_from_frame(share, frame, box)
     if share.min() < 0 or share.max() > 1:  # else no mean of it is outside
         np.clip(volume.array, 0, 1, out=volume.array)
     return volume
@@ -263,9 +264,16 @@ def to_scan(share: np.ndarray, frame_of: Prepared) -> Volume:
 
 
 def mask_in_scan(model: Model, share: np.ndarray, frame_of: Prepared) -> Volume:
-    """Return the label map of a share, (K, z, y, x) in the network's grid and one a class, in the scan's own grid."""
-    shares = [share_in_scan(each, frame_of, model.reading.least) for each in share]
-    return label_map(shares, model.classes, model.reading)
+    """Return the label map of shares, (K, z, y, x) in the network's grid and one a class, in the scan's own grid.
+
+    The same as `label_map` of `share_in_scan`, of which only the part is made that a mask can lie in.
+    """
+    reached = np.logical_or.reduce(share >= np.float32(model.reading.least))
+    box = box_in_scan(reached, frame_of.frame) or (slice(0, 1),) * 3
+    part = label_map([share_in_scan(each, frame_of, box) for each in share], model.classes, model.reading)
+    labels = np.zeros(frame_of.frame.scan.shape, part.array.dtype)
+    labels[box] = part.array
+    return Volume.on(frame_of.frame.scan, labels)
 
 
 def label_map(shares: Sequence[Volume], classes: Classes, reading: Reading = PLAIN) -> Volume:

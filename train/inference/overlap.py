@@ -82,7 +82,7 @@ def overlapped(
     object
         What ``after``, ``before`` or ``failed`` returned.
     """
-    threads, largest = min(available_cores(), _MOST_THREADS), 0
+    threads, largest = max(2, min(available_cores(), _MOST_THREADS)), 0
     most = 2  # scans under way; of the first nobody knows how large they are
     coming = deque(items)
     reading: deque[tuple[_Item, Future[_Ready | Done[_Result] | UserError]]] = deque()

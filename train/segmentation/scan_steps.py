@@ -17,7 +17,7 @@ from scans.image.volume import Volume, check_same_grid, read_mask, read_volume, 
 from scans.one_scan import one_scan
 from scans.writing import make_folder
 from train.cases.classes import Classes, masks_of
-from train.inference.model import Decomposed, Model, decompose, label_map, prepare_for, share_in_scan
+from train.inference.model import Decomposed, Model, decompose, label_map, mask_in_scan, prepare_for, share_in_scan
 from train.inference.overlap import Done
 from train.inference.sliding import slide, window_over
 from train.segmentation.dicom_seg import DICOM_SEG, Maker, read_slices, write_dicom_seg
@@ -195,13 +195,14 @@ class ScanSteps:
     def _write(self, one: Input, targets: dict[str, list[Path]], ready: Ready, found: Decomposed) -> Volume:
         """Write the files of one scan; return its mask."""
         model, prepared = self.model, ready.prepared
-        least = None if "probability" in targets else model.reading.least
-        shares = [share_in_scan(share, prepared[0], least) for share in found.share(model.reading, prepared[0])]
-        mask = label_map(shares, model.classes, model.reading)
-        write = partial(_write, like=one.scans[0])
+        share, write = found.share(model.reading, prepared[0]), partial(_write, like=one.scans[0])
         if "probability" in targets:
-            for share, path in zip(shares, targets["probability"], strict=True):
-                write(share, path)
+            shares = [share_in_scan(each, prepared[0]) for each in share]
+            mask = label_map(shares, model.classes, model.reading)
+            for volume, path in zip(shares, targets["probability"], strict=True):
+                write(volume, path)
+        else:
+            mask = mask_in_scan(model, share, prepared[0])
         for channel, path in enumerate(targets.get("normal", [])):
             write(restore(found.normal[channel], prepared[channel], ready.volumes[channel]), path)
         self.describe(one, targets, ready.row, mask)

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,18 @@ from scans.image.volume import Volume
 from tests.made.real_scans import head
 from tests.made.tiny_checkpoint import REGION, save_bright
 from tests.made.two_modalities import save_two
-from train.inference.model import decompose, find_layers, load_model, network_input, prepare_for, to_scan
+from train.inference.model import (
+    decompose,
+    find_layers,
+    label_map,
+    load_model,
+    mask_in_scan,
+    network_input,
+    prepare_for,
+    share_in_scan,
+    to_scan,
+)
+from train.inference.reading import Reading
 from train.inference.sliding import slide, window_over
 from train.network.checkpoint import save_checkpoint
 from train.network.dice import dice
@@ -65,6 +77,26 @@ def test_layers_come_in_the_networks_grid_and_the_mask_in_the_scans(bright):
     assert mask.grid == scan.grid
     assert mask.array.dtype == np.uint8
     assert dice(mask.array != 0, tumour.array != 0) > 0.9
+
+
+@pytest.mark.parametrize(
+    "reading", [Reading(), Reading(level="scan"), Reading(level=0.9, clean="largest", least_ml=0.1)]
+)
+@pytest.mark.parametrize("found", ["a tumour", "specks", "nothing"])
+def test_a_mask_is_that_of_the_whole_scan_though_only_its_part_is_made(bright, reading, found):
+    scan, _, _ = head((2.3, 1.1, 1.4))
+    prepared = prepare_for(bright, [scan], None, "a")
+    share = np.random.default_rng(0).uniform(0, 0.09, (1, 48, 48, 48)).astype(np.float32)
+    if found == "a tumour":
+        share[0, 20:30, 12:24, 40:48] = 1
+    if found == "specks":
+        share[0, ::13, ::17, ::11] = 1
+    model = replace(bright, reading=reading)
+    mask = mask_in_scan(model, share, prepared[0])
+    wanted = label_map([share_in_scan(share[0], prepared[0])], model.classes, reading)
+    assert mask.grid == wanted.grid == scan.grid
+    assert mask.array.any() == (found == "a tumour" or (found == "specks" and wanted.array.any()))
+    np.testing.assert_array_equal(mask.array, wanted.array)
 
 
 # Mirrorings.

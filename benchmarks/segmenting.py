@@ -1,0 +1,103 @@
+"""Segmenting many scans: scans a minute, what a scan takes of the processor, and how much of that is the network's.
+
+    python -m benchmarks.segmenting scans [--pattern '{case}_flair.nii.gz'] [--tree OTHER_CHECKOUT]
+
+The command itself is run, on all scans and on the first alone; a figure is the difference, so that starting Python does
+not count, and the median over rounds. Other checkouts take turns with this one. After that the steps of a scan are
+taken one after the other in this process, on one thread.
+"""
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.machine import machine
+from scans.image.volume import read_volume, write_volume
+from train.inference.model import Model, decompose, load_model, mask_in_scan, prepare_for
+from train.segmentation.inputs import Input, find_inputs
+from train.segmentation.shipped import checkpoint_or_shipped
+
+
+def run(tree: Path, scans: list[str], checkpoint: Path) -> tuple[float, float]:
+    """Return the seconds and the CPU seconds of the command of a checkout."""
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "train.cli", "segment", "--checkpoint", str(checkpoint), "--out", out, *scans]
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        environment = {**os.environ, "PYTHONPATH": str(tree)}
+        subprocess.run(command, cwd=tree, env=environment, check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - began, used
+
+
+def a_scan(tree: Path, scans: list[str], checkpoint: Path) -> tuple[float, float]:
+    """Return the seconds and the CPU seconds of one scan more."""
+    (all_s, all_cpu), (one_s, one_cpu) = run(tree, scans, checkpoint), run(tree, scans[:1], checkpoint)
+    return (all_s - one_s) / (len(scans) - 1), (all_cpu - one_cpu) / (len(scans) - 1)
+
+
+def steps(model: Model, inputs: list[Input]) -> dict[str, float]:
+    """Return the CPU seconds of each step of a scan, the mean over scans."""
+    taken: dict[str, float] = defaultdict(float)
+
+    def step(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        began = time.process_time()
+        result = function(*arguments)
+        taken[name] += (time.process_time() - began) / len(inputs)
+        return result
+
+    with tempfile.TemporaryDirectory() as out:
+        for one in inputs:
+            volumes = step("read", lambda one=one: [read_volume(path) for path in one.scans])
+            prepared = step("prepare", prepare_for, model, volumes, None, one.name)
+            found = step("network", decompose, model, prepared)
+            share = step("read out", found.share, model.reading, prepared[0])
+            mask = step("bring back", mask_in_scan, model, share, prepared[0])
+            step("write", write_volume, mask, Path(out) / "mask.nii.gz", one.scans[0])
+    return dict(taken)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--pattern", default="{case}_flair.nii.gz")
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--tree", type=Path, action="append", default=[], help="another checkout to compare with")
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    checkpoint = checkpoint_or_shipped(given.checkpoint)
+    torch.set_num_threads(1)
+    model = load_model(checkpoint, "cpu")
+    inputs = find_inputs([given.folder], model.modalities, Path("none"), patterns=[given.pattern])
+    scans = [str(one.scans[0]) for one in inputs]
+    trees = [*given.tree, Path(__file__).parents[1]]
+    figures: dict[Path, list[tuple[float, float]]] = {tree: [] for tree in trees}
+    for _ in range(given.rounds):
+        for tree in trees:
+            figures[tree].append(a_scan(tree, scans, checkpoint))
+    print(f"{machine()}, torch {torch.__version__}, {len(scans)} scans, {given.rounds} rounds\n")
+    print("| checkout | scans a minute | CPU seconds a scan |\n|---|---|---|")
+    for tree, each in figures.items():
+        seconds, cpu = (statistics.median(numbers) for numbers in zip(*each, strict=True))
+        print(f"| {tree.name} | {60 / seconds:.0f} | {cpu:.2f} |")
+    steps(model, inputs[:1])
+    taken = steps(model, inputs)
+    print("\n| step, one thread | CPU ms a scan |\n|---|---|")
+    for name, seconds in taken.items():
+        print(f"| {name} | {1000 * seconds:.0f} |")
+    print(f"\nThe network's share: {taken['network'] / sum(taken.values()):.0%}")
+
+
+if __name__ == "__main__":
+    main()
