@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from train.segmentation.shipped import checkpoint_or_shipped
 
 from benchmarks.machine import machine
 from scans.image.volume import read_volume, write_volume
 from train.inference.model import Model, decompose, load_model, mask_in_scan, prepare_for
 from train.segmentation.inputs import Input, find_inputs
-from train.segmentation.shipped import checkpoint_or_shipped
 
 
 def run(tree: Path, scans: list[str], checkpoint: Path) -> tuple[float, float]:
