@@ -5,9 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from scans.catalog.region import Normalisation
-from scans.errors import ScanError
-
 _DIGITS = 9  # of a statistic: sums differ in the last bits between machines
 
 
@@ -41,30 +38,6 @@ class Statistics:
         """Return the statistics of intensities (any shape), clipped to [low, high] first."""
         clipped = np.clip(values.astype(np.float64), low, high)
         return cls(_rounded(clipped.mean()), _rounded(clipped.std()), low, high)
-
-    @classmethod
-    def common(cls, values: np.ndarray, by: Normalisation) -> "Statistics":
-        """Return what scans that share a ``window`` are normalised by.
-
-        Parameters
-        ----------
-        values : ndarray
-            Intensities of the ROI voxels of all of them, counted from the raw zero.
-        by : Normalisation
-
-        Raises
-        ------
-        ScanError
-            If nothing varies between the limits.
-        """
-        if by.limits is None:
-            low, high = np.percentile(values, by.percentiles)
-        else:
-            low, high = (limit - (by.raw_zero or 0.0) for limit in by.limits)
-        common = cls.of(values, _rounded(low), _rounded(high))
-        if common.std == 0:
-            raise ScanError(f"nothing varies between {low:g} and {high:g} inside the ROIs; check normalisation.limits")
-        return common
 
 
 def scale(intensity: np.ndarray, statistics: Statistics) -> np.ndarray:

@@ -138,6 +138,33 @@ def own_statistics(values: np.ndarray, region: Region) -> Statistics:
     return statistics if fixed is None else replace(statistics, std=fixed)
 
 
+def common_statistics(values: np.ndarray, region: Region) -> Statistics:
+    """Return what scans of a ``window`` region are normalised by.
+
+    Parameters
+    ----------
+    values : ndarray
+        Intensities of the ROI voxels of all of them, counted from the raw zero.
+    region : Region
+
+    Raises
+    ------
+    ScanError
+        If nothing varies within the window.
+    """
+    by = region.normalisation
+    if by.limits is None:
+        low, high = (float(f"{end:.9g}") for end in np.percentile(values, by.percentiles))
+    else:
+        low, high = (limit - (by.raw_zero or 0.0) for limit in by.limits)
+    common = Statistics.of(values, low, high)
+    if common.std == 0:
+        raise ScanError(
+            f"nothing varies between {low:g} and {high:g} inside the ROIs; check the region's normalisation"
+        )
+    return common
+
+
 def prepare_modalities(
     volumes: Sequence[Volume],
     roi: Volume | None,

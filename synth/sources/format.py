@@ -20,7 +20,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 from scans.catalog.region import Region
 from scans.durable import only_writer, sync, write_text
 from scans.errors import StoreError
-from scans.image.normalisation import Statistics
+from scans.image.preparation import common_statistics
 from scans.writing import writing
 from synth.tumour.source import lends_tumour
 
@@ -133,7 +133,7 @@ def finalise(path: Path) -> None:
     for name in sorted(sources):
         arrays = read_arrays(path, name)
         values.append(arrays["intensity"][arrays["roi"] > 0][::step])
-    statistics = Statistics.common(np.concatenate(values), region.normalisation)
+    statistics = common_statistics(np.concatenate(values), region)
     _write_group(path, {**attributes, "statistics": statistics.to_json()})
 
 

@@ -12,7 +12,7 @@ from scans.catalog.task import Task
 from scans.errors import CatalogError, ScanError, UserError
 from scans.image.cases import Case, find_cases, read_case
 from scans.image.normalisation import Statistics
-from scans.image.preparation import prepare_modalities
+from scans.image.preparation import common_statistics, prepare_modalities
 from scans.image.volume import read_mask
 from scans.one_scan import one_scan
 from train.cases.folds import Folds, draw_folds, read_folds
@@ -168,5 +168,5 @@ def foreground_statistics(
         raise ScanError(f"none of the {len(cases)} training cases of {cases[0].dataset} can be read")
     found: list[Statistics | None] = [None] * len(regions)
     for position in windowed:
-        found[position] = Statistics.common(np.concatenate(values[position]), regions[position].normalisation)
+        found[position] = common_statistics(np.concatenate(values[position]), regions[position])
     return found
