@@ -139,8 +139,8 @@ def gaussian_blur(texture: np.ndarray, sigma_vox: tuple[float, float, float], in
         if not blur_radius(sigma):
             texture = texture[(slice(None),) * axis + (slice(first, last),)]
         elif axis == 2:
-            rows = np.ascontiguousarray(texture).reshape(-1, texture.shape[2])
-            texture = _blur_rows(rows, _gaussian_weights(sigma), first, last).reshape(*before, last - first)
+            lines = np.ascontiguousarray(texture).reshape(-1, texture.shape[2])
+            texture = _blur_rows(lines, _gaussian_weights(sigma), first, last).reshape(*before, last - first)
         else:
             rows = np.ascontiguousarray(texture).reshape(math.prod(before), texture.shape[axis], math.prod(after))
             blurred = _blur_axis(rows, _gaussian_weights(sigma), first, last)
