@@ -15,12 +15,17 @@ import psutil
 def running(command, **keywords):
     """Start a command in a session of its own; kill what is left of it at the end."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", "start_new_session": True}
-    with subprocess.Popen(command, **{**pipes, **keywords}) as process:
+    with subprocess.Popen(command, preexec_fn=_hear_ctrl_c, **{**pipes, **keywords}) as process:
         try:
             yield process
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def _hear_ctrl_c():
+    """Undo what a shell does to whatever it starts in the background, and so to tests that run there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for(condition, seconds=60):
