@@ -136,3 +136,8 @@ def recorded_way(generation: Generation, where: str) -> Way:
     if way.facts != generation.facts:
         raise StoreError(f"{where}: what it says of its settings is not what they say; it was changed, make it again")
     return way
+
+
+def recorded_ways(generations: Sequence[Generation], where: str) -> list[tuple[int, Way]]:
+    """Return seed and way of each time that a corpus grew, as `recorded_way` does."""
+    return [(generation.seed, recorded_way(generation, where)) for generation in generations]

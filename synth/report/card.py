@@ -11,7 +11,7 @@ import numpy as np
 
 from synth.corpus.layout import metadata
 from synth.corpus.receipt import CARD, source_sums, sum_of
-from synth.report.generations import generations_of
+from synth.generators.registry import recorded_ways
 from synth.store.opening import open_store
 from synth.store.sealed_json import seal, to_bytes
 
@@ -65,7 +65,7 @@ def card_files(corpus: "Corpus", samples: int = 6) -> dict[str, bytes]:
     from synth.report.distributions import distributions, distributions_png
     from synth.report.montage import montage_png
 
-    generations = generations_of(corpus)
+    generations = recorded_ways(corpus.manifest.generations, corpus.where)
     shown = distributions(corpus, [way for _, way in generations])
     indices = np.unique(np.linspace(0, len(corpus) - 1, samples).round().astype(int)).tolist()
     with style.context("default"):  # whatever a user's own style is

@@ -14,9 +14,9 @@ import numpy as np
 
 from scans.catalog.terms import Terms, terms_of
 from scans.markdown import clean
+from synth.generators.registry import recorded_ways
 from synth.generators.way import Way
 from synth.report import caveats
-from synth.report.generations import generations_of
 from synth.report.permissions import common_licence, united
 from synth.tumour.number import ordered
 
@@ -70,7 +70,7 @@ def croissant(corpus: "Corpus", files: Mapping[str, Mapping[str, Any]]) -> dict[
 
     context = mlc.Context(conforms_to=_CONFORMS_TO[0])
     context.rdf = mlc.Rdf(context={**mlc.Rdf().context, **_CONTEXT})
-    ways = [way for _, way in generations_of(corpus)]
+    ways = [way for _, way in recorded_ways(corpus.manifest.generations, corpus.where)]
     terms = terms_of(corpus.sources)
     metadata = mlc.Metadata(
         ctx=context,
@@ -177,7 +177,8 @@ def _samples(context: "mlc.Context", corpus: "Corpus") -> Any:
         )  # fmt: skip
 
     cube = {"is_array": True, "array_shape": ",".join([str(corpus.size)] * 3)}
-    known = {column: number for _, way in reversed(generations_of(corpus)) for column, number in way.numbers.items()}
+    ways = recorded_ways(corpus.manifest.generations, corpus.where)
+    known = {column: number for _, way in reversed(ways) for column, number in way.numbers.items()}
     numbers = [
         field(number.column, "INT64" if number.whole else "FLOAT64", f"{number.words}; a column of the recipes")
         for number in ordered(known, [name for name in _FIRST if name in corpus.manifest.columns])

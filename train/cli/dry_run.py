@@ -11,7 +11,7 @@ from scans.terminal import facts, out
 from train.settings import Schedule
 
 if TYPE_CHECKING:
-    from train.run.outcome import Outcome
+    from train.run.spent import Outcome
 
 DryRunOption = Annotated[
     bool,

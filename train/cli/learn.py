@@ -29,7 +29,7 @@ from train.settings import (
 )
 
 if TYPE_CHECKING:
-    from train.run.outcome import Outcome
+    from train.run.spent import Outcome
 
 
 @app.command()

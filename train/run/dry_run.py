@@ -13,8 +13,7 @@ import torch
 from scans.writing import WriteError, writing
 from train.network.checkpoint import load_record
 from train.run.folder import LAST
-from train.run.outcome import Outcome
-from train.run.spent import Spent
+from train.run.spent import Outcome, Spent
 from train.settings import Schedule, SettingsError
 
 GPUS = (1, 2, 4)

@@ -1,4 +1,4 @@
-"""Where the time of a training goes: computing steps, waiting for samples, validating, writing; and what to change.
+"""How a training ended, and where its time went: computing steps, waiting for samples, validating, writing; and what to change.
 
 One clock runs on, and each moment is of one kind, so the parts add up to the whole. It is read, never acted on: nothing
 that is hashed or compared depends on it.
@@ -7,6 +7,7 @@ that is hashed or compared depends on it.
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -143,3 +144,31 @@ def _now_on_gpu() -> Any:
     event = torch.cuda.Event(enable_timing=True)
     event.record()
     return event
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    Attributes
+    ----------
+    step : int
+        Steps taken in all.
+    best : dict
+        Step and scores of the validation that ``best.safetensors`` is of; empty if there was none yet.
+    signal : int
+        0, or the number of the signal that stopped it early.
+    left_out : int
+        Cases of a dataset that could not be used.
+    finished : bool
+        Whether all steps were taken: neither stopped nor a rehearsal.
+    spent : Spent
+        Where the time went.
+    """
+
+    step: int
+    best: dict[str, Any]
+    signal: int = 0
+    left_out: int = 0
+    finished: bool = True
+    spent: Spent = field(default_factory=Spent, compare=False)

@@ -29,9 +29,8 @@ from train.network.record import Record, plain
 from train.network.weights import restore_network, restore_optimiser
 from train.run.folder import RunFolder
 from train.run.history import steering_loss
-from train.run.outcome import Outcome
 from train.run.pictures import Views
-from train.run.spent import Spent
+from train.run.spent import Outcome, Spent
 from train.settings import Schedule
 from train.stages.finite import FiniteWatch, check_networks, diverged, keep_batch, keep_network
 from train.stages.rate import Rate

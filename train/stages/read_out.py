@@ -12,7 +12,7 @@ from train.network.hardware import Hardware
 from train.network.ranks import Ranks
 from train.proxies.recorded import load_network
 from train.run.folder import LAST, RunFolder
-from train.run.outcome import Outcome
+from train.run.spent import Outcome
 from train.stages.validation import SyntheticValidation
 
 SAMPLES = 16  # of each corpus; what is found in all of them is in memory at once, 40 MB each at 128³

@@ -17,9 +17,8 @@ from synth.corpus.verify import verify
 from synth.generate.plan import arranged, grown, make_manifest
 from synth.generate.run import generate
 from synth.generators.mixture import parse_mixture
-from synth.generators.registry import way_of
+from synth.generators.registry import recorded_ways, way_of
 from synth.report.card import card_files
-from synth.report.generations import generations_of
 from synth.report.quantities import quantities
 from synth.report.stats import measure
 from synth.report.stats_page import write_page
@@ -142,7 +141,7 @@ def test_its_card_describes_every_generator(made, name):
 
 @pytest.mark.parametrize("name", [name for name in SMALL if name != "layers"])
 def test_what_it_draws_keeps_to_its_laws(made, sources_path, name):
-    (_, way), *_ = generations_of(Corpus(made / name))
+    (_, way), *_ = recorded_ways(Corpus(made / name).manifest.generations, name)
     measured = measure(sources_path, way, seed=5, count=40)
     shown = quantities(measured)
     assert {"Volume", "Contrast", "Position"} <= {quantity.section for quantity in shown}
