@@ -1,4 +1,4 @@
-"""How a training ended, and where its time went: computing steps, waiting for samples, validating, writing; and what to change.
+"""How a training ended, and where its time went: steps, waiting for samples, validating, writing; and what to change.
 
 One clock runs on, and each moment is of one kind, so the parts add up to the whole. It is read, never acted on: nothing
 that is hashed or compared depends on it.
