@@ -59,7 +59,7 @@ def write_scenes(folder: Path, kind: str, step: int, rows: Sequence[Views], orie
     known = [views for views in rows if views.spacing_mm is not None][:MOST_SCENES]
     if not known:
         return
-    packed = [pack(validation_scene(views, f"{kind}, {views.name}, step {step:,}", orientation)) for views in known]
+    packed = [pack(validation_scene(views, f"{kind} {views.name}, step {step:,}", orientation)) for views in known]
     folder.mkdir(exist_ok=True)
     write_atomically(folder / f"{kind}.json", json.dumps(packed).encode())
 
