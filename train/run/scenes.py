@@ -13,7 +13,7 @@ from train.run.pictures import Views, grey_window
 
 MOST_SCENES = 2  # of a kind: a validation is not to wait for more than a picture takes
 MISSED, FALSE = "#f0a202", "#25c5f5"  # distinct for colour-blind readers, on grey
-FOUND = "#cc79a7"  # likewise
+FOUND = "#bb22ff"  # 40 in Lab from both and from greys, as all kinds of colour-blind readers see them
 _KEYS = {"name", "layers", "window", "affine", "shape"}  # without which a page could show nothing
 
 
