@@ -26,9 +26,9 @@
     if (!window.niivue) throw new Error("the browser refused the page's own viewer");
     view = new niivue.Niivue({
       backColor: [0, 0, 0, 1], fontColor: [0.85, 0.85, 0.85, 1], fontMinPx: 12, fontSizeScaling: 0.3,
-      crosshairColor: [0.35, 0.75, 0.95, 0.7], crosshairWidth: 0.5, crosshairGap: 4,
+      crosshairColor: [0.35, 0.75, 0.95, 0.7], crosshairWidth: 0.7, crosshairWidthUnit: "percent", crosshairGap: 4,
       isRadiologicalConvention: true, sagittalNoseLeft: true, showAllOrientationMarkers: true,
-      multiplanarShowRender: 0, multiplanarPadPixels: 14, isNearestInterpolation: true,
+      multiplanarShowRender: 0, tileMargin: -1, multiplanarPadPixels: 4, isNearestInterpolation: true,
       isForceMouseClickToVoxelCenters: true, scrollRequiresFocus: true, dragAndDropEnabled: false,
       viewModeHotKey: "", clipPlaneHotKey: "", cycleClipPlaneHotKey: "", loadingText: "", logLevel: "silent",
     });

@@ -13,7 +13,7 @@ from train.run.pictures import Views, grey_window
 
 MOST_SCENES = 2  # of a kind: a validation is not to wait for more than a picture takes
 MISSED, FALSE = "#f0a202", "#25c5f5"  # distinct for colour-blind readers, on grey
-FOUND = "#cc79a7"  # likewise
+FOUND = "#bb22ff"  # 40 in Lab from both and from greys, as all kinds of colour-blind readers see them
 _KEYS = {"name", "layers", "window", "affine", "shape"}  # without which a page could show nothing
 
 
@@ -59,7 +59,7 @@ def write_scenes(folder: Path, kind: str, step: int, rows: Sequence[Views], orie
     known = [views for views in rows if views.spacing_mm is not None][:MOST_SCENES]
     if not known:
         return
-    packed = [pack(validation_scene(views, f"{kind}, {views.name}, step {step:,}", orientation)) for views in known]
+    packed = [pack(validation_scene(views, f"{kind} {views.name}, step {step:,}", orientation)) for views in known]
     folder.mkdir(exist_ok=True)
     write_atomically(folder / f"{kind}.json", json.dumps(packed).encode())
 

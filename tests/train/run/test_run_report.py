@@ -313,7 +313,7 @@ def test_a_real_training_has_a_page(corpus_path, tmp_path):
     corpus, scenes = Corpus(corpus_path), scenes_in(page)
     assert len(scenes) == 2
     for name, scene in scenes.items():
-        number = int(re.fullmatch(r"validation, (\d+), step 4", name)[1])
+        number = int(re.fullmatch(r"validation (\d+), step 4", name)[1])
         tumour, voxel_ml = (corpus[number].mask > 0).sum(), np.prod(corpus.spacing_mm(number)) / 1000
         assert np.abs(np.linalg.det(scene["affine"])) == pytest.approx(voxel_ml * 1000, rel=1e-4)
         areas = areas_ml(scene)
