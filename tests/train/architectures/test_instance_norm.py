@@ -22,8 +22,8 @@ def both(ours):
     """Return torch's InstanceNorm and ours, with the same weights, which are not 1 and 0."""
     plain = nn.InstanceNorm3d(5, affine=True)
     with torch.no_grad():
-        plain.weight.uniform_(0.5, 2)
-        plain.bias.uniform_(-1, 1)
+        plain.weight.copy_(torch.linspace(0.5, 2, 5))
+        plain.bias.copy_(torch.linspace(1, -1, 5))
     ours.load_state_dict(plain.state_dict())
     return plain, ours
 
@@ -41,7 +41,7 @@ def test_values_and_gradients_are_those_of_torchs_own_to_rounding(layout, count,
         (normed.square() * torch.linspace(0, 1, 10)).sum().backward()
         found.append((normed, scans.grad, norm.weight.grad, norm.bias.grad))
     for wanted, got in zip(*found, strict=True):
-        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5 * wanted.abs().max().item())
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=3e-5 * wanted.abs().max().item())
 
 
 def test_a_batch_keeps_its_layout_forth_and_back():
