@@ -2,7 +2,7 @@
 
 from scans.catalog.terms import terms_of
 from scans.markdown import plain, table
-from scans.page import render
+from scans.page.render import render
 from synth.corpus.manifest import Manifest
 from synth.report.card_page import answers, front_matter
 
