@@ -10,14 +10,14 @@ from scans.errors import CheckpointError
 from scans.image.volume import read_volume
 from tests.made.real_scans import write_case
 from train.cli.application import app
+from train.inference import named_network
 from train.inference.model import load_model
 from train.network.checkpoint import load_record
 from train.network.dice import dice
-from train.segmentation import shipped
 
 
 def test_it_is_small_and_whole():
-    files = {path.name: path for path in shipped.FLAIR.parent.iterdir()}
+    files = {path.name: path for path in named_network.FLAIR.parent.iterdir()}
     assert {"flair.safetensors", "flair.json", "README.md", "SHA256SUMS"} == set(files)
     assert files["flair.safetensors"].stat().st_size <= 6_000_000
     for line in files["SHA256SUMS"].read_text().splitlines():
@@ -26,14 +26,14 @@ def test_it_is_small_and_whole():
 
 
 def test_what_it_learned_from_may_be_passed_on():
-    sources = load_record(shipped.FLAIR).data["sources"]
+    sources = load_record(named_network.FLAIR).data["sources"]
     assert len(sources) == 6
     assert all(source["redistribute_derived"] for source in sources)
     assert not any("tumour_voxels" in source for source in sources), "no real tumour was seen"
 
 
 def test_it_compares_the_hemispheres_and_says_how_it_is_read():
-    model = load_model(shipped.FLAIR, device="cpu")
+    model = load_model(named_network.FLAIR, device="cpu")
     assert model.network.settings.mirror == "x"
     assert model.modalities == ("FLAIR",)
     assert model.record.reading is not None
@@ -50,7 +50,7 @@ def test_a_scan_is_segmented_without_naming_a_network(tmp_path):
 
 
 def test_an_installation_without_it_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(shipped, "FLAIR", tmp_path / "flair.safetensors")
+    monkeypatch.setattr(named_network, "FLAIR", tmp_path / "flair.safetensors")
     with pytest.raises(CheckpointError, match="is not there; install it again, or give --checkpoint"):
-        shipped.checkpoint_or_shipped(None)
-    assert shipped.checkpoint_or_shipped(tmp_path / "other") == tmp_path / "other"
+        named_network.checkpoint_or_shipped(None)
+    assert named_network.checkpoint_or_shipped(tmp_path / "other") == tmp_path / "other"
