@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from train.segmentation.shipped import checkpoint_or_shipped
 
 from benchmarks.machine import machine
 from scans.image.volume import read_volume, write_volume
 from train.inference.model import Model, decompose, load_model, mask_in_scan, prepare_for
+from train.inference.named_network import checkpoint_or_shipped
 from train.segmentation.inputs import Input, find_inputs
 
 
