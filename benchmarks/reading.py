@@ -33,10 +33,14 @@ from synth.corpus.layout import SOURCES, VOLUMES
 from synth.corpus.manifest_checks import LAYOUTS
 from synth.generate.plan import make_manifest
 from synth.generate.run import generate
+from synth.generators.mixture import Mixture
+from synth.generators.registry import way_of
 from synth.sources.reader import SourceStore
 from synth.tumour.blend import blend
 from synth.tumour.sample import empty_sample
 
+READERS = ("numpy", "zarr", "numcodecs", "zarrs", "tensorstore")
+PACKAGES = [package for package in READERS if importlib.util.find_spec(package)]
 HELD = 8  # tuples that the copies take turns with, more than a core's cache holds: 15 MB each as stored, 42 as float32
 Reader = Callable[[int], Any]  # index to a tuple; arrays may be those of the last call
 
@@ -71,6 +75,8 @@ class Candidate:
 
     Attributes
     ----------
+    name : str
+        With names of packages in braces, for which their versions stand in the table.
     needs : str
         Module without which it is left out.
     held : int
@@ -85,6 +91,11 @@ class Candidate:
     needs: str = "zarr"
     held: int = 0
     same: Callable[[Any, Sample], bool] = same_tuple
+
+    @property
+    def row(self) -> str:
+        """Its name with the versions of what reads."""
+        return self.name.format_map({name: version(name) if name in PACKAGES else "" for name in READERS})
 
 
 def open_arrays(path: Path) -> tuple[dict[str, zarr.Array], list[float]]:
@@ -199,9 +210,9 @@ def recombined(path: Path) -> Reader:
 CANDIDATES = (
     Candidate("copy of the arrays as stored (the limit)", "dense", copy_stored, held=HELD),
     Candidate("copy of five float32 arrays", "dense", copy_float32, held=HELD),
-    Candidate("dense, zarr-python", "dense", zarr_python),
-    Candidate("dense, zarr-python with zarrs", "dense", zarr_with_zarrs, needs="zarrs"),
-    Candidate("dense, tensorstore", "dense", tensorstore, needs="tensorstore"),
+    Candidate("dense, zarr-python {zarr}", "dense", zarr_python),
+    Candidate("dense, zarr-python {zarr} with zarrs {zarrs}", "dense", zarr_with_zarrs, needs="zarrs"),
+    Candidate("dense, tensorstore {tensorstore}", "dense", tensorstore, needs="tensorstore"),
     Candidate("dense, `Corpus.read` into kept float16 arrays", "dense", partial(ours, dtype=np.float16)),
     Candidate("dense, `Corpus.read` into kept float32 arrays", "dense", partial(ours, dtype=np.float32)),
     Candidate("layered, `Corpus.read` into kept float16 arrays", "layered", partial(ours, dtype=np.float16)),
@@ -218,11 +229,11 @@ CANDIDATES = (
 
 
 def make_corpora(store: SourceStore, samples: int, folder: Path) -> dict[str, Path]:
-    """Make a corpus of each layout, of the same samples."""
-    corpora = {}
+    """Make a corpus of each layout, of the same samples: by `layers`, whose hard edges the checks take for granted."""
+    corpora, mixture = {}, Mixture.of(way_of(store.region, "layers"))
     for layout in LAYOUTS:
         corpora[layout] = folder / f"{layout}.zarr"
-        generate(make_manifest(store, samples, 1, layout=layout), store.path, corpora[layout], workers=0)
+        generate(make_manifest(store, samples, 1, mixture, layout=layout), store.path, corpora[layout], workers=0)
     return corpora
 
 
@@ -231,14 +242,14 @@ def open_all(corpora: dict[str, Path]) -> tuple[dict[str, Reader], list[str]]:
     readers, absent, corpus = {}, [], Corpus(corpora["dense"])
     for candidate in CANDIDATES:
         if importlib.util.find_spec(candidate.needs) is None:
-            absent.append(f"{candidate.name}: left out, {candidate.needs} is not installed.")
+            absent.append(f"{candidate.row}: left out, {candidate.needs} is not installed.")
             continue
         reader = candidate.open(corpora[candidate.layout])
         for index in (0, len(corpus) // 2, len(corpus) - 1):
             sample = corpus[index % candidate.held if candidate.held else index]
             if not candidate.same(reader(index), sample):
-                raise SystemExit(f"{candidate.name}: sample {index} is not that of the corpus")
-        readers[candidate.name] = reader
+                raise SystemExit(f"{candidate.row}: sample {index} is not that of the corpus")
+        readers[candidate.row] = reader
     return readers, absent
 
 
@@ -280,7 +291,7 @@ def report(store: SourceStore, samples: int, rounds: int) -> list[str]:
         stored = {layout: stored_bytes(path) for layout, path in corpora.items()}
         corpus = Corpus(corpora["layered"])
         voxels = statistics.mean(len(corpus.layer(index).tissue) for index in range(samples))
-    limits = [taken[candidate.name] for candidate in CANDIDATES if candidate.held]
+    limits = [taken[candidate.row] for candidate in CANDIDATES if candidate.held]
     return [
         "",
         f"## {store.region.name}",
@@ -338,12 +349,11 @@ def main() -> None:
     if arguments.samples < HELD:
         parser.error(f"--samples {arguments.samples}: give at least {HELD}")
     use_one_core()
-    packages = [p for p in ("numpy", "zarr", "numcodecs", "zarrs", "tensorstore") if importlib.util.find_spec(p)]
     lines = [
         f"# Reading, {datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
         "",
         f"{machine()}, of which one is used; Python {platform.python_version()}, "
-        f"{', '.join(f'{package} {version(package)}' for package in packages)}; files in the page cache; medians of "
+        f"{', '.join(f'{package} {version(package)}' for package in PACKAGES)}; files in the page cache; medians of "
         f"{arguments.rounds} rounds. The copies go round {HELD} tuples, more than the core's cache holds; the sources "
         "of a layered corpus may stay there, so that it can be read faster than copied.",
     ]

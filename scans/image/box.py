@@ -9,9 +9,11 @@ Box = tuple[slice, slice, slice]  # part of the cube (z, y, x), half open, withi
 
 def tight_box(voxels: np.ndarray) -> Box:
     """Return the smallest box (z, y, x) that holds all voxels that are not 0; there is at least one."""
-    filled = voxels != 0
-    shadow = filled.any(axis=0)  # along z, so that y and x need not walk through the whole box again
-    z, y, x = (np.flatnonzero(hit) for hit in (filled.any(axis=(1, 2)), shadow.any(axis=1), shadow.any(axis=0)))
+    filled = voxels if voxels.dtype in (np.uint8, bool) else voxels != 0
+    filled = np.ascontiguousarray(filled).view(np.uint8)  # whose largest values are found many at once
+    shadow = filled.max(axis=0)  # along z, so that y and x need not walk through the whole box again
+    planes = filled.reshape(len(filled), -1).max(axis=1)
+    z, y, x = (np.flatnonzero(hit) for hit in (planes, shadow.max(axis=1), shadow.max(axis=0)))
     return slice(int(z[0]), int(z[-1]) + 1), slice(int(y[0]), int(y[-1]) + 1), slice(int(x[0]), int(x[-1]) + 1)
 
 

@@ -16,6 +16,7 @@ from synth.compound.recipe import CompoundRecipe
 from synth.compound.settings import Compound
 from synth.generators.facts import Facts
 from synth.generators.generator import Draw, Generator
+from synth.tumour.blend import narrow
 from synth.tumour.recipe import Numbers
 from synth.tumour.sample import Layer
 from synth.tumour.source import Source
@@ -78,7 +79,7 @@ def _layer(patches: list[Patch]) -> Layer:
     tight = tight_box(edge)
     edge, tissue = edge[tight], tissue[tight]
     form = edge != 0
-    return Layer(from_within(tight, box), form, tissue[form].astype(np.float16), edge[form])
+    return Layer(from_within(tight, box), form, narrow(tissue[form]), edge[form])
 
 
 def _nothing(recipe: CompoundRecipe, normal: Source) -> Layer:

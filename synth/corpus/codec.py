@@ -3,7 +3,9 @@
 Decoding trusts nothing: the checksum first, then the size that a frame says it has, before anything is allocated.
 """
 
+import itertools
 import struct
+from collections.abc import Sequence
 
 import numcodecs.blosc
 import numcodecs.zstd
@@ -15,6 +17,10 @@ from synth.corpus.layout import BLOSC, PLAIN, Array
 
 SUM = 4  # bytes of a CRC-32C behind each chunk
 MISSING = 2**64 - 1  # in a shard's index: there is no such chunk
+# Blosc 1: version, version of the compressor, flags, type size, bytes, bytes of a block, compressed bytes.
+_BLOSC_HEADER = struct.Struct("<BBBBIII")
+_COPIED = 2  # a flag: what does not compress is copied, not in blocks
+_MOST_BLOCKS = 2**12
 _IN_BLOSC = {"lz4": 1, "zstd": 4}  # upper three of its flags
 _RESIDUE = crc32c(bytes(SUM))  # that of any bytes with their own CRC-32C behind them
 SLACK = 2**12  # bytes that encoding may add to what does not compress, at the most
@@ -62,10 +68,7 @@ def decode(array: Array, content: bytes, out: np.ndarray | None = None) -> np.nd
     StoreError
         If the checksum differs, or the chunk is not what the array holds; the message has no place in it.
     """
-    if len(content) <= SUM or crc32c(content) != _RESIDUE:
-        raise StoreError("a chunk is damaged (its CRC-32C differs)")
-    body = memoryview(content)[:-SUM]
-    _check_size(array, body)
+    body = _checked(array, content)
     if out is None:
         out = np.empty(array.chunk_bytes // array.itemsize, array.dtype)
     target = out.reshape(-1).view(np.uint8)
@@ -79,14 +82,75 @@ def decode(array: Array, content: bytes, out: np.ndarray | None = None) -> np.nd
     return out
 
 
+def blocks_of(array: Array, content: bytes) -> list[int]:
+    """Say where the blocks of a chunk of Blosc lie, each encoded by itself: equal bytes, equal values.
+
+    Returns
+    -------
+    list of int
+        Where each begins, and where the last one ends; they have as many values each. Empty if the chunk is kept in
+        another form.
+
+    Raises
+    ------
+    StoreError
+        If the checksum differs, or the chunk is not what the array holds.
+    """
+    body = _checked(array, content)
+    *_, flags, _, size, block, packed = _BLOSC_HEADER.unpack_from(body)
+    count = size // block if block else 0
+    first = _BLOSC_HEADER.size + 4 * count
+    whole = count * block == size and block % array.itemsize == 0
+    if flags & _COPIED or not 0 < count <= _MOST_BLOCKS or not whole or first >= packed:
+        return []
+    ends = [*struct.unpack_from(f"<{count}i", body, _BLOSC_HEADER.size), packed]
+    in_order = ends[0] == first and all(low < high for low, high in itertools.pairwise(ends))
+    return ends if in_order else []
+
+
+def decode_blocks(content: bytes, ends: Sequence[int], out: np.ndarray) -> None:
+    """Decode some blocks of a chunk, one behind the other: into memory that is there, all they hold.
+
+    Parameters
+    ----------
+    content : bytes
+    ends : sequence of int
+        Consecutive ones of those that `blocks_of` returns.
+    out : ndarray
+        Contiguous, of their size.
+
+    Raises
+    ------
+    StoreError
+        If they are none.
+    """
+    *kind, _, block, _ = _BLOSC_HEADER.unpack_from(content)
+    count = len(ends) - 1
+    start = _BLOSC_HEADER.size + 4 * count  # of a chunk of these blocks and no others
+    header = _BLOSC_HEADER.pack(*kind, block * count, block, start + ends[-1] - ends[0])
+    starts = struct.pack(f"<{count}i", *(start + end - ends[0] for end in ends[:-1]))
+    try:
+        numcodecs.blosc.decompress(b"".join([header, starts, memoryview(content)[ends[0] : ends[-1]]]), out)
+    except (RuntimeError, ValueError) as error:
+        raise StoreError("a chunk cannot be decoded") from error
+
+
+def _checked(array: Array, content: bytes) -> memoryview:
+    """Return a chunk without its checksum; refuse one whose checksum differs, or that holds something else."""
+    if len(content) <= SUM or crc32c(content) != _RESIDUE:
+        raise StoreError("a chunk is damaged (its CRC-32C differs)")
+    body = memoryview(content)[:-SUM]
+    _check_size(array, body)
+    return body
+
+
 def _check_size(array: Array, body: memoryview) -> None:
     """Refuse a chunk whose own header asks for other than the chunk's bytes."""
     expected = array.chunk_bytes
     if array.codec != "plain":
-        # Blosc 1: version, version of the compressor, flags, type size, bytes, bytes of a block, compressed bytes.
-        if len(body) < 16:
+        if len(body) < _BLOSC_HEADER.size:
             raise StoreError("a chunk is too short")
-        _, _, flags, item, size, block, packed = struct.unpack_from("<BBBBIII", body)
+        _, _, flags, item, size, block, packed = _BLOSC_HEADER.unpack_from(body)
         known = _IN_BLOSC[str(BLOSC[array.codec]["cname"])]
         if size != expected or packed != len(body) or item != array.itemsize or flags >> 5 != known or block > size:
             raise StoreError(f"a chunk says that it holds {size} bytes of another kind, not {expected}")

@@ -9,13 +9,14 @@ import functools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from scans.errors import StoreError
 from scans.image.box import Box, box_of, tight_box
 from synth.corpus.codec import decode
+from synth.corpus.dense_reader import DenseReader
 from synth.corpus.layout import VOLUMES, Array, sample_arrays, source_arrays
 from synth.corpus.manifest import Manifest, load_manifest
 from synth.corpus.receipt import Receipt, content_hash, is_own, read_receipts, source_sums
@@ -25,9 +26,10 @@ from synth.generators.generation import Generation
 from synth.store.base import Readable
 from synth.store.cached import Cached
 from synth.store.opening import open_store
-from synth.tumour.blend import lay, layer_of, paste, write
+from synth.tumour.blend import lay, layer_of, paste
 from synth.tumour.sample import Layer, Normal, Sample, Tumour, empty_sample
 
+Read = TypeVar("Read")
 MOST_NORMALS = 64  # that a reader keeps decoded: at 128 voxels 6 MB each
 
 
@@ -102,6 +104,14 @@ class Corpus:
         numbers = SampleTable(self.store, self.manifest, self.receipts, partial)
         self.recipes, self.alpha, self._boxes = numbers.recipes, numbers.alpha, numbers.boxes
         self.normal, self.donor, self._damaged = numbers.normal, numbers.donor, numbers.damaged
+        self._dense = DenseReader(
+            self._arrays,
+            lambda name, index, out: self._values(name, index, self.size**3, out),
+            lambda name, index, use: self._of_row(
+                name, index, lambda reader, shard, place: use(reader.chunks(shard, place, 1)[0])
+            ),
+            lambda position: self._source_chunk(source_arrays(self.size)["normal"], position),
+        )
         self.source: Callable[[int], Normal] = functools.lru_cache(maxsize=MOST_NORMALS)(self._source)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -174,12 +184,7 @@ class Corpus:
         index = range(len(self))[index]
         if self.layout == "layered":
             return paste(self.source(int(self.normal[index])).voxels, self.tumour(index), out)
-        for name in VOLUMES:
-            array, target = self._arrays[name], getattr(out, name)
-            if (target.dtype, target.shape) == (array.dtype, array.row) and target.flags.c_contiguous:
-                self._values(name, index, target.size, target.reshape(-1))
-            else:
-                write(self._volume(name, index), target)
+        self._dense.read(index, int(self.normal[index]), out)
         return replace(out, alpha=float(self.alpha[index]))
 
     def tumour(self, index: int) -> Tumour:
@@ -271,16 +276,20 @@ class Corpus:
 
     def _values(self, name: str, index: int, count: int, out: np.ndarray | None = None) -> np.ndarray:
         """Return the first values of a row, in `out` if given: flat, as long as a row."""
+        return self._of_row(name, index, lambda reader, shard, place: reader.read(shard, place, count, out))
+
+    def _of_row(self, name: str, index: int, read: Callable[[ShardReader, int, int], Read]) -> Read:
+        """Return what is read of a row, from (reader, shard, place); tell which sample cannot be read."""
         shard, place = self.manifest.locate(index)
         reader, key = self._readers[name], self._arrays[name].key(shard)
         if shard in self._damaged:
             raise StoreError(f"{self.store}: sample {index} cannot be read (it lacks its numbers); run synth verify")
         try:
-            return self._read(key, lambda: reader.read(shard, place, count, out))
+            return self._read(key, lambda: read(reader, shard, place))
         except (StoreError, OSError, MemoryError) as error:
             raise StoreError(f"{self.store}: sample {index} cannot be read ({error}); run synth verify") from error
 
-    def _read(self, key: str, read: Callable[[], np.ndarray]) -> np.ndarray:
+    def _read(self, key: str, read: Callable[[], Read]) -> Read:
         """Call what reads from a file; once more if it may be the local copy of it that is damaged."""
         try:
             return read()
@@ -295,10 +304,13 @@ class Corpus:
             raise StoreError(f"shard {shard} is not there")
         return int(self.receipts[shard].files[key]["bytes"])
 
+    def _source_chunk(self, array: Array, position: int) -> bytes:
+        return self.store.read(array.key(position), most_bytes(array))
+
     def _source_array(self, array: Array, position: int) -> np.ndarray:
         key = array.key(position)
         try:
-            return self._read(key, lambda: decode(array, self.store.read(key, most_bytes(array))).reshape(array.row))
+            return self._read(key, lambda: decode(array, self._source_chunk(array, position)).reshape(array.row))
         except (FileNotFoundError, StoreError, MemoryError) as error:
             raise StoreError(f"{self.store}/{key} is missing or damaged ({error}); run synth verify") from error
 

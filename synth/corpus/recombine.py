@@ -13,7 +13,7 @@ import numpy as np
 from scans.errors import StoreError
 from scans.image.box import Box
 from scans.image.normalisation import Statistics, scale
-from synth.tumour.blend import INSIDE, lay, paste, widen
+from synth.tumour.blend import INSIDE, lay, narrow, paste, widen
 from synth.tumour.philox import Stream
 from synth.tumour.sample import Layer, Sample, Tumour, empty_sample
 from synth.tumour.source import lends_tumour
@@ -193,7 +193,7 @@ class Recombine:
             # Eq. 4 made the tissue's mean r times the normal's; now it becomes r' times the new normal's.
             change = drawn.ratio / recipe["ratio"] if recipe["ratio"] else 0.0  # r = 0 left nothing to scale
             raw = raw * np.float32(change * (after["mean"] / before["mean"]))
-        return Layer(layer.box, layer.form, scale(raw, will).astype(np.float16), layer.edge)
+        return Layer(layer.box, layer.form, narrow(scale(raw, will)), layer.edge)
 
     def _statistics(self, source: dict[str, Any]) -> Statistics:
         return Statistics.from_json(self.corpus.statistics or source["statistics"])

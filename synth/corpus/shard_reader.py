@@ -53,24 +53,29 @@ class ShardReader:
         StoreError
             If the file is missing or damaged.
         """
-        array, key = self._array, self._array.key(shard)
-        length = math.prod(array.chunk)
-        chunks, first = -(-count // length), place * array.chunks
-        places = self._index(shard, key)[first : first + chunks].tolist()
-        if not places or min(places)[0] < 0:
-            raise StoreError(f"{key}: a chunk is missing")
+        array, length = self._array, math.prod(self._array.chunk)
+        chunks = self.chunks(shard, place, -(-count // length))
         if out is None:
-            out = np.empty(chunks * length, array.dtype)
-        start, stop = min(places)[0], max(at + size for at, size in places)
-        together = stop - start == sum(size for _, size in places)  # as they are written; others are read one by one
-        content = self._part(key, start, stop - start) if together else b""
-        for number, (at, size) in enumerate(places):
-            chunk = content[at - start : at - start + size] if together else self._part(key, at, size)
+            out = np.empty(len(chunks) * length, array.dtype)
+        for number, chunk in enumerate(chunks):
             try:
                 decode(array, chunk, out[number * length : (number + 1) * length])
             except StoreError as error:
-                raise StoreError(f"{key}: {error}") from error
+                raise StoreError(f"{array.key(shard)}: {error}") from error
         return out[:count]
+
+    def chunks(self, shard: int, place: int, chunks: int) -> list[bytes]:
+        """Return the first chunks of a row as they are stored; parameters and errors as of `read`."""
+        key, first = self._array.key(shard), place * self._array.chunks
+        places = self._index(shard, key)[first : first + chunks].tolist()
+        if not places or min(places)[0] < 0:
+            raise StoreError(f"{key}: a chunk is missing")
+        start, stop = min(places)[0], max(at + size for at, size in places)
+        together = stop - start == sum(size for _, size in places)  # as they are written; others are read one by one
+        content = self._part(key, start, stop - start) if together else b""
+        if not together:
+            return [self._part(key, at, size) for at, size in places]
+        return [content[at - start : at - start + size] for at, size in places]
 
     def _index(self, shard: int, key: str) -> np.ndarray:
         with self._lock:

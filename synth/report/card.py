@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synth.corpus.generations import generations_of
 from synth.corpus.layout import metadata
 from synth.corpus.receipt import CARD, source_sums, sum_of
+from synth.report.generations import generations_of
 from synth.store.opening import open_store
 from synth.store.sealed_json import seal, to_bytes
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from scans.catalog.terms import Terms, terms_of
 from scans.markdown import clean
-from synth.corpus.generations import generations_of
 from synth.generators.way import Way
 from synth.report import caveats
+from synth.report.generations import generations_of
 from synth.report.permissions import common_licence, united
 from synth.tumour.number import Number, ordered
 

@@ -1,5 +1,6 @@
 """Blend: lay a tumour over a normal scan (Eq. 5). Needs NumPy alone: the corpus reader composes with it too."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,12 @@ import numpy as np
 from synth.tumour.sample import Layer, Normal, Sample, Tumour
 
 _SIGN_AND_NUMBER = np.int32(0x8FFFE000 - 2**32)
+_UNIT = np.float32(2.0**112)
+# The bits of a number without its sign; the least and the most that become normal float16; to a half's exponent, and
+# what rounds the 13 bits that fall away, up to a tie.
+_NUMBER, _LEAST, _MOST = np.int32(0x7FFFFFFF), np.int32(0x38800000), 0x477FF000
+_TO_HALF = np.int32(0xFFF - (112 << 23))
+_PART = 2**17  # values
 INSIDE, FULL = 128, 127  # in a layer's edge: the bit of the mask, and the value of a weight of 1
 
 
@@ -30,8 +37,7 @@ def blend(normal: np.ndarray, texture: np.ndarray, weight: np.ndarray | np.float
     """
     below = widen(normal)
     blended = below + weight * (widen(texture) - below)
-    with np.errstate(over="ignore"):  # of a damaged corpus, whose NaN and infinity `synth verify` names
-        return blended.astype(np.float16)
+    return narrow(blended)
 
 
 def lay(layer: Layer, normal: Normal, alpha: float, target: str = "texture") -> Tumour:
@@ -108,11 +114,18 @@ def write(values: np.ndarray, out: np.ndarray) -> None:
     if not out.flags.c_contiguous:
         np.copyto(out, widen(values))
         return
-    bits = out.view(np.int32)
-    np.copyto(bits, values.view(np.int16))  # carries the sign along
-    np.left_shift(bits, 13, out=bits)
-    np.bitwise_and(bits, _SIGN_AND_NUMBER, out=bits)
-    np.multiply(out, np.float32(2.0**112), out=out)
+    halves, numbers = values.reshape(-1).view(np.int16), out.reshape(-1)
+    for part in _parts(out.size):
+        bits = numbers[part].view(np.int32)
+        np.copyto(bits, halves[part])  # carries the sign along
+        np.left_shift(bits, 13, out=bits)
+        np.bitwise_and(bits, _SIGN_AND_NUMBER, out=bits)
+        np.multiply(numbers[part], _UNIT, out=numbers[part])
+
+
+def _parts(count: int) -> Iterator[slice]:
+    """Split so many values into parts that the core's cache holds, several times over."""
+    return (slice(first, first + _PART) for first in range(0, count, _PART))
 
 
 def widen(values: np.ndarray) -> np.ndarray:
@@ -120,6 +133,36 @@ def widen(values: np.ndarray) -> np.ndarray:
     out = np.empty(values.shape, np.float32)
     write(values, out)
     return out
+
+
+def narrow(numbers: np.ndarray) -> np.ndarray:
+    """Return float32 numbers rounded to float16, ties to even: NumPy's bits in half of its time.
+
+    It rounds one by one; here whole numbers are rounded, of all at once. Where one is too small or too large for that,
+    or none (of a damaged corpus, whose NaN and infinity `synth verify` names), NumPy does it.
+    """
+    flat = numbers.reshape(-1)
+    rounded: np.ndarray = np.empty(flat.shape, np.float16)
+    for part in _parts(flat.size):
+        bits = flat[part].view(np.int32)
+        size = bits & _NUMBER
+        small, most = size < _LEAST, int(size.max())
+        if most >= _MOST:
+            with np.errstate(over="ignore"):
+                rounded[part] = flat[part]
+            continue
+        half = size >> 13
+        half &= 1
+        size += half
+        size += _TO_HALF
+        size >>= 13
+        bits = bits >> 16
+        bits &= -0x8000
+        size |= bits
+        rounded[part].view(np.int16)[...] = size
+        if small.any():
+            rounded[part][small] = flat[part][small]
+    return rounded.reshape(numbers.shape)
 
 
 def layer_of(tumour: Tumour) -> Layer:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from scans.image.normalisation import Statistics, scale
+from synth.tumour.blend import narrow
 from synth.tumour.sample import Normal, Voxels
 
 
@@ -65,7 +66,7 @@ class Source:
         -------
         ndarray of float16, same shape
         """
-        return scale(raw, self.statistics).astype(np.float16)
+        return narrow(scale(raw, self.statistics))
 
     @property
     def lends_tumour(self) -> bool:

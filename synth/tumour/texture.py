@@ -136,16 +136,16 @@ def gaussian_blur(texture: np.ndarray, sigma_vox: tuple[float, float, float], in
     for axis, sigma in enumerate(sigma_vox):
         first, last = (0, texture.shape[axis]) if inner is None else (inner[axis].start, inner[axis].stop)
         before, after = texture.shape[:axis], texture.shape[axis + 1 :]
-        rows = texture.reshape(math.prod(before), texture.shape[axis], math.prod(after))
         if not blur_radius(sigma):
-            rows = rows[:, first:last]
-        elif axis == 2:  # turned to the front: the kernel's inner loop runs over what lies behind its axis
-            turned = np.ascontiguousarray(rows[:, :, 0].T)[None]
-            rows = _blur_axis(turned, _gaussian_weights(sigma), first, last)[0].T
+            texture = texture[(slice(None),) * axis + (slice(first, last),)]
+        elif axis == 2:
+            lines = np.ascontiguousarray(texture).reshape(-1, texture.shape[2])
+            texture = _blur_rows(lines, _gaussian_weights(sigma), first, last).reshape(*before, last - first)
         else:
-            rows = _blur_axis(rows, _gaussian_weights(sigma), first, last)
-        texture = np.ascontiguousarray(rows).reshape(*before, last - first, *after)
-    return texture
+            rows = np.ascontiguousarray(texture).reshape(math.prod(before), texture.shape[axis], math.prod(after))
+            blurred = _blur_axis(rows, _gaussian_weights(sigma), first, last)
+            texture = blurred.reshape(*before, last - first, *after)
+    return np.ascontiguousarray(texture)
 
 
 def blur_radius(sigma_vox: float) -> int:
@@ -217,6 +217,24 @@ def _blur_axis(texture: np.ndarray, weights: np.ndarray, first: int, last: int) 
                 source, weight = texture[o, min(max(i + k - radius, 0), depth - 1)], weights[k]
                 for j in range(inner):
                     row[j] += weight * source[j]
+    return blurred
+
+
+@njit(cache=True)
+def _blur_rows(texture: np.ndarray, weights: np.ndarray, first: int, last: int) -> np.ndarray:
+    """Blur the rows of an array of shape (n, width), their places `first` to ``last - 1``."""
+    count, width = texture.shape
+    radius, wanted = len(weights) // 2, last - first
+    blurred = np.zeros((count, wanted), np.float32)
+    padded = np.empty(wanted + 2 * radius, np.float32)
+    for n in range(count):
+        for i in range(len(padded)):
+            padded[i] = texture[n, min(max(first - radius + i, 0), width - 1)]
+        row = blurred[n]
+        for k in range(len(weights)):
+            weight, source = weights[k], padded[k : k + wanted]
+            for j in range(wanted):
+                row[j] += weight * source[j]
     return blurred
 
 

@@ -11,7 +11,6 @@ from synth.cluster import open_cluster
 from synth.convert.assemble import gather
 from synth.convert.merge import merged
 from synth.corpus import Corpus
-from synth.corpus.generations import generations_of
 from synth.corpus.manifest import load_manifest
 from synth.corpus.recombine import Recombine
 from synth.corpus.verify import verify
@@ -20,6 +19,7 @@ from synth.generate.run import generate
 from synth.generators.mixture import parse_mixture
 from synth.generators.registry import way_of
 from synth.report.card import card_files
+from synth.report.generations import generations_of
 from synth.report.quantities import quantities
 from synth.report.stats import measure
 from synth.report.stats_page import write_page

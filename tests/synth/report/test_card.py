@@ -14,10 +14,10 @@ from scans.catalog.synthesis import Synthesis, override
 from scans.catalog.terms import terms_of
 from scans.markdown import bullets, clean, plain, table
 from synth.corpus import Corpus
-from synth.corpus.generations import generations_of
 from synth.report.card import card_files
 from synth.report.card_page import readme
 from synth.report.distributions import distributions, distributions_png
+from synth.report.generations import generations_of
 from synth.report.montage import montage_png
 from synth.report.permissions import common_licence, united
 from tests.made.commands import synth
