@@ -293,7 +293,7 @@ def test_a_damaged_source_stops_only_readers_who_need_it(path, corpus, tmp_path)
     if corpus.layout == "dense":
         assert bits(Corpus(broken)[2]) == bits(corpus[2])
     else:
-        with pytest.raises(StoreError, match="sources/normal/.* is missing or damaged"):
+        with pytest.raises(StoreError, match=r"sources/normal/.* is missing or damaged"):
             Corpus(broken)[2]
 
 
