@@ -33,6 +33,8 @@ from synth.corpus.layout import SOURCES, VOLUMES
 from synth.corpus.manifest_checks import LAYOUTS
 from synth.generate.plan import make_manifest
 from synth.generate.run import generate
+from synth.generators.mixture import Mixture
+from synth.generators.registry import way_of
 from synth.sources.reader import SourceStore
 from synth.tumour.blend import blend
 from synth.tumour.sample import empty_sample
@@ -227,11 +229,11 @@ CANDIDATES = (
 
 
 def make_corpora(store: SourceStore, samples: int, folder: Path) -> dict[str, Path]:
-    """Make a corpus of each layout, of the same samples."""
-    corpora = {}
+    """Make a corpus of each layout, of the same samples: by `layers`, whose hard edges the checks take for granted."""
+    corpora, mixture = {}, Mixture.of(way_of(store.region, "layers"))
     for layout in LAYOUTS:
         corpora[layout] = folder / f"{layout}.zarr"
-        generate(make_manifest(store, samples, 1, layout=layout), store.path, corpora[layout], workers=0)
+        generate(make_manifest(store, samples, 1, mixture, layout=layout), store.path, corpora[layout], workers=0)
     return corpora
 
 

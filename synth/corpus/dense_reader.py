@@ -1,8 +1,8 @@
 """Read a dense sample: what it shares with its normal is decoded once, whatever the number of samples.
 
 A dense corpus holds a normal again with each of its samples, and the sources beside them, encoded alike. So a normal
-is taken from its source, and of a composite only the blocks are decoded whose bytes are not the source's: half of
-them, and the tumour lies there.
+whose bytes are its source's is not decoded, and of a composite only the blocks whose bytes are others: half of them,
+where the tumour lies.
 """
 
 import functools
@@ -29,12 +29,20 @@ class Known:
     Attributes
     ----------
     voxels : ndarray of float16, shape (n,)
+    head : bytes
+        What stands in its chunk before the blocks.
     blocks : list of bytes
         Of its chunk, see `synth.corpus.codec.blocks_of`.
     """
 
     voxels: np.ndarray
+    head: bytes
     blocks: list[bytes]
+
+    def is_in(self, content: bytes) -> bool:
+        """Say whether a chunk is the source's, byte for byte; its checksum is not looked at."""
+        ends = itertools.accumulate(map(len, self.blocks), initial=len(self.head))
+        return content.startswith(self.head) and all(map(content.startswith, self.blocks, ends))
 
 
 class DenseReader:
@@ -56,7 +64,7 @@ class DenseReader:
         self,
         arrays: Mapping[str, Array],
         values: Callable[[str, int, np.ndarray | None], np.ndarray],
-        chunk: Callable[[str, int, Callable[[bytes], np.ndarray]], np.ndarray],
+        chunk: Callable[[str, int, Callable[[bytes], bool]], bool],
         source: Callable[[int], bytes],
     ) -> None:
         self._arrays, self._values, self._chunk, self._source = arrays, values, chunk, source
@@ -66,7 +74,8 @@ class DenseReader:
     def read(self, index: int, position: int, out: Sample) -> None:
         """Write the volumes of sample `index`, whose normal is source `position`."""
         known = self._known(position)
-        if known is not None and out.normal.flags.c_contiguous and out.composite.flags.c_contiguous:
+        contiguous = out.normal.flags.c_contiguous and out.composite.flags.c_contiguous
+        if known is not None and contiguous and self._chunk("normal", index, known.is_in):
             self._lay_out(index, known, out.normal.reshape(-1), out.composite.reshape(-1))
         else:
             self._volume("normal", index, out.normal)
@@ -78,7 +87,7 @@ class DenseReader:
         """Write normal and composite block by block, while a block is in the core's cache."""
         array, size = self._arrays["composite"], len(known.voxels) // len(known.blocks)
 
-        def lay(content: bytes) -> np.ndarray:
+        def lay(content: bytes) -> bool:
             ends, own = blocks_of(array, content), [False] * len(known.blocks)
             if len(ends) == len(own) + 1:
                 sides = zip(known.blocks, itertools.pairwise(ends), strict=True)
@@ -92,14 +101,14 @@ class DenseReader:
                     np.copyto(composite[part], normal[part])
             if not any(own):
                 self._decoded(functools.partial(decode, array, content), composite)
-                return composite
+                return True
             for same, run in itertools.groupby(range(len(own)), own.__getitem__):
                 if not same:
                     first, *others = run
                     stop = (others or [first])[-1] + 1
                     blocks = functools.partial(decode_blocks, content, ends[first : stop + 1])
                     self._decoded(blocks, composite[first * size : stop * size])
-            return composite
+            return True
 
         self._chunk("composite", index, lay)
 
@@ -140,6 +149,6 @@ class DenseReader:
             content = self._source(position)
             ends = blocks_of(array, content)
             blocks = [content[first:last] for first, last in itertools.pairwise(ends)]
-            return Known(decode(array, content), blocks) if blocks else None
+            return Known(decode(array, content), content[: ends[0]], blocks) if blocks else None
         except (OSError, StoreError):
             return None

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from synth.store.opening import open_store
 from synth.tumour.blend import lay, layer_of, paste
 from synth.tumour.sample import Layer, Normal, Sample, Tumour, empty_sample
 
+Read = TypeVar("Read")
 MOST_NORMALS = 64  # that a reader keeps decoded: at 128 voxels 6 MB each
 
 
@@ -277,7 +278,7 @@ class Corpus:
         """Return the first values of a row, in `out` if given: flat, as long as a row."""
         return self._of_row(name, index, lambda reader, shard, place: reader.read(shard, place, count, out))
 
-    def _of_row(self, name: str, index: int, read: Callable[[ShardReader, int, int], np.ndarray]) -> np.ndarray:
+    def _of_row(self, name: str, index: int, read: Callable[[ShardReader, int, int], Read]) -> Read:
         """Return what is read of a row, from (reader, shard, place); tell which sample cannot be read."""
         shard, place = self.manifest.locate(index)
         reader, key = self._readers[name], self._arrays[name].key(shard)
@@ -288,7 +289,7 @@ class Corpus:
         except (StoreError, OSError, MemoryError) as error:
             raise StoreError(f"{self.store}: sample {index} cannot be read ({error}); run synth verify") from error
 
-    def _read(self, key: str, read: Callable[[], np.ndarray]) -> np.ndarray:
+    def _read(self, key: str, read: Callable[[], Read]) -> Read:
         """Call what reads from a file; once more if it may be the local copy of it that is damaged."""
         try:
             return read()

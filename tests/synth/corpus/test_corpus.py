@@ -286,6 +286,17 @@ def test_a_shard_of_another_corpus_counts_as_missing(path, sources_path, tmp_pat
     assert sorted(Corpus(mixed, partial=True).receipts) == [0, 2]
 
 
+def test_a_damaged_source_stops_only_readers_who_need_it(path, corpus, tmp_path):
+    broken = shutil.copytree(path, tmp_path / "c.zarr")
+    for file in (broken / "sources" / "normal").glob("c.*"):
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+    if corpus.layout == "dense":
+        assert bits(Corpus(broken)[2]) == bits(corpus[2])
+    else:
+        with pytest.raises(StoreError, match=r"sources/normal/.* is missing or damaged"):
+            Corpus(broken)[2]
+
+
 @pytest.mark.parametrize("left", [0, 0.5, -1])
 def test_a_file_cut_short_is_never_read_as_zeros(path, corpus, tmp_path, left):
     torn = shutil.copytree(path, tmp_path / "c.zarr")

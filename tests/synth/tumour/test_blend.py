@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synth.corpus import Corpus
-from synth.tumour.blend import FULL, INSIDE, blend, lay, widen, write
+from synth.tumour.blend import FULL, INSIDE, blend, lay, narrow, widen, write
 from synth.tumour.sample import Layer, Normal, empty_sample
 
 SIDE = 8
@@ -78,3 +78,13 @@ def test_samples_are_read_into_whatever_arrays_are_given(corpus_path, dense_path
                     assert getattr(found, name).dtype == (np.uint8 if name == "mask" else dtype)
                     np.testing.assert_array_equal(getattr(found, name), getattr(fresh, name), err_msg=name)
             assert fresh.alpha == read.alpha == strided.alpha
+
+
+def test_narrowing_has_the_bits_of_numpy_at_every_half_number_and_beside_each_tie():
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
+    bits = halves[np.isfinite(halves)].view(np.int32)
+    beside = np.concatenate([(bits + step).view(np.float32) for step in (-1, 0, 1, 0xFFF, 0x1000, 0x1001)])
+    for numbers in (beside[np.abs(beside) < 65_000], np.array([1e6, -1e6, np.inf, 1.0], np.float32)):
+        with np.errstate(over="ignore"):
+            expected = numbers.astype(np.float16)
+        np.testing.assert_array_equal(narrow(numbers).view(np.uint16), expected.view(np.uint16))
