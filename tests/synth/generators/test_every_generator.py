@@ -19,7 +19,6 @@ from synth.generate.run import generate
 from synth.generators.mixture import parse_mixture
 from synth.generators.registry import recorded_ways, way_of
 from synth.report.card import card_files
-from synth.report.generations import generations_of
 from synth.report.quantities import quantities
 from synth.report.stats import measure
 from synth.report.stats_page import write_page
