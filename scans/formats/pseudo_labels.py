@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from scans.csv_text import csv_text
 from scans.durable import write_text
 from scans.errors import StoreError
 from scans.writing import writing
@@ -109,11 +110,9 @@ def write_pseudo_labels(folder: Path, rows: Iterable[PseudoLabel]) -> None:
     StoreError
         If it cannot be written.
     """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    table = [COLUMNS]
     for row in sorted(rows, key=lambda row: row.case):
         values = {**vars(row), "confident": _YES[row.confident], **{n: f"{getattr(row, n):.6g}" for n in _NUMBERS}}
-        writer.writerow([values[name] for name in COLUMNS])
+        table.append([values[name] for name in COLUMNS])
     with writing(folder / NAME, StoreError):
-        write_text(folder / NAME, text.getvalue())
+        write_text(folder / NAME, csv_text(table))

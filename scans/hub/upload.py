@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scans.errors import HubError
-from scans.hub.address import Address
+from scans.hub.address import Address, hub_address
 from scans.hub.client import check_login, client
 from scans.hub.listing import Remote, listing, pin
 from scans.hub.refusals import asking, passing
@@ -57,6 +57,26 @@ class Pushed:
     address: Address
     files: int
     sent: int
+
+
+def destination(url: str, kind: str, revision: str | None) -> Address:
+    """Return the repository that a push goes to; asked before anything is read, so that nobody waits for a refusal.
+
+    Parameters
+    ----------
+    url, kind, revision
+        As of `scans.hub.address.hub_address`.
+
+    Raises
+    ------
+    HubError
+        If it is none, or a file of one, or nobody is logged in.
+    """
+    address = hub_address(url, kind, revision)
+    if address.path:
+        raise HubError(f"{url}: give a whole repository, {address.file('')}")
+    check_login(address)
+    return address
 
 
 def upload(

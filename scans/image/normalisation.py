@@ -37,7 +37,7 @@ class Statistics:
     def of(cls, values: np.ndarray, low: float | None = None, high: float | None = None) -> "Statistics":
         """Return the statistics of intensities (any shape), clipped to [low, high] first."""
         clipped = np.clip(values.astype(np.float64), low, high)
-        return cls(_rounded(clipped.mean()), _rounded(clipped.std()), low, high)
+        return cls(rounded(clipped.mean()), rounded(clipped.std()), low, high)
 
 
 def scale(intensity: np.ndarray, statistics: Statistics) -> np.ndarray:
@@ -89,5 +89,6 @@ def normalise(intensity: np.ndarray, roi: np.ndarray, statistics: Statistics) ->
     return np.where(roi, scale(intensity, statistics), np.float32(0))
 
 
-def _rounded(number: float) -> float:
+def rounded(number: float) -> float:
+    """Return a statistic as it is kept, the same on every machine."""
     return float(f"{number:.{_DIGITS}g}")

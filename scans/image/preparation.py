@@ -14,7 +14,7 @@ from scans.image.box import clip, tight_box
 from scans.image.components import large_parts
 from scans.image.foreground import border_value, region_of_interest
 from scans.image.frame import Frame, coverage, fit_frame, from_frame, to_frame
-from scans.image.normalisation import Statistics, unscale
+from scans.image.normalisation import Statistics, rounded, unscale
 from scans.image.volume import Volume
 
 _LEAST_FRAMED = 0.001  # a part of the ROI smaller than this share of the largest does not count for the frame
@@ -154,7 +154,7 @@ def common_statistics(values: np.ndarray, region: Region) -> Statistics:
     """
     by = region.normalisation
     if by.limits is None:
-        low, high = (float(f"{end:.9g}") for end in np.percentile(values, by.percentiles))
+        low, high = (rounded(end) for end in np.percentile(values, by.percentiles))
     else:
         low, high = (limit - (by.raw_zero or 0.0) for limit in by.limits)
     common = Statistics.of(values, low, high)

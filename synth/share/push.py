@@ -12,10 +12,9 @@ from pathlib import Path
 
 from scans.durable import sha256
 from scans.errors import HubError, StoreError
-from scans.hub.address import DATASET, Address, hub_address
-from scans.hub.client import check_login
+from scans.hub.address import DATASET, Address
 from scans.hub.listing import Remote
-from scans.hub.upload import Piece, Pushed, upload
+from scans.hub.upload import Piece, Pushed, destination, upload
 from synth.corpus import Corpus
 from synth.corpus.manifest import ROOT
 from synth.corpus.receipt import CARD
@@ -68,10 +67,7 @@ def push(
         If the terms of a source do not allow it, something here is damaged or incomplete, the hub refuses, or it
         holds something else already. The same call goes on where it was.
     """
-    address = hub_address(url, DATASET, revision)
-    if address.path:
-        raise HubError(f"{url}: give a whole repository, {address.file('')}")
-    check_login(address)
+    address = destination(url, DATASET, revision)
     pieces = _of_pack(Path(what), address) if Path(what).is_file() else _of_corpus(what, address)
     words = message or f"Artificial tumours by layered-tumors: {Path(what).name}"
     return upload(address, pieces, message=words, private=private, check=_fitting(address, pieces), progress=progress)

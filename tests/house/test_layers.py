@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[2]
 TRAINED = "settings architectures data network run cases proxies"
 ROOMS = {  # a room: the rooms of its half that it may import
     "scans": {
+        "csv_text": "",
         "errors": "",
         "file_names": "",
         "release": "",
@@ -22,7 +23,7 @@ ROOMS = {  # a room: the rooms of its half that it may import
         "durations": "",
         "progress": "terminal",
         "catalog": "errors file_names formats markdown yaml_text",
-        "formats": "durable errors file_names one_scan writing",
+        "formats": "csv_text durable errors file_names one_scan writing",
         "image": "catalog durable errors file_names formats one_scan writing",
         "page": "durable errors image",
     },

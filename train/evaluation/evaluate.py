@@ -27,7 +27,7 @@ from train.evaluation.scores_file import write_scores
 from train.evaluation.threshold_row import segment
 from train.evaluation.upright import upright
 from train.inference.model import Decomposed, Model, decompose, load_model, mask_in_scan, prepare_for, to_scan
-from train.inference.overlap import Steps, overlapped
+from train.inference.overlap import ThreeSteps, overlapped
 from train.inference.reading import Asked
 from train.network.data_terms import lent_tumours
 from train.settings import SettingsError
@@ -168,7 +168,7 @@ def evaluate_cases(
         truths = truths_of(case, scored)
         return _Ready(scan, truths, prepare_for(model, scan.volumes, scan.roi, str(case.image)))
 
-    steps = Steps(
+    steps = ThreeSteps(
         before,
         lambda case, ready: decompose(model, ready.prepared),
         lambda case, ready, found: _scored(model, case, ready, found, masks, scored),

@@ -4,8 +4,6 @@ A network with one mask has the rows ``network`` and ``threshold``; one of sever
 and ``threshold: CLASS`` for the one that is the whole of a tumour, if there is such.
 """
 
-import csv
-import io
 import json
 import math
 from dataclasses import asdict
@@ -16,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import nn
 
 from scans.catalog.settings import one_line
+from scans.csv_text import csv_text
 from scans.durable import write_atomically
 from scans.errors import CheckpointError
 from train.cases.classes import whole
@@ -38,16 +37,14 @@ def write_scores(evaluation: "Evaluation", out: Path, **more: Any) -> None:
 
 def cases_csv(evaluation: "Evaluation") -> str:
     """One line a case and row; an undefined score is an empty cell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "row", *METRICS, *AMOUNTS, "tumour_free", "nothing_found", "problem"])
+    table: list[list[Any]] = [["case", "row", *METRICS, *AMOUNTS, "tumour_free", "nothing_found", "problem"]]
     for case in evaluation.cases:
         for row, scores in evaluation.rows_of(case).items():
             numbers = [csv_number(getattr(scores, name)) for name in (*METRICS, *AMOUNTS)]
-            writer.writerow([case.name, row, *numbers, int(scores.tumour_free), int(scores.nothing_found), ""])
+            table.append([case.name, row, *numbers, int(scores.tumour_free), int(scores.nothing_found), ""])
         if case.problem:
-            writer.writerow([case.name, "", *[""] * (len(METRICS) + len(AMOUNTS) + 2), case.problem])
-    return text.getvalue()
+            table.append([case.name, "", *[""] * (len(METRICS) + len(AMOUNTS) + 2), case.problem])
+    return csv_text(table)
 
 
 def csv_number(number: float | None) -> str:

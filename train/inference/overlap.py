@@ -33,7 +33,7 @@ class Done(Generic[_Result]):
 
 
 @dataclass(frozen=True)
-class Steps(Generic[_Item, _Ready, _Found, _Result]):
+class ThreeSteps(Generic[_Item, _Ready, _Found, _Result]):
     """What is done with each scan. Whatever a step raises over a scan is that scan's problem, see `one_scan`.
 
     Attributes
@@ -60,7 +60,7 @@ class Steps(Generic[_Item, _Ready, _Found, _Result]):
 
 def overlapped(
     items: Sequence[_Item],
-    steps: Steps[_Item, _Ready, _Found, _Result],
+    steps: ThreeSteps[_Item, _Ready, _Found, _Result],
     *,
     started: Callable[[Sequence[_Item]], None] = lambda items: None,
     here: bool = False,
@@ -70,7 +70,7 @@ def overlapped(
     Parameters
     ----------
     items : sequence
-    steps : Steps
+    steps : ThreeSteps
     started : callable
         Told of scans before anything is done with them, in the thread that asks.
     here : bool

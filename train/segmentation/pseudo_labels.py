@@ -22,7 +22,7 @@ from scans.writing import make_folder
 from train.cases.prepared import dataset_cases
 from train.inference.confidence import Numbers, Rule
 from train.inference.model import Decomposed, Model, decompose, load_model, mask_in_scan, prepare_for
-from train.inference.overlap import Done, Steps, overlapped
+from train.inference.overlap import Done, ThreeSteps, overlapped
 from train.inference.reading import Readings, recorded_readings
 from train.network.weights import check_one_mask
 from train.settings import SettingsError
@@ -94,7 +94,7 @@ def pseudo_label(
         say(f"it is confident if: {rule.said()}")
         rows: dict[str, PseudoLabel] = {}
         steps = _CaseSteps(model, network, readings, dataset, out, before)
-        each = Steps(
+        each = ThreeSteps(
             steps.before,
             steps.network,
             steps.after,

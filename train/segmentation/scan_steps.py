@@ -50,7 +50,7 @@ class Segmented:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Settled:
     """A scan's result, and its row of the summary; no row where the one that is there stays."""
 
     result: Segmented
@@ -82,7 +82,7 @@ class Ready:
     slices: list[Any] = field(default_factory=list)
 
 
-Task = tuple[Input, dict[str, list[Path]]]  # a scan, and the paths of what is to be written of it
+Wanted = tuple[Input, dict[str, list[Path]]]  # a scan, and the paths of what is to be written of it
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class ScanSteps:
         row = self.rows.get(one.case)
         return None if row and row.mask else self._row(one, problem=STARTED)
 
-    def before(self, task: Task) -> Ready | Done[Outcome]:
+    def before(self, task: Wanted) -> Ready | Done[Settled]:
         """Read and prepare a scan, unless its mask is there."""
         began = time.monotonic()
         one, targets = task
@@ -146,12 +146,12 @@ class ScanSteps:
             prepared = window_over(volumes, prepared, native=self.options.window == "native")
         return Ready(self._row(one), began, volumes, prepared, slices)
 
-    def network(self, task: Task, ready: Ready) -> Decomposed:
+    def network(self, task: Wanted, ready: Ready) -> Decomposed:
         """Run the network, on its cube or window by window."""
         run = decompose if self.options.window is None else slide
         return run(self.model, ready.prepared, self.options.flips)
 
-    def after(self, task: Task, ready: Ready, found: Decomposed) -> Outcome:
+    def after(self, task: Wanted, ready: Ready, found: Decomposed) -> Settled:
         """Bring back what was found, and write it, the mask last."""
         one, targets = task
         volume = self._write(one, targets, ready, found)
@@ -175,12 +175,12 @@ class ScanSteps:
             note=beyond if covered < _LEAST_COVERED else "",
             classes_ml=_classes_ml(volume, self.model.classes),
         )
-        return Outcome(Segmented(one.name, mask, ml, note=row.note), row)
+        return Settled(Segmented(one.name, mask, ml, note=row.note), row)
 
-    def failed(self, task: Task, error: UserError) -> Outcome:
+    def failed(self, task: Wanted, error: UserError) -> Settled:
         """Return the row of a scan that cannot be segmented."""
         one, _ = task
-        return Outcome(Segmented(one.name, problem=str(error)), self._row(one, problem=str(error)))
+        return Settled(Segmented(one.name, problem=str(error)), self._row(one, problem=str(error)))
 
     def _row(self, one: Input, problem: str = "") -> SummaryRow:
         return SummaryRow(
@@ -215,8 +215,8 @@ class ScanSteps:
         return mask
 
 
-def _there(result: Segmented) -> Done[Outcome]:
-    return Done(Outcome(result))
+def _there(result: Segmented) -> Done[Settled]:
+    return Done(Settled(result))
 
 
 def _classes_ml(labels: Volume, classes: Classes) -> dict[str, str]:

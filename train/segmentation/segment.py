@@ -15,14 +15,14 @@ from scans.image.brain_mask import check_program
 from scans.image.volume import Volume
 from scans.writing import make_folder
 from train.inference.model import Decomposed, load_model
-from train.inference.overlap import Steps, overlapped
+from train.inference.overlap import ThreeSteps, overlapped
 from train.inference.reading import PLAIN
 from train.segmentation.bids_inputs import find_bids_inputs
 from train.segmentation.bids_outputs import name_derivatives, start_derivatives, write_sidecars
 from train.segmentation.dicom_seg import DICOM_SEG, check_dicom_seg
 from train.segmentation.inputs import Input, find_inputs
 from train.segmentation.outputs import Options, check_nothing_in_the_way, check_targets, name_results
-from train.segmentation.scan_steps import Ready, ScanSteps, Segmented, Task
+from train.segmentation.scan_steps import Ready, ScanSteps, Segmented, Wanted
 from train.segmentation.search import counted
 from train.segmentation.summary import STARTED, SummaryRow, read_summary, write_summary
 from train.settings import SettingsError
@@ -118,11 +118,11 @@ def segment(
 
 
 def _results(
-    steps: ScanSteps, tasks: list[Task], rows: dict[str, SummaryRow], told: Callable[[Segmented], None]
+    steps: ScanSteps, tasks: list[Wanted], rows: dict[str, SummaryRow], told: Callable[[Segmented], None]
 ) -> Iterator[Segmented]:
     """Yield the result of each scan; its row is in the summary before anything is done with it, and when it is done."""
 
-    def started(tasks: Sequence[Task]) -> None:
+    def started(tasks: Sequence[Wanted]) -> None:
         begun = [row for one, _ in tasks if (row := steps.started(one))]
         if begun:
             write(*begun)
@@ -131,12 +131,12 @@ def _results(
         rows.update({row.case: row for row in changed})
         write_summary(steps.out, rows.values())
 
-    def network(task: Task, ready: Ready) -> Decomposed:
+    def network(task: Wanted, ready: Ready) -> Decomposed:
         if steps.started(task[0]) is None:  # the mask that is there is about to be replaced
             write(replace(ready.row, problem=STARTED))
         return steps.network(task, ready)
 
-    each = Steps(
+    each = ThreeSteps(
         steps.before,
         network,
         steps.after,

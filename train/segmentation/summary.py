@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from scans.csv_text import csv_text
 from scans.durable import write_text
 from train.settings import SettingsError
 
@@ -107,15 +108,13 @@ def write_summary(folder: Path, rows: Iterable[SummaryRow]) -> None:
     SettingsError
         If it cannot be written.
     """
-    text = io.StringIO(newline="")
     rows = list(rows)
     classes = dict.fromkeys(name for row in rows for name in row.classes_ml)
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *(f"{name}{_ML}" for name in classes)])
+    table = [[*COLUMNS, *(f"{name}{_ML}" for name in classes)]]
     for row in rows:
         numbers = [row.classes_ml.get(name, "") for name in classes]
-        writer.writerow([*(getattr(row, name) for name in COLUMNS), *numbers])
+        table.append([*(getattr(row, name) for name in COLUMNS), *numbers])
     try:
-        write_text(folder / NAME, text.getvalue())
+        write_text(folder / NAME, csv_text(table))
     except OSError as error:
         raise SettingsError(f"{folder / NAME} cannot be written ({error.strerror}); the masks so far stay") from error

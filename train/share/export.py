@@ -9,7 +9,7 @@ import contextlib
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,6 +176,11 @@ def listed_in(folder: Path) -> dict[str, str]:
         lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return {}
+    return digests_in(lines)
+
+
+def digests_in(lines: Iterable[str]) -> dict[str, str]:
+    """Return the files and SHA-256 of a list as ``sha256sum`` writes and checks it."""
     return {line[66:]: line[:64] for line in lines if len(line) > 66}
 
 

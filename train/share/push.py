@@ -5,17 +5,16 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from scans.durable import sha256
-from scans.errors import CheckpointError, HubError
-from scans.hub.address import MODEL, Address, hub_address
-from scans.hub.client import check_login
+from scans.errors import CheckpointError
+from scans.hub.address import MODEL, Address
 from scans.hub.download import fetch_file
 from scans.hub.listing import Remote
-from scans.hub.upload import Piece, Pushed, upload
+from scans.hub.upload import Piece, Pushed, destination, upload
 from train.inference.named_network import checkpoint_at
 from train.network.checkpoint import load_record
 from train.network.data_terms import trained_on, unclear
 from train.settings import SettingsError
-from train.share.export import SUMS, export, listed_in
+from train.share.export import SUMS, digests_in, export, listed_in
 
 _CARD = "README.md"
 
@@ -65,10 +64,7 @@ def push(
         If terms may forbid it and neither `terms_read` nor `private` is given, what is to be pushed is damaged, or the
         hub refuses. The same call goes on where it was.
     """
-    address = hub_address(url, MODEL, revision)
-    if address.path:
-        raise HubError(f"{url}: give a whole repository, {address.file('')}")
-    check_login(address)
+    address = destination(url, MODEL, revision)
     with tempfile.TemporaryDirectory(prefix="layered-tumors.") as temporary:
         folder = Path(what)
         if not folder.is_dir():
@@ -128,4 +124,4 @@ def _earlier(address: Address, there: dict[str, Remote]) -> Collection[str]:
     if SUMS not in there:
         return ()
     lines = fetch_file(address.file(SUMS), there[SUMS]).read_text(encoding="utf-8", errors="replace").splitlines()
-    return {line[66:] for line in lines} & set(there)
+    return digests_in(lines).keys() & set(there)

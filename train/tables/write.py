@@ -1,11 +1,11 @@
 """Write a table: Markdown for people, CSV for programs, every case's scores beside them."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+from scans.csv_text import csv_text
 from scans.durable import write_atomically
 from scans.markdown import Markdown, plain, table
 from train.evaluation.scores_file import csv_number
@@ -145,12 +145,11 @@ def numbers_csv(gathered: Gathered) -> str:
     ``low`` and ``high`` are the bootstrap interval; ``minus_reference`` the mean difference from the table's reference
     row over ``pairs`` cases.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     ours = ["mean", "std_over_runs", "std_over_cases", "low", "high", "runs", "cases"]
     against = ["minus_reference", "wilcoxon_p", "pairs"]
     paper = ["paper", "paper_std", "reason"]
-    writer.writerow(["row", "task", "part", "metric", "unit", "fraction", *ours, "threshold", *against, *paper])
+    head = ["row", "task", "part", "metric", "unit", "fraction", *ours, "threshold", *against, *paper]
+    lines: list[list[Any]] = [head]
     for name in gathered.row_names():
         for column in gathered.table.columns:
             cell = gathered.shown(name, column)
@@ -158,22 +157,21 @@ def numbers_csv(gathered: Gathered) -> str:
             means = (found.mean, found.over_runs, found.over_cases, found.low, found.high)
             numbers = [csv_number(factor * each) for each in means]
             pairs = gathered.compared(name, column)
-            writer.writerow([
+            lines.append([
                 name, column.task, column.part, column.metric, "percent" if column.percent else "mm",
                 f"{column.share:g}", *numbers, found.runs, found.cases, csv_number(factor * cell.threshold.mean),
                 csv_number(factor * pairs.difference), csv_number(pairs.p), pairs.count,
                 csv_number(cell.paper), csv_number(cell.paper_over_runs), cell.reason,
             ])  # fmt: skip
-    return text.getvalue()
+    return csv_text(lines)
 
 
 def cases_csv(gathered: Gathered) -> str:
     """One line a row, column, run and case; scores in [0, 1], or mm."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "task", "part", "metric", "fraction", "run", "case", "network", "threshold"])
+    head = ["row", "task", "part", "metric", "fraction", "run", "case", "network", "threshold"]
+    lines: list[list[Any]] = [head]
     for (row, column), cell in gathered.cells.items():
         for score in cell.scores:
             where = [row, column.task, column.part, column.metric, f"{column.share:g}"]
-            writer.writerow([*where, score.run, score.case, csv_number(score.network), csv_number(score.threshold)])
-    return text.getvalue()
+            lines.append([*where, score.run, score.case, csv_number(score.network), csv_number(score.threshold)])
+    return csv_text(lines)

@@ -3,14 +3,14 @@ import threading
 import pytest
 
 from scans.errors import ScanError
-from train.inference.overlap import Done, Steps, overlapped
+from train.inference.overlap import Done, ThreeSteps, overlapped
 
 
 def steps(
     before=lambda item: item, network=lambda item, ready: ready, after=lambda item, ready, found: found, voxels=1
 ):
     """Return steps whose results are (item, what it came to)."""
-    return Steps(
+    return ThreeSteps(
         before,
         network,
         lambda item, ready, found: (item, after(item, ready, found)),
