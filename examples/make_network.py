@@ -16,6 +16,12 @@ import commands
 SHIPPED = Path("train/shipped")
 CATALOG, DATASET, HELD_OUT = "catalogs/network.yaml", "open-flair", "open-flair--ms26"
 SIZE, SAMPLES, STEPS, WIDTH = 48, 1024, 800, 8
+# Every ingredient of `compound` on, as when this network was made; a FLAIR brain's default has the law of contrast alone.
+INGREDIENTS = (
+    "parts.core=0.15", "parts.cavity=0.2", "parts.ring=0.15", "parts.border_mm=2", "edge.width_mm=[1.5,5]",
+    "edge.diffuse=0.35", "tissue.own=0.5", "tissue.grain_mm=1.5", "foci.several=0.1", "distractors.spots=0.33",
+    "distractors.caps=0.2", "empty=0.05",
+)  # fmt: skip
 DEVELOPMENT = ("catalogs/dev.yaml", "dev-flair-tumour")  # scored for the card where it is at hand
 
 
@@ -34,7 +40,8 @@ def main() -> None:
     sources, corpus, other, trained = (str(out / n) for n in ("sources.zarr", "corpus.zarr", "other.zarr", "run"))
     shared, evaluation = out / "shared", out / "evaluation"
     run("synth", "prepare", "--catalog", CATALOG, "--dataset", DATASET, "--out", sources, "--size", str(SIZE))
-    run("synth", "generate", "--sources", sources, "--out", corpus, "-n", str(SAMPLES), "--seed", "1")
+    on = [part for setting in INGREDIENTS for part in ("--set", setting)]
+    run("synth", "generate", "--sources", sources, "--out", corpus, "-n", str(SAMPLES), "--seed", "1", *on)
     run("synth", "generate", "--sources", sources, "--out", other, "-n", "128", "--seed", "2", "--generator", "smooth")
     run("train", "pretrain", "--corpus", corpus, "--validation-corpus", other, "--out", trained, "--steps", str(STEPS),
         "--width", str(WIDTH), "--validation-sources", HELD_OUT, "--checkpoint-every", "200", "--precision", "fp32",
