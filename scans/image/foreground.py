@@ -1,12 +1,11 @@
 """The region of interest: from a mask, or what skull stripping left."""
 
 import numpy as np
-from scipy import ndimage
 
 from scans.catalog.region import Region
 from scans.errors import ScanError
 from scans.image.box import tight_box
-from scans.image.components import large_parts
+from scans.image.components import fill_holes, large_parts
 from scans.image.volume import Volume
 
 _LEAST_ROI_MM3 = 100.0  # nothing that this pipeline can work on is smaller
@@ -47,8 +46,7 @@ def find_foreground(array: np.ndarray, background: float) -> np.ndarray:
         return foreground
     box = tight_box(foreground)  # two fifths of a scan that is stripped; nothing outside is in it, or a hole
     kept = large_parts(foreground[box], _LEAST_PART)
-    outside, _ = ndimage.label(np.pad(~kept, 1, constant_values=True))
-    foreground[box] = outside[1:-1, 1:-1, 1:-1] != outside[0, 0, 0]
+    foreground[box] = fill_holes(kept)
     return foreground
 
 
