@@ -186,7 +186,7 @@ def _scored(model: Model, case: Case, ready: _Ready, found: Decomposed, masks: P
     spacing = ready.scan.volume.spacing_mm
     share = found.share(model.reading, first)
     labels = mask_in_scan(model, share, first)
-    write_volume(labels, masks / f"{case.name}_mask.nii.gz", like=case.image)
+    write_volume(labels, masks / f"{case.name}_mask.nii.gz", like=case.image, quick=True)
     found_in_scan = dict(zip(model.classes, masks_of(labels.array, model.classes), strict=True))
     rule = None if whole(classes) is None else model.record.rule
     beyond = None if rule is None else segment(rule, found.scan[0], first.roi, first.frame.spacing_mm)
