@@ -10,7 +10,7 @@ import numpy as np
 from scans.catalog.catalog import load_catalog
 from scans.catalog.dataset import Dataset
 from scans.errors import CheckpointError
-from scans.image.brain_mask import check_program
+from scans.image.brain_mask import check_program, is_needed
 from scans.image.cases import Case, Scan, read_case, source_name
 from scans.image.preparation import Prepared
 from scans.image.volume import write_volume
@@ -76,7 +76,7 @@ def evaluate(
     loaded = load_catalog(catalog).with_brain_masks(brain_mask_with, brain_masks)
     wanted = loaded.task(name)
     dataset, cases = dataset_cases(loaded, wanted.dataset, model.regions)
-    if any(case.roi is None for case in cases):
+    if is_needed(dataset.brain_mask_with, (case.roi for case in cases)):
         check_program(dataset.brain_mask_with)
     classes = classes_to_score(model, loaded, name)
     cases, selection = _select(cases, model, wanted.dataset, all_cases)
@@ -176,7 +176,7 @@ def evaluate_cases(
         name=lambda case: str(case.image),
         voxels=lambda ready: sum(volume.array.size for volume in ready.scan.volumes),
     )
-    a_tool_runs = bool(dataset.brain_mask_with) and any(case.roi is None for case in cases)
+    a_tool_runs = is_needed(dataset.brain_mask_with, (case.roi for case in cases))
     return overlapped(cases, steps, here=a_tool_runs)
 
 

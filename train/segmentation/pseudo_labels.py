@@ -15,6 +15,7 @@ from scans.durable import only_writer
 from scans.errors import CatalogError, CheckpointError, UserError
 from scans.formats.files import content_sha256
 from scans.formats.pseudo_labels import NAME, PseudoLabel, read_pseudo_labels, write_pseudo_labels
+from scans.image.brain_mask import check_program, is_needed
 from scans.image.cases import Case, read_case
 from scans.image.preparation import Prepared
 from scans.image.volume import write_volume
@@ -85,6 +86,8 @@ def pseudo_label(
             "gets them when train pretrain or train adapt ends"
         )
     dataset, cases = _unlabelled(load_catalog(catalog), dataset_name, model, leave_out)
+    if is_needed(dataset.brain_mask_with, (case.roi for case in cases)):
+        check_program(dataset.brain_mask_with)
     make_folder(out, SettingsError)
     with only_writer(out):
         network = model.sha256()
@@ -102,7 +105,7 @@ def pseudo_label(
             name=lambda case: str(case.image),
             voxels=lambda ready: sum(one.inside.size for one in ready.prepared),
         )
-        a_tool_runs = bool(dataset.brain_mask_with) and any(case.roi is None for case in cases)
+        a_tool_runs = is_needed(dataset.brain_mask_with, (case.roi for case in cases))
         with closing(overlapped(cases, each, here=a_tool_runs)) as made:
             for row, kept in made:
                 row = _judged(row, rule)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from scans.durable import only_writer
 from scans.errors import CheckpointError
-from scans.image.brain_mask import check_program
+from scans.image.brain_mask import check_program, is_needed
 from scans.image.volume import Volume
 from scans.writing import make_folder
 from train.inference.model import Decomposed, load_model
@@ -96,7 +96,7 @@ def segment(
         naming, describe = name_derivatives, partial(write_sidecars, model, bids, options)
     if options.format == DICOM_SEG:
         check_dicom_seg([one.name for one in inputs if one.scans and one.scans[0].is_file()], len(inputs))
-    if any(one.roi is None for one in inputs):
+    if is_needed(options.brain_mask_with, (one.roi for one in inputs)):
         check_program(options.brain_mask_with)
     names = partial(naming, out=out, modalities=model.modalities, classes=model.classes)
     targets = [names(one.case, options=options) for one in inputs]
@@ -138,7 +138,7 @@ def _results(
         name=lambda task: task[0].name,
         voxels=lambda ready: sum(volume.array.size for volume in ready.volumes),
     )
-    a_tool_runs = bool(steps.options.brain_mask_with) and any(one.roi is None for one, _ in tasks)
+    a_tool_runs = is_needed(steps.options.brain_mask_with, (one.roi for one, _ in tasks))
     with closing(overlapped(tasks, each, started=started, here=a_tool_runs)) as outcomes:
         for outcome in outcomes:
             if outcome.row is not None:
