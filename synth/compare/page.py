@@ -10,7 +10,7 @@ from markupsafe import Markup
 from scans.durable import write_bytes, write_text
 from scans.page.render import render
 from synth.compare.column import Column
-from synth.compare.figure import comparison_png, grey_window, label_of, scale_of, summary
+from synth.compare.figure import common_window, comparison_png, label_of, scale_of, summary
 from synth.compare.measuring import MEASURES
 from synth.report.charts import Scale, histogram, picture_of_slice
 
@@ -34,7 +34,7 @@ def write_comparison(columns: Sequence[Column], path: Path, pictures: int) -> No
 
 
 def _page(columns: Sequence[Column], pictures: int) -> str:
-    window = grey_window(columns)
+    window = common_window(columns)
     sizes = sorted({column.size for column in columns})
     return render(
         "synth",

@@ -10,6 +10,7 @@ from matplotlib import image, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from scans.page.greys import grey_window
 from scans.page.svg import INK, as_svg
 from synth.report.laws import Intervals, Law, Steps
 from synth.tumour.sample import Sample
@@ -167,10 +168,8 @@ def picture(sample: Sample, spacing_mm: tuple[float, float, float]) -> str:
         An ``<svg>`` element; the contour is its ``<path>``.
     """
     level = int(sample.mask.sum(axis=(1, 2)).argmax())
-    tissue = sample.normal[sample.normal != 0]
-    low = float(np.percentile(tissue, 0.5))
-    high = max(float(np.percentile(tissue, 99.5)), float(np.percentile(sample.composite[sample.mask > 0], 98)))
-    return picture_of_slice(sample.composite[level], sample.mask[level], spacing_mm[1:], (low, high))
+    window = grey_window(sample.normal, sample.composite[sample.mask > 0])
+    return picture_of_slice(sample.composite[level], sample.mask[level], spacing_mm[1:], window)
 
 
 def picture_of_slice(
