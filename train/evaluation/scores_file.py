@@ -21,6 +21,7 @@ from train.cases.classes import whole
 from train.evaluation.lesions import DETECTED, LEAST_ML, LesionSummary
 from train.evaluation.metrics import AMOUNTS, METRICS, Scores, Summary, TumourFree, nothing_found
 from train.evaluation.statistics import Interval
+from train.inference.named_network import origin_of
 from train.network.checkpoint import network_sha256
 from train.network.record import Record, plain
 
@@ -104,6 +105,7 @@ def scores_json(evaluation: "Evaluation") -> dict[str, Any]:
         "verdict": evaluation.verdict(),
         "checkpoint": {
             "path": str(evaluation.model.path),
+            "origin": origin_of(evaluation.model.path),
             "sha256": evaluation.model.sha256(),
             "stage": record.stage,
             "step": record.step,
