@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scans.image.box import Box, tight_box
-from scans.image.runs import Runs
+from scans.image.runs import VoxelRuns
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Parts:
         nothing = slice(0, 0)
         box: Box = tight_box(mask) if mask.any() else (nothing, nothing, nothing)
         filled = mask[box]
-        runs = Runs.of(filled != 0)
+        runs = VoxelRuns.of(filled != 0)
         count, part = runs.parts(corners=not faces)
         labels = np.zeros(filled.shape, np.int32)
         runs.paint(labels, np.ones(len(part), bool), part + 1)
@@ -77,7 +77,7 @@ def large_parts(mask: np.ndarray, least: float) -> np.ndarray:
     -------
     ndarray of bool, same shape
     """
-    runs = Runs.of(mask)
+    runs = VoxelRuns.of(mask)
     count, part = runs.parts()
     if count < 2:
         return mask
@@ -98,7 +98,7 @@ def fill_holes(mask: np.ndarray) -> np.ndarray:
     -------
     ndarray of bool, same shape
     """
-    around = Runs.of(~mask)
+    around = VoxelRuns.of(~mask)
     count, part = around.parts()
     enclosed = np.ones(count, bool)
     enclosed[part[around.on_the_faces()]] = False

@@ -6,7 +6,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Runs:
+class VoxelRuns:
     """The runs along x of a mask, in scan order.
 
     Attributes
@@ -23,7 +23,7 @@ class Runs:
     last: np.ndarray
 
     @classmethod
-    def of(cls, mask: np.ndarray) -> "Runs":
+    def of(cls, mask: np.ndarray) -> "VoxelRuns":
         """Find the runs of a mask of bool, shape (z, y, x)."""
         z, y, x = mask.shape
         places = np.zeros(1 + z * y * (x + 1), np.int8)

@@ -11,7 +11,7 @@ from scans.markdown import clean
 from scans.page.greys import grey_window
 from synth.compare.column import Column
 from synth.compare.measuring import MEASURES
-from synth.report.charts import Colours, Scale, draw_histogram
+from synth.report.charts import Colours, HistogramScale, draw_histogram
 
 _COLOURS = Colours(ink="#1f2328", bar="#9fb8d3", law="#c2410c", rule="#d8dee4")
 _SOFT = "#656d76"
@@ -32,10 +32,10 @@ def common_window(columns: Sequence[Column]) -> tuple[float, float]:
     return float(low), max(float(high), float(low) + 1e-3)
 
 
-def scale_of(columns: Sequence[Column], name: str) -> Scale | None:
+def scale_of(columns: Sequence[Column], name: str) -> HistogramScale | None:
     """Return the scale that the histograms of a measure share; None if none has a value."""
     several = [values for column in columns if len(values := column.measured(name))]
-    return Scale.of(several, MEASURES[name].log) if several else None
+    return HistogramScale.of(several, MEASURES[name].log) if several else None
 
 
 def summary(values: np.ndarray) -> str:

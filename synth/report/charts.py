@@ -30,7 +30,7 @@ class Colours:
 
 
 @dataclass(frozen=True)
-class Scale:
+class HistogramScale:
     """Bars and height that several histograms share.
 
     Attributes
@@ -45,7 +45,7 @@ class Scale:
     top: float
 
     @classmethod
-    def of(cls, several: Sequence[np.ndarray], log: bool = False) -> "Scale":
+    def of(cls, several: Sequence[np.ndarray], log: bool = False) -> "HistogramScale":
         """Return the scale of several arrays of values, each of at least one."""
         # Each counts as much as the others, however many values it has.
         most = max(len(values) for values in several)
@@ -67,7 +67,7 @@ def histogram(
     name: str,
     log: bool = False,
     marks: tuple[tuple[float, str], ...] = (),
-    scale: Scale | None = None,
+    scale: HistogramScale | None = None,
 ) -> str:
     """Draw the distribution of measured values as bars, and what a law expects of each bar as a line.
 
@@ -84,7 +84,7 @@ def histogram(
         Logarithmic axis.
     marks : tuple of (float, str)
         Values marked by a line, each with a word, perhaps empty.
-    scale : Scale, optional
+    scale : HistogramScale, optional
         That of several histograms side by side; each its own if not given.
 
     Returns
@@ -106,7 +106,7 @@ def draw_histogram(
     log: bool = False,
     marks: tuple[tuple[float, str], ...] = (),
     colours: Colours = _MARKS,
-    scale: Scale | None = None,
+    scale: HistogramScale | None = None,
 ) -> None:
     """Draw what :func:`histogram` draws into axes of any figure.
 

@@ -157,7 +157,7 @@ class Free(BaseModel):
     false_ml: float | None
 
 
-class Row(BaseModel):
+class RowMeans(BaseModel):
     """Means of a row, and what they leave out."""
 
     dice: Mean
@@ -179,7 +179,7 @@ class Row(BaseModel):
         return [getattr(self, metric) for metric in METRICS]
 
 
-class Scored(BaseModel):
+class Evaluated(BaseModel):
     """What was evaluated; scores from before hashes were kept have none."""
 
     sha256: str | None = None
@@ -203,9 +203,9 @@ class RecordedEvaluation(BaseModel):
     dataset: str
     cases_scored: str
     verdict: str
-    checkpoint: Scored
+    checkpoint: Evaluated
     reading: Read | None = None  # scores from before readings were recorded say nothing
-    mean: dict[str, Row]  # the network's first; of several classes it has one each
+    mean: dict[str, RowMeans]  # the network's first; of several classes it has one each
 
 
 def read_evaluation(folder: Path, record: Record, network: nn.Module) -> RecordedEvaluation:

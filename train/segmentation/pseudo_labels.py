@@ -21,7 +21,7 @@ from scans.image.preparation import Prepared
 from scans.image.volume import write_volume
 from scans.writing import make_folder
 from train.cases.prepared import dataset_cases
-from train.inference.confidence import Numbers, Rule
+from train.inference.confidence import Confidence, Rule
 from train.inference.model import Decomposed, Model, decompose, load_model, mask_in_scan, prepare_for
 from train.inference.overlap import Done, ThreeSteps, overlapped
 from train.inference.reading import Readings, recorded_readings
@@ -195,7 +195,7 @@ class _CaseSteps:
             mask=path.name,
             volume_ml=float((mask.array != 0).sum()) * mask.grid.voxel_mm3 / 1000.0,
             mask_sha256=content_sha256([path]),
-            **vars(Numbers.of(found, first, model.reading, self.readings).rounded()),
+            **vars(Confidence.of(found, first, model.reading, self.readings).rounded()),
         )
         return row, False
 
@@ -219,6 +219,6 @@ def _judged(row: PseudoLabel, rule: Rule) -> PseudoLabel:
     """Return a row with what the rule says of it, by the numbers as the table keeps them."""
     if not row.mask:
         return replace(row, confident=False, rule=rule.said())
-    numbers = Numbers(row.probability, row.agreement, row.largest, row.of_organ)
+    numbers = Confidence(row.probability, row.agreement, row.largest, row.of_organ)
     doubts = rule.doubts(numbers)
     return replace(row, confident=not doubts, why_not="; ".join(doubts), rule=rule.said())

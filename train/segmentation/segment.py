@@ -24,7 +24,7 @@ from train.segmentation.inputs import Input, find_inputs
 from train.segmentation.outputs import Options, check_nothing_in_the_way, check_targets, name_results
 from train.segmentation.scan_steps import Ready, ScanSteps, Segmented, Wanted
 from train.segmentation.search import counted
-from train.segmentation.summary import STARTED, Summary, SummaryRow
+from train.segmentation.summary import STARTED, SummaryFile, SummaryRow
 from train.settings import SettingsError
 
 
@@ -105,7 +105,7 @@ def segment(
         start_derivatives(bids, out)
     make_folder(out, SettingsError)
     made_by = SummaryRow("", "", checkpoint=model.sha256(), options=options.said(model.reading))
-    with only_writer(out), closing(Summary(out)) as summary:
+    with only_writer(out), closing(SummaryFile(out)) as summary:
         rows = dict(summary.rows)
         if not overwrite:
             check_nothing_in_the_way(inputs, targets, out, rows, made_by)
@@ -118,7 +118,7 @@ def segment(
 
 
 def _results(
-    steps: ScanSteps, tasks: list[Wanted], summary: Summary, told: Callable[[Segmented], None]
+    steps: ScanSteps, tasks: list[Wanted], summary: SummaryFile, told: Callable[[Segmented], None]
 ) -> Iterator[Segmented]:
     """Yield the result of each scan; the summary knows of it before anything is done with it, and when it is done."""
 

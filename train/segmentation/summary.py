@@ -87,7 +87,7 @@ def read_summary(folder: Path) -> dict[str, SummaryRow]:
     return written | {case: row for case, row in begun.items() if case not in written}
 
 
-class Summary:
+class SummaryFile:
     """The summary of a folder while a run adds to it, row by row: what a row costs does not grow with the folder.
 
     Scans that are begun stand in a hidden list beside it, so that a mask without a row is known for a run's own,

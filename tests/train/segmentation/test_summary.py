@@ -4,7 +4,7 @@ import resource
 import pytest
 
 from scans.durable import append_text
-from train.segmentation.summary import STARTED, Summary, SummaryRow, read_summary
+from train.segmentation.summary import STARTED, SummaryFile, SummaryRow, read_summary
 from train.settings import SettingsError
 
 CASES = ["first", 'a "quoted", name', "on\ntwo lines", "last"]
@@ -28,7 +28,7 @@ def names(folder):
 
 
 def test_every_scan_that_is_done_has_one_row_at_every_moment_and_no_other_has(tmp_path):
-    summary = Summary(tmp_path)
+    summary = SummaryFile(tmp_path)
     for number, case in enumerate(CASES):
         summary.begun([begun(case)])
         summary.settled(done(case))
@@ -39,7 +39,7 @@ def test_every_scan_that_is_done_has_one_row_at_every_moment_and_no_other_has(tm
 
 
 def test_a_row_costs_the_same_however_many_there_are(tmp_path):
-    summary = Summary(tmp_path)
+    summary = SummaryFile(tmp_path)
     files = set()
     for number in range(20):
         summary.begun([begun(str(number))])
@@ -49,12 +49,12 @@ def test_a_row_costs_the_same_however_many_there_are(tmp_path):
 
 
 def test_a_killed_run_is_known_by_what_it_began(tmp_path):
-    killed = Summary(tmp_path)
+    killed = SummaryFile(tmp_path)
     killed.begun([begun("a"), begun("b")])
     killed.settled(done("a"))
     assert [row["case"] for row in table(tmp_path)] == ["a"]
     assert read_summary(tmp_path) == {"a": done("a"), "b": begun("b")}
-    again = Summary(tmp_path)
+    again = SummaryFile(tmp_path)
     assert again.rows == {"a": done("a"), "b": begun("b")}
     again.begun([begun("b"), begun("c")])
     again.settled(done("b"))
@@ -65,7 +65,7 @@ def test_a_killed_run_is_known_by_what_it_began(tmp_path):
 
 def test_a_line_that_a_crash_cut_off_is_no_row_and_nothing_is_added_to_it(tmp_path):
     path, first = tmp_path / "summary.csv", done("first", core="2.0", rim="3.0")
-    summary = Summary(tmp_path)
+    summary = SummaryFile(tmp_path)
     summary.begun([begun("first"), begun("on\ntwo lines")])
     summary.settled(first)
     before = path.read_bytes()
@@ -75,14 +75,14 @@ def test_a_line_that_a_crash_cut_off_is_no_row_and_nothing_is_added_to_it(tmp_pa
         path.write_bytes(whole[:end])
         (tmp_path / ".begun.csv").write_bytes(begun_by_it)
         assert read_summary(tmp_path) == {"first": first, "on\ntwo lines": begun("on\ntwo lines")}
-    again = Summary(tmp_path)
+    again = SummaryFile(tmp_path)
     again.begun([begun("next")])
     again.settled(done("next"))
     assert [row["case"] for row in table(tmp_path)] == ["first", "on\ntwo lines", "next"]
 
 
 def test_a_class_that_the_summary_had_no_column_for_gets_one(tmp_path):
-    summary = Summary(tmp_path)
+    summary = SummaryFile(tmp_path)
     rows = [done("a"), done("b", core="2.0"), done("c", core="1.0", rim="3.0"), done("d", rim="4.0")]
     summary.begun([begun(row.case) for row in rows])
     for row in rows:
@@ -92,11 +92,11 @@ def test_a_class_that_the_summary_had_no_column_for_gets_one(tmp_path):
 
 
 def test_a_row_in_place_of_another_leaves_one(tmp_path):
-    first, second = Summary(tmp_path), SummaryRow("a", "a.nii.gz", problem="no space")
+    first, second = SummaryFile(tmp_path), SummaryRow("a", "a.nii.gz", problem="no space")
     first.begun([begun("a")])
     first.settled(second)
     first.close()
-    again = Summary(tmp_path)
+    again = SummaryFile(tmp_path)
     again.begun([begun("a")])
     assert [row["problem"] for row in table(tmp_path)] == [STARTED]
     again.settled(done("a"))
@@ -105,7 +105,7 @@ def test_a_row_in_place_of_another_leaves_one(tmp_path):
 
 def test_a_full_disk_leaves_the_rows_so_far(tmp_path):
     """A limit on the size of files stands in for a full disk: part of a line fits."""
-    summary = Summary(tmp_path)
+    summary = SummaryFile(tmp_path)
     summary.begun([begun("a"), begun("b")])
     summary.settled(done("a"))
     before = (tmp_path / "summary.csv").read_bytes()
