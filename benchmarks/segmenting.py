@@ -1,6 +1,7 @@
 """Segmenting many scans: scans a minute, what a scan takes of the processor, and how much of that is the network's.
 
-    python -m benchmarks.segmenting scans [--pattern '{case}_flair.nii.gz'] [--tree OTHER_CHECKOUT]
+    python -m benchmarks.segmenting scans [--pattern '{case}_flair.nii.gz'] [--roi '{case}_brain.nii.gz']
+        [--tree OTHER_CHECKOUT]
 
 The command itself is run, on all scans and on the first alone; a figure is the difference, so that starting Python does
 not count, and the median over rounds. Other checkouts take turns with this one. After that the steps of a scan are
@@ -17,22 +18,27 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.machine import machine
-from scans.image.volume import read_volume, write_volume
+from scans.image.volume import write_volume
 from train.inference.model import Model, decompose, load_model, mask_in_scan, prepare_for
 from train.inference.named_network import checkpoint_or_shipped
 from train.segmentation.inputs import Input, find_inputs
+from train.segmentation.outputs import Options
+from train.segmentation.scan_steps import read_input
 
 
-def run(tree: Path, scans: list[str], checkpoint: Path) -> tuple[float, float]:
+def run(tree: Path, inputs: list[Input], checkpoint: Path) -> tuple[float, float]:
     """Return the seconds and the CPU seconds of the command of a checkout."""
+    given = [part for one in inputs if one.roi for part in ("--roi", str(one.roi))]
+    given += [str(one.scans[0]) for one in inputs]
     with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, "-m", "train.cli", "segment", "--checkpoint", str(checkpoint), "--out", out, *scans]
+        command = [sys.executable, "-m", "train.cli", "segment", "--checkpoint", str(checkpoint), "--out", out, *given]
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         environment = {**os.environ, "PYTHONPATH": str(tree)}
         subprocess.run(command, cwd=tree, env=environment, check=True, capture_output=True)
@@ -41,10 +47,10 @@ def run(tree: Path, scans: list[str], checkpoint: Path) -> tuple[float, float]:
     return time.perf_counter() - began, used
 
 
-def a_scan(tree: Path, scans: list[str], checkpoint: Path) -> tuple[float, float]:
+def a_scan(tree: Path, inputs: list[Input], checkpoint: Path) -> tuple[float, float]:
     """Return the seconds and the CPU seconds of one scan more."""
-    (all_s, all_cpu), (one_s, one_cpu) = run(tree, scans, checkpoint), run(tree, scans[:1], checkpoint)
-    return (all_s - one_s) / (len(scans) - 1), (all_cpu - one_cpu) / (len(scans) - 1)
+    (all_s, all_cpu), (one_s, one_cpu) = run(tree, inputs, checkpoint), run(tree, inputs[:1], checkpoint)
+    return (all_s - one_s) / (len(inputs) - 1), (all_cpu - one_cpu) / (len(inputs) - 1)
 
 
 def steps(model: Model, inputs: list[Input]) -> dict[str, float]:
@@ -59,12 +65,12 @@ def steps(model: Model, inputs: list[Input]) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as out:
         for one in inputs:
-            volumes = step("read", lambda one=one: [read_volume(path) for path in one.scans])
-            prepared = step("prepare", prepare_for, model, volumes, None, one.name)
+            volumes, roi = step("read", read_input, model, one, Options())
+            prepared = step("prepare", prepare_for, model, volumes, roi, one.name)
             found = step("network", decompose, model, prepared)
             share = step("read out", found.share, model.reading, prepared[0])
             mask = step("bring back", mask_in_scan, model, share, prepared[0])
-            step("write", write_volume, mask, Path(out) / "mask.nii.gz", one.scans[0])
+            step("write", partial(write_volume, quick=True), mask, Path(out) / "mask.nii.gz", one.scans[0])
     return dict(taken)
 
 
@@ -72,6 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--pattern", default="{case}_flair.nii.gz")
+    parser.add_argument("--roi", help="ROI masks likewise; scans without one are then left out")
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--tree", type=Path, action="append", default=[], help="another checkout to compare with")
     parser.add_argument("--rounds", type=int, default=3)
@@ -79,14 +86,15 @@ def main() -> None:
     checkpoint = checkpoint_or_shipped(given.checkpoint)
     torch.set_num_threads(1)
     model = load_model(checkpoint, "cpu")
-    inputs = find_inputs([given.folder], model.modalities, Path("none"), patterns=[given.pattern])
-    scans = [str(one.scans[0]) for one in inputs]
+    rois = [given.roi] if given.roi else []
+    inputs = find_inputs([given.folder], model.modalities, Path("none"), patterns=[given.pattern], rois=rois)
+    inputs = [one for one in inputs if not one.problem and (one.roi is None or one.roi.exists())]
     trees = [*given.tree, Path(__file__).parents[1]]
     figures: dict[Path, list[tuple[float, float]]] = {tree: [] for tree in trees}
     for _ in range(given.rounds):
         for tree in trees:
-            figures[tree].append(a_scan(tree, scans, checkpoint))
-    print(f"{machine()}, torch {torch.__version__}, {len(scans)} scans, {given.rounds} rounds\n")
+            figures[tree].append(a_scan(tree, inputs, checkpoint))
+    print(f"{machine()}, torch {torch.__version__}, {len(inputs)} scans, {given.rounds} rounds\n")
     print("| checkout | scans a minute | CPU seconds a scan |\n|---|---|---|")
     for tree, each in figures.items():
         seconds, cpu = (statistics.median(numbers) for numbers in zip(*each, strict=True))

@@ -41,6 +41,32 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def append_text(path: Path, text: str) -> None:
+    """Add a few lines to the end of a file, flushed to disk, or nothing; a crash may leave part of them at its end.
+
+    Costs what the lines take, where `write_text` costs what the whole file does.
+
+    Raises
+    ------
+    OSError
+        E.g. when the disk is full; what was added is cut off again.
+    """
+    new = not path.exists()
+    with path.open("ab", buffering=0) as file:
+        end = file.tell()
+        try:
+            left = memoryview(text.encode())
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(end)
+            raise
+    if new:
+        sync(path.parent)
+
+
 def sync(path: Path) -> None:
     """Flush a file or a folder to disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -58,7 +58,7 @@ class BidsFile:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundScan:
     """A scan in all its modalities, and its masks by role; why it cannot be used, in a sentence, empty if it can."""
 
     name: str
@@ -91,7 +91,7 @@ def find_scans(
     images: Mapping[str, Sequence[str]],
     masks: Mapping[str, Sequence[str]],
     pipelines: Sequence[str] = (),
-) -> list[Found]:
+) -> list[FoundScan]:
     """Find the scans of a dataset.
 
     Parameters
@@ -107,7 +107,7 @@ def find_scans(
 
     Returns
     -------
-    list of Found
+    list of FoundScan
         By name.
     """
     raw, strange = _read_names(root, "")
@@ -124,26 +124,26 @@ def find_scans(
         if not scans and any(_called(own, images[modality]) for modality in others):
             there = next(file for modality in others for file in _called(own, images[modality]))
             missing = f"{there.path}: its {first} scan is missing; expected {' or '.join(images[first])} beside it"
-            found.append(Found(there.name, (there,), {}, missing))
+            found.append(FoundScan(there.name, (there,), {}, missing))
     suffixes = {_parted(name)[1] for names in images.values() for name in names}
     for path in strange:
         if _stem(path).rpartition("_")[2] in suffixes:
             place = path.relative_to(root).as_posix()
             odd = f"{path} is not named as BIDS names scans (sub-LABEL[_ses-LABEL]..., as its folders are); rename it"
-            found.append(Found(_stem(path), (BidsFile(path, place, {}, "", ""),), {}, odd))
+            found.append(FoundScan(_stem(path), (BidsFile(path, place, {}, "", ""),), {}, odd))
     found.sort(key=lambda one: (one.name, one.images[0].place))
     return _of_one_name(found)
 
 
-def _of_one_name(found: Sequence[Found]) -> list[Found]:
+def _of_one_name(found: Sequence[FoundScan]) -> list[FoundScan]:
     """Return scans of which no two have one name: where files differ in their ending alone, the first, and why."""
-    by_name: dict[str, list[Found]] = {}
+    by_name: dict[str, list[FoundScan]] = {}
     for one in found:
         by_name.setdefault(one.name, []).append(one)
     return [alike[0] if len(alike) == 1 else replace(alike[0], problem=_alike(alike)) for alike in by_name.values()]
 
 
-def _alike(found: Sequence[Found]) -> str:
+def _alike(found: Sequence[FoundScan]) -> str:
     first, second = (one.images[0].path for one in found[:2])
     return f"{first} and {second} are one scan by their names; keep one, or tell them apart by acq- or run-"
 
@@ -198,7 +198,7 @@ def _found(
     of_person: Sequence[BidsFile],
     images: Mapping[str, Sequence[str]],
     masks: Mapping[str, Sequence[str]],
-) -> Found:
+) -> FoundScan:
     """Return a scan of the first modality with the others of its session and its masks."""
     problem = nowhere(scan.path)
     together = [scan]
@@ -221,7 +221,7 @@ def _found(
             problem = problem or nowhere(fitting[0].path)
         if len(fitting) > 1:
             problem = problem or _unclear(scan, f"{role} mask", fitting)
-    return Found(scan.name, tuple(together), chosen, problem)
+    return FoundScan(scan.name, tuple(together), chosen, problem)
 
 
 def _unclear(scan: BidsFile, what: str, files: Sequence[BidsFile]) -> str:

@@ -35,7 +35,7 @@ class PseudoLabel:
         What the rule has against it, or why there is no mask; empty if it is confident.
     volume_ml : float
     probability, agreement, largest, of_organ : float
-        What the rule looks at, see `train.inference.confidence.Numbers`.
+        What the rule looks at, see `train.inference.confidence.Confidence`.
     network : str
         SHA-256 of the network.
     reading, rule : str

@@ -1,5 +1,6 @@
 """From a hub: one file into the client's own cache, or a repository into a folder, at one commit and checked."""
 
+import re
 from pathlib import Path
 
 from scans.errors import HubError
@@ -9,6 +10,7 @@ from scans.hub.listing import HUBS_OWN, Remote
 from scans.hub.refusals import asking
 
 CLIENTS_OWN = ".cache"  # what the client notes of a folder that it fills
+_CACHED = re.compile(r"(?P<kind>model|dataset)s--(?P<org>.+)--(?P<name>.+)")  # a repository in its cache
 
 
 def fetch_file(address: Address, remote: Remote, named: str | None = None) -> Path:
@@ -77,6 +79,16 @@ def cached_files(address: Address, suffix: str) -> list[Path]:
     except errors.LocalEntryNotFoundError as error:  # the cache holds what was asked for, not all of the repository
         folder = getattr(error, "snapshot_path", None)
     return [] if folder is None else sorted(path for path in Path(folder).rglob(f"*{suffix}") if path.is_file())
+
+
+def address_of(path: Path) -> Address | None:
+    """Return where on a hub a file in the client's cache came from, at its commit; None of any other file."""
+    path = path.absolute()
+    for commit in path.parents:
+        if commit.parent.name == "snapshots" and (found := _CACHED.fullmatch(commit.parent.parent.name)):
+            address = Address("dataset" if found["kind"] == "dataset" else "model", f"{found['org']}/{found['name']}")
+            return address.at(commit.name).file(path.relative_to(commit).as_posix())
+    return None
 
 
 def _literally(name: str) -> str:

@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from scans.catalog.mask_command import MASK, SCAN, words_of
@@ -49,6 +49,19 @@ def check_program(command: str | None) -> None:
             f"brain masks are to be made with {program}, and there is no such program on this machine; install it, "
             "or write its whole path"
         )
+
+
+def is_needed(command: str | None, rois: Iterable[Path | None]) -> bool:
+    """Tell whether a command has masks to make: for a scan without an ROI mask.
+
+    Parameters
+    ----------
+    command : str or None
+        None: none is to be run.
+    rois : iterable of Path or None
+        One a scan.
+    """
+    return bool(command) and any(roi is None for roi in rois)
 
 
 def kept_mask(scan: Path, command: str, folder: Path) -> Path | None:

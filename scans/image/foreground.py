@@ -1,31 +1,31 @@
 """The region of interest: from a mask, or what skull stripping left."""
 
 import numpy as np
-from scipy import ndimage
 
 from scans.catalog.region import Region
 from scans.errors import ScanError
 from scans.image.box import tight_box
-from scans.image.components import large_parts
+from scans.image.components import fill_holes, large_parts
 from scans.image.volume import Volume
 
 _LEAST_ROI_MM3 = 100.0  # nothing that this pipeline can work on is smaller
-_LEAST_BORDER = 0.5  # share of the border voxels that one value must have to count as background
 _STRIP = "give an ROI mask, or let a tool make one (--brain-mask-with, docs/skulls.md)"
 _LEAST_PART = 0.1  # a part of the foreground smaller than this share of the largest is debris
 
 
 def border_value(array: np.ndarray) -> float | None:
-    """Return the value that most of a volume's faces share, or None: what skull stripping left outside.
+    """Return the value that half of a volume's faces share or more, or None: what skull stripping left outside.
 
     Parameters
     ----------
     array : ndarray, shape (z, y, x)
     """
     faces = np.concatenate([np.take(array, end, axis).ravel() for axis in range(3) for end in (0, -1)])
-    values, counts = np.unique(faces, return_counts=True)
-    most = int(counts.argmax())
-    return float(values[most]) if counts[most] >= _LEAST_BORDER * faces.size else None
+    middle = [(faces.size - 1) // 2, faces.size // 2]  # of all in order, where a value that half of them have must lie
+    for value in np.partition(faces, middle)[middle]:
+        if 2 * np.count_nonzero(faces == value) >= faces.size:
+            return float(value)
+    return None
 
 
 def find_foreground(array: np.ndarray, background: float) -> np.ndarray:
@@ -47,8 +47,7 @@ def find_foreground(array: np.ndarray, background: float) -> np.ndarray:
         return foreground
     box = tight_box(foreground)  # two fifths of a scan that is stripped; nothing outside is in it, or a hole
     kept = large_parts(foreground[box], _LEAST_PART)
-    outside, _ = ndimage.label(np.pad(~kept, 1, constant_values=True))
-    foreground[box] = outside[1:-1, 1:-1, 1:-1] != outside[0, 0, 0]
+    foreground[box] = fill_holes(kept)
     return foreground
 
 

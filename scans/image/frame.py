@@ -1,8 +1,10 @@
 """The frame: where the network's cube lies in a scan, and the road there and back.
 
-All resampling goes from one physical grid to another, by SimpleITK with linear interpolation.
+All resampling is linear. What comes from a lab may lie a little askew, so the way to the cube goes from one physical
+grid to another, by SimpleITK. The cube's axes are the scan's, so on the way back each axis is interpolated by itself.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import permutations
 from typing import Any
@@ -26,6 +28,7 @@ _AXES = {
     "I": (0, 0, -1),
 }  # LPS
 _TRUNCATE = 4.0  # standard deviations that the anti-aliasing kernel reaches
+_NEAR = 1e-6  # of a voxel; an index may be off by less
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,8 @@ def part_from_frame(array: np.ndarray, frame: Frame, box: Box) -> Volume:
     if array.shape != frame.network.shape:
         raise ScanError(f"an array of {array.shape} voxels does not fill a cube of {frame.network.shape}")
     part = frame.scan.part(box)
-    return Volume.on(part, _resample(Volume.on(frame.network, array), part))
+    array = _smoothed(array.astype(np.float32, copy=False), _sigma(frame.network, part))
+    return Volume.on(part, _along_axes(array, frame.network, part))
 
 
 def coverage(frame: Frame, mask: np.ndarray) -> float:
@@ -236,9 +240,8 @@ def _resample(volume: Volume, target: Grid) -> np.ndarray:
     if (box := _seen(volume.grid, target, (z, y, x), np.zeros(3), np.ceil(_TRUNCATE * sigma) + 2)) is None:
         return np.zeros(target.shape, np.float32)
     part = volume.crop(box)
-    part = part.with_array(part.array.astype(np.float32, copy=False))
-    if sigma.any():
-        part = part.with_array(ndimage.gaussian_filter(part.array, sigma[::-1], mode="nearest", truncate=_TRUNCATE))
+    array = part.array.astype(np.float32, copy=False)
+    part = part.with_array(_smoothed(array, sigma, _looked_at(part.grid, target)))
 
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize(target.shape[::-1])
@@ -249,6 +252,85 @@ def _resample(volume: Volume, target: Grid) -> np.ndarray:
     resampler.SetDefaultPixelValue(0.0)
     result = sitk.GetArrayFromImage(resampler.Execute(part.to_itk()))
     return result.astype(np.float32, copy=False)
+
+
+def _along_axes(array: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
+    """Resample, axis by axis, to a grid whose axes are those of the source, permuted and flipped.
+
+    In float64 from x to z, as ITK does in each voxel; but only the last axis is gone along in as many voxels as the
+    target has, so that a brain takes a tenth of the time.
+    """
+    steps = np.linalg.inv(source.affine) @ target.affine  # from indices (x, y, z) of the target to the source's
+    order = np.abs(steps[:3, :3]).argmax(axis=1)  # the target's axis along the source's x, y and z
+    sides = np.array(target.shape[::-1])[order]
+    places = [
+        steps[axis, 3] + steps[axis, along] * np.arange(side)
+        for axis, (along, side) in enumerate(zip(order, sides, strict=True))
+    ]
+    x, y, z = (_neighbours(each, side) for each, side in zip(places, array.shape[::-1], strict=True))
+    first, last = z[0].min(initial=0), z[1].max(initial=0) + 1
+    planes = array[first:last].astype(np.float64)
+    planes = _between(planes[..., x[0]], planes[..., x[1]], x[2])
+    planes = _between(planes[:, y[0]], planes[:, y[1]], y[2][:, None])
+    result = np.empty(sides[::-1], np.float32)
+    for plane, low, high, share in zip(result, z[0] - first, z[1] - first, z[2], strict=True):
+        plane[...] = _between(planes[low], planes[high], share)
+    for axis, (place, side) in enumerate(zip(places[::-1], array.shape, strict=True)):
+        outside = ~((place >= -0.5) & (place < side - 0.5))
+        result[(slice(None),) * axis + (outside,)] = 0
+    return np.ascontiguousarray(result.transpose(np.argsort(2 - order[::-1])))
+
+
+def _neighbours(places: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return between which two of a row of voxels each place lies, and its distance from the first of them."""
+    low = np.clip(np.floor(places).astype(int), 0, side - 1)
+    return low, np.minimum(low + 1, side - 1), np.maximum(places - low, 0.0)
+
+
+def _between(low: np.ndarray, high: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Return the linear interpolation of two arrays; `share` is that of the second."""
+    found = high - low
+    found *= share
+    found += low
+    return found
+
+
+def _smoothed(array: np.ndarray, sigma: np.ndarray, wanted: Sequence[np.ndarray] | None = None) -> np.ndarray:
+    """Return an array (z, y, x) smoothed by a Gaussian, of standard deviations along (x, y, z) in voxels.
+
+    With `wanted`, places along z, y and x, right there alone: each pass leaves out what no later one needs.
+    """
+    if not sigma.any():
+        return array
+    shape = array.shape
+    for axis, deviation in enumerate(sigma[::-1]):
+        if deviation:
+            array = ndimage.gaussian_filter1d(array, deviation, axis, mode="nearest", truncate=_TRUNCATE)
+        if wanted is not None and axis < 2:  # of rows along x, where they are whole, less is not faster
+            array = array.take(wanted[axis], axis)
+    if wanted is None:
+        return array
+    smoothed = np.zeros(shape, np.float32)
+    smoothed[np.ix_(*wanted[:2])] = array
+    return smoothed
+
+
+def _looked_at(grid: Grid, target: Grid) -> list[np.ndarray]:
+    """Return the indices along z, y and x of the voxels that a linear interpolation to `target` looks at."""
+    steps = np.linalg.inv(grid.affine) @ target.affine  # from indices (x, y, z) of the target to the grid's
+    last = np.array(target.shape[::-1]) - 1
+    wanted = []
+    for axis, side in zip((2, 1, 0), grid.shape, strict=True):
+        along = int(np.abs(steps[axis, :3]).argmax())
+        aside = np.delete(steps[axis, :3] * last, along)  # none, unless a file lies askew
+        places = steps[axis, 3] + steps[axis, along] * np.arange(last[along] + 1)
+        first = np.floor(places + np.minimum(aside, 0).sum() - _NEAR).astype(int)
+        end = np.floor(places + np.maximum(aside, 0).sum() + _NEAR).astype(int) + 2
+        looked = np.zeros(side, bool)
+        for reach in range(int((end - first).max())):
+            looked[np.clip(np.minimum(first + reach, end - 1), 0, side - 1)] = True
+        wanted.append(np.flatnonzero(looked))
+    return wanted
 
 
 def _sigma(source: Grid, target: Grid) -> np.ndarray:

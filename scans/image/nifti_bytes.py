@@ -8,6 +8,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+from isal import isal_zlib
 
 from scans.image.grid import Grid
 
@@ -20,7 +21,7 @@ _GEOMETRY = (
 )
 
 
-def nifti_bytes(array: np.ndarray, grid: Grid, compress: bool, like: Any = None) -> bytes:
+def nifti_bytes(array: np.ndarray, grid: Grid, compress: bool, like: Any = None, quick: bool = False) -> bytes:
     """Return what a ``.nii`` or ``.nii.gz`` file holds; the same for the same arguments.
 
     Parameters
@@ -35,6 +36,9 @@ def nifti_bytes(array: np.ndarray, grid: Grid, compress: bool, like: Any = None)
     like : nibabel header, optional
         Of a scan on the same grid: its geometry is repeated as it stands there, number by number, so that any
         software lays the two over each other.
+    quick : bool
+        Compress by ISA-L, in a twentieth of the time for masks and a seventh for float32, to about the same size. Its
+        bytes are not the same on every kind of processor, so not for files whose digest is part of a corpus.
     """
     header = nibabel.Nifti1Header(endianness="<")
     header.set_data_dtype(array.dtype)
@@ -52,5 +56,9 @@ def nifti_bytes(array: np.ndarray, grid: Grid, compress: bool, like: Any = None)
     voxels = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data
     if not compress:
         return b"".join((head, voxels))
-    packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS | 16, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    gzip = zlib.MAX_WBITS | 16
+    if quick:
+        packer: Any = isal_zlib.compressobj(1, isal_zlib.DEFLATED, gzip)
+    else:
+        packer = zlib.compressobj(1, zlib.DEFLATED, gzip, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
     return b"".join((packer.compress(head), packer.compress(voxels), packer.flush()))

@@ -280,7 +280,9 @@ def _resampled(volume: Volume, inside: np.ndarray, zero: np.float32, frame: Fram
     """
     box = clip(tight_box(inside), (1, 1, 1), inside.shape)  # what lies outside contributes nothing
     within = volume.with_array(inside).crop(box)
-    raw = np.where(within.array, np.maximum(volume.array[box] - zero, 0), np.float32(0))
+    raw = volume.array[box] - zero
+    np.maximum(raw, 0, out=raw)
+    np.copyto(raw, 0, where=~within.array)
     share = to_frame(within, frame)
     roi = share >= 0.5
     blurred = to_frame(within.with_array(raw), frame)

@@ -110,7 +110,8 @@ def read_volume(path: Path) -> Volume:
     with _door(path, "scan"):
         volume = _read(path)
         array = volume.array.astype(np.float32, copy=False)
-        least, most = array.min(), array.max()
+        stored = array if volume.array.dtype.kind == "f" else volume.array  # of two bytes a voxel, mostly
+        least, most = stored.min(), stored.max()
         if not (np.isfinite(least) and np.isfinite(most)):  # a NaN is the least and the most
             bad = array.size - int(np.isfinite(array).sum())
             raise ScanError(f"{path}: {bad} voxels are NaN or infinite; replace them, e.g. by the background value")
@@ -201,7 +202,7 @@ def check_same_grid(mask: Volume | Grid, scan: Volume | Grid, mask_path: Path, s
     raise ScanError(f"{mask_path} is not on the grid of {scan_path} ({what}); resample it to the scan's grid")
 
 
-def write_volume(volume: Volume, path: Path, like: Path | None = None) -> None:
+def write_volume(volume: Volume, path: Path, like: Path | None = None, *, quick: bool = False) -> None:
     """Write a volume; the file appears under its name only once it is whole.
 
     Parameters
@@ -211,6 +212,8 @@ def write_volume(volume: Volume, path: Path, like: Path | None = None) -> None:
         Ends in ``.nii.gz``, ``.nii``, ``.mha`` or ``.nrrd``. Its folder must exist.
     like : Path, optional
         The scan whose grid the volume lies on. NIfTI repeats its geometry to the last bit where the scan is NIfTI too.
+    quick : bool
+        As of `nifti_bytes`.
 
     Raises
     ------
@@ -224,7 +227,8 @@ def write_volume(volume: Volume, path: Path, like: Path | None = None) -> None:
         if suffix in (".nii.gz", ".nii"):
             array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
             stated = stated_geometry(like) if like is not None and like.is_file() and _is_nifti(like) else None
-            write_bytes(path, nifti_bytes(array, volume.grid, compress=suffix == ".nii.gz", like=stated))
+            compress = suffix == ".nii.gz"
+            write_bytes(path, nifti_bytes(array, volume.grid, compress=compress, like=stated, quick=quick))
         else:
             _write_by_itk(volume, path, suffix)
     except (RuntimeError, OSError) as error:

@@ -8,9 +8,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from scans.markdown import clean
+from scans.page.greys import grey_window
 from synth.compare.column import Column
 from synth.compare.measuring import MEASURES
-from synth.report.charts import Colours, Scale, draw_histogram
+from synth.report.charts import Colours, HistogramScale, draw_histogram
 
 _COLOURS = Colours(ink="#1f2328", bar="#9fb8d3", law="#c2410c", rule="#d8dee4")
 _SOFT = "#656d76"
@@ -20,21 +21,21 @@ _TALL = 1.45  # of a row of pictures
 _A_ROW = 3
 
 
-def grey_window(columns: Sequence[Column]) -> tuple[float, float]:
+def common_window(columns: Sequence[Column]) -> tuple[float, float]:
     """Return the values drawn black and white in all pictures, so that they can be compared."""
-    shown = [np.asarray(each.values[each.values != 0], np.float32) for column in columns for each in column.slices]
+    shown = [np.asarray(each.values, np.float32) for column in columns for each in column.slices]
     if not shown:
         return 0.0, 1.0
     # Of most scans, not of the median one: scans of a `window` region differ in level, and dark ones would be black.
-    lows, highs = np.transpose([np.percentile(values, [1, 99.5]) for values in shown])
+    lows, highs = np.transpose([grey_window(values) for values in shown])
     low, high = np.percentile(lows, 10), np.percentile(highs, 75)
     return float(low), max(float(high), float(low) + 1e-3)
 
 
-def scale_of(columns: Sequence[Column], name: str) -> Scale | None:
+def scale_of(columns: Sequence[Column], name: str) -> HistogramScale | None:
     """Return the scale that the histograms of a measure share; None if none has a value."""
     several = [values for column in columns if len(values := column.measured(name))]
-    return Scale.of(several, MEASURES[name].log) if several else None
+    return HistogramScale.of(several, MEASURES[name].log) if several else None
 
 
 def summary(values: np.ndarray) -> str:
@@ -88,7 +89,7 @@ def comparison_png(columns: Sequence[Column], pictures: int) -> bytes:
                 draw_histogram(axes, values, None, label_of(name), measure.log, marks, _COLOURS, scale)
                 axes.tick_params(axis="x", pad=6)  # clear of the vertical axis's zero
             axes.set_title(summary(values), loc="left", fontsize=8, color=_SOFT, pad=3)
-    low, high = grey_window(columns)
+    low, high = common_window(columns)
     for place, column in enumerate(columns):
         for number, each in enumerate(column.examples(pictures)):
             row, at = divmod(number, _A_ROW)

@@ -10,9 +10,9 @@ from markupsafe import Markup
 from scans.durable import write_bytes, write_text
 from scans.page.render import render
 from synth.compare.column import Column
-from synth.compare.figure import comparison_png, grey_window, label_of, scale_of, summary
+from synth.compare.figure import common_window, comparison_png, label_of, scale_of, summary
 from synth.compare.measuring import MEASURES
-from synth.report.charts import Scale, histogram, picture_of_slice
+from synth.report.charts import HistogramScale, histogram, picture_of_slice
 
 
 def write_comparison(columns: Sequence[Column], path: Path, pictures: int) -> None:
@@ -34,7 +34,7 @@ def write_comparison(columns: Sequence[Column], path: Path, pictures: int) -> No
 
 
 def _page(columns: Sequence[Column], pictures: int) -> str:
-    window = grey_window(columns)
+    window = common_window(columns)
     sizes = sorted({column.size for column in columns})
     return render(
         "synth",
@@ -67,7 +67,7 @@ def _cells(columns: Sequence[Column], name: str) -> list[dict[str, Any]]:
     return [_cell(place, column, name, scale) for place, column in enumerate(columns)]
 
 
-def _cell(place: int, column: Column, name: str, scale: Scale | None) -> dict[str, Any]:
+def _cell(place: int, column: Column, name: str, scale: HistogramScale | None) -> dict[str, Any]:
     """Return the chart and the numbers of a measure in a column."""
     values, measure, chart = column.measured(name), MEASURES[name], None
     if scale is not None and len(values):

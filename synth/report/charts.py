@@ -10,6 +10,7 @@ from matplotlib import image, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from scans.page.greys import grey_window
 from scans.page.svg import INK, as_svg
 from synth.report.laws import Intervals, Law, Steps
 from synth.tumour.sample import Sample
@@ -29,7 +30,7 @@ class Colours:
 
 
 @dataclass(frozen=True)
-class Scale:
+class HistogramScale:
     """Bars and height that several histograms share.
 
     Attributes
@@ -44,7 +45,7 @@ class Scale:
     top: float
 
     @classmethod
-    def of(cls, several: Sequence[np.ndarray], log: bool = False) -> "Scale":
+    def of(cls, several: Sequence[np.ndarray], log: bool = False) -> "HistogramScale":
         """Return the scale of several arrays of values, each of at least one."""
         # Each counts as much as the others, however many values it has.
         most = max(len(values) for values in several)
@@ -66,7 +67,7 @@ def histogram(
     name: str,
     log: bool = False,
     marks: tuple[tuple[float, str], ...] = (),
-    scale: Scale | None = None,
+    scale: HistogramScale | None = None,
 ) -> str:
     """Draw the distribution of measured values as bars, and what a law expects of each bar as a line.
 
@@ -83,7 +84,7 @@ def histogram(
         Logarithmic axis.
     marks : tuple of (float, str)
         Values marked by a line, each with a word, perhaps empty.
-    scale : Scale, optional
+    scale : HistogramScale, optional
         That of several histograms side by side; each its own if not given.
 
     Returns
@@ -105,7 +106,7 @@ def draw_histogram(
     log: bool = False,
     marks: tuple[tuple[float, str], ...] = (),
     colours: Colours = _MARKS,
-    scale: Scale | None = None,
+    scale: HistogramScale | None = None,
 ) -> None:
     """Draw what :func:`histogram` draws into axes of any figure.
 
@@ -167,10 +168,8 @@ def picture(sample: Sample, spacing_mm: tuple[float, float, float]) -> str:
         An ``<svg>`` element; the contour is its ``<path>``.
     """
     level = int(sample.mask.sum(axis=(1, 2)).argmax())
-    tissue = sample.normal[sample.normal != 0]
-    low = float(np.percentile(tissue, 0.5))
-    high = max(float(np.percentile(tissue, 99.5)), float(np.percentile(sample.composite[sample.mask > 0], 98)))
-    return picture_of_slice(sample.composite[level], sample.mask[level], spacing_mm[1:], (low, high))
+    window = grey_window(sample.normal, sample.composite[sample.mask > 0])
+    return picture_of_slice(sample.composite[level], sample.mask[level], spacing_mm[1:], window)
 
 
 def picture_of_slice(

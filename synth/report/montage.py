@@ -7,9 +7,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from scans.markdown import clean
+from scans.page.greys import grey_window
 from synth.corpus import Corpus
 from synth.generators.registry import recorded_way
-from synth.tumour.sample import Sample
 from synth.tumour.source import lends_tumour
 
 _COLUMNS = ("composite", "normal", "tumour texture", "composite, mask contour")
@@ -62,7 +62,7 @@ def montage_png(corpus: Corpus, indices: list[int], planes: int = len(_PLANES)) 
 
 def _draw_sample(corpus: Corpus, index: int, axes: np.ndarray) -> None:
     sample, spacing = corpus[index], corpus.spacing_mm(index)
-    low, high = grey_window(sample)
+    low, high = grey_window(sample.normal, sample.composite[sample.mask > 0])
     shown = sample.mask > 0 if sample.mask.any() else sample.composite != sample.normal
     shown = shown if shown.any() else sample.normal != 0  # a scan without a tumour
     centre = [int(np.median(axis)) for axis in np.nonzero(shown)]
@@ -82,14 +82,6 @@ def _draw_sample(corpus: Corpus, index: int, axes: np.ndarray) -> None:
     axes[0, 0].text(
         0.06, 0.95, numbers(corpus, index), color="white", fontsize=8, va="top", linespacing=1.5, parse_math=False
     )
-
-
-def grey_window(sample: Sample) -> tuple[float, float]:
-    """Return the intensities that are shown black and white, in the network's units: those of tissue and tumour."""
-    tissue = sample.normal[sample.normal != 0]
-    tumour = sample.composite[sample.mask > 0]
-    high = max(np.percentile(tissue, 99.5), np.percentile(tumour, 98) if tumour.size else 0)
-    return float(np.percentile(tissue, 0.5)), float(high)
 
 
 def _slice(volume: np.ndarray, plane: int, position: int) -> np.ndarray:

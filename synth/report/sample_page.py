@@ -4,11 +4,12 @@ import base64
 from collections.abc import Iterator
 from typing import Any
 
+from scans.page.greys import grey_window
 from scans.page.render import render
 from scans.page.scene import Areas, Grey, Scene, oriented_grid, pack
 from scans.page.viewer import viewer
 from synth.corpus import Corpus
-from synth.report.montage import grey_window, montage_png, numbers
+from synth.report.montage import montage_png, numbers
 
 TUMOUR = "#f0a202"  # on grey, also for colour-blind readers
 
@@ -56,7 +57,7 @@ def sample_scene(corpus: Corpus, index: int) -> Scene:
         name=title,
         grid=grid,
         greys=greys,
-        window=grey_window(sample),
+        window=grey_window(sample.normal, sample.composite[sample.mask > 0]),
         unit="the network's units",
         areas=Areas("mask", (sample.mask > 0).view("uint8"), (("tumour", TUMOUR),)),
         said=" · ".join(lines),

@@ -38,10 +38,11 @@ def test_a_boolean_mask_is_written_as_numbers(tmp_path):
     np.testing.assert_array_equal(again, lesion.array)
 
 
-def test_a_scan_gives_the_same_bytes_whenever_it_is_written():
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_scan_gives_the_same_bytes_whenever_it_is_written(quick):
     scan = brain(TILTED)
-    packed = nifti_bytes(scan.array, scan.grid, compress=True)
-    assert packed == nifti_bytes(scan.array, scan.grid, compress=True)
+    packed = nifti_bytes(scan.array, scan.grid, compress=True, quick=quick)
+    assert packed == nifti_bytes(scan.array, scan.grid, compress=True, quick=quick)
     assert gzip.decompress(packed) == nifti_bytes(scan.array, scan.grid, compress=False)
 
 

@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -85,6 +86,37 @@ def test_what_comes_back_is_what_was_found_wherever_it_is_asked_for(turn, corner
         part = part_from_frame(share, frame, box)
         np.testing.assert_allclose(part.array, wanted[box], rtol=0, atol=2e-6)
     assert (wanted[~reached] < least).all()
+
+
+def smoothed_whole(volume: Volume, frame: Frame) -> np.ndarray:
+    """`to_frame`, slow: every voxel of the scan is smoothed, also those that the cube does not look at."""
+    turned = np.abs(np.reshape(volume.direction, (3, 3)).T @ np.reshape(frame.network.direction, (3, 3)))
+    ratio = np.array(frame.spacing_mm[::-1])[turned.argmax(axis=1)] / volume.spacing_mm[::-1]
+    sigma = 0.5 * np.sqrt(np.maximum(ratio**2 - 1, 0))
+    smooth = volume.with_array(ndimage.gaussian_filter(volume.array, sigma[::-1], mode="nearest"))
+    resampler = sitk.ResampleImageFilter()
+    resampler.SetReferenceImage(Volume.on(frame.network, np.zeros(frame.network.shape, np.uint8)).to_itk())
+    return sitk.GetArrayFromImage(resampler.Execute(smooth.to_itk()))
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    turn=st.tuples(*[st.floats(-180, 180)] * 3),
+    askew=st.floats(-0.3, 0.3),  # degrees, as a file may state that other software wrote
+    orientation=st.sampled_from(["LPS", "SPL", "AIR"]),
+    side_mm=st.sampled_from([None, 0.4]),
+)
+def test_the_cube_is_that_of_the_scan_smoothed_whole_to_the_bit(turn, askew, orientation, side_mm):
+    direction = Rotation.from_euler("xyz", turn, degrees=True)
+    grid = Grid((41, 48, 36), (1.0, 0.6, 0.8), (3.0, -2.0, 7.0), tuple(direction.as_matrix().ravel()))
+    roi = Volume.on(grid, np.zeros(grid.shape, np.uint8))
+    roi.array[2:38, 3:45, 4:33] = 1
+    field_of_view = FieldOfView(kind="spacing", spacing_mm=side_mm) if side_mm else FieldOfView()
+    frame = fit_frame(roi, field_of_view, orientation, 16)
+    turned = Rotation.from_euler("x", askew, degrees=True) * direction
+    values = np.random.default_rng(0).uniform(1, 2, grid.shape).astype(np.float32)
+    scan = Volume(values, grid.spacing_mm, grid.origin, tuple(turned.as_matrix().ravel()))
+    np.testing.assert_array_equal(to_frame(scan, frame), smoothed_whole(scan, frame))
 
 
 @settings(max_examples=25, deadline=None)

@@ -14,7 +14,7 @@ from train.cli import application as shared
 from train.cli.application import app, given, given_of, named, network_of, preset_for, say, variation_of
 from train.cli.dry_run import DryRunOption, print_estimate
 from train.presets import settings_of
-from train.run.progress import Steps
+from train.run.progress import StepsBar
 from train.settings import (
     FINDS_MASK,
     LAYERS,
@@ -282,7 +282,7 @@ def _carry_out(
     if dry_run:
         print_estimate(train, folder, schedule)
         return
-    with Steps(schedule.steps, schedule.batch) as shown:
+    with StepsBar(schedule.steps, schedule.batch) as shown:
         outcome = train(folder, resume=resume, report=shown)
     if outcome.signal:
         err.print(f"stopped at step {outcome.step} and saved; add --resume to the same command to continue")

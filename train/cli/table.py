@@ -15,7 +15,7 @@ from train.cli.application import DeviceOption, app
 
 if TYPE_CHECKING:
     from train.tables.gather import Gathered
-    from train.tables.steps import Piece
+    from train.tables.steps import Step
 
 
 _SHOWN = 3  # columns up to which the paper's numbers stand beside ours in the terminal
@@ -75,7 +75,7 @@ class Watching(Bars):
         self._one: TaskID = self.add_task("", total=None, visible=False)
         self._count, self._done = 0, 0
 
-    def planned(self, steps: "list[Piece]") -> None:
+    def planned(self, steps: "list[Step]") -> None:
         """Hear what is to be made."""
         self._count = len(steps)
         self.update(self._all, total=self._count)
@@ -83,7 +83,7 @@ class Watching(Bars):
         words = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         out.print(f"to be made: {words or 'nothing, all is there'}")
 
-    def begun(self, step: "Piece") -> None:
+    def begun(self, step: "Step") -> None:
         """Show the step that is begun."""
         settings = step.settings.get("settings", step.settings)
         steps = settings["schedule"]["steps"] if "schedule" in settings else None
@@ -93,7 +93,7 @@ class Watching(Bars):
         """Show a training's step."""
         self.update(self._one, completed=step)
 
-    def ended(self, step: "Piece", seconds: float, problem: str) -> None:
+    def ended(self, step: "Step", seconds: float, problem: str) -> None:
         """Count a step, and say how it ended."""
         self._done += 1
         self.update(self._all, completed=self._done)

@@ -10,7 +10,7 @@ import numpy as np
 from scans.catalog.catalog import load_catalog
 from scans.catalog.dataset import Dataset
 from scans.errors import CheckpointError
-from scans.image.brain_mask import check_program
+from scans.image.brain_mask import check_program, is_needed
 from scans.image.cases import Case, Scan, read_case, source_name
 from scans.image.preparation import Prepared
 from scans.image.volume import write_volume
@@ -76,7 +76,7 @@ def evaluate(
     loaded = load_catalog(catalog).with_brain_masks(brain_mask_with, brain_masks)
     wanted = loaded.task(name)
     dataset, cases = dataset_cases(loaded, wanted.dataset, model.regions)
-    if any(case.roi is None for case in cases):
+    if is_needed(dataset.brain_mask_with, (case.roi for case in cases)):
         check_program(dataset.brain_mask_with)
     classes = classes_to_score(model, loaded, name)
     cases, selection = _select(cases, model, wanted.dataset, all_cases)
@@ -176,7 +176,7 @@ def evaluate_cases(
         name=lambda case: str(case.image),
         voxels=lambda ready: sum(volume.array.size for volume in ready.scan.volumes),
     )
-    a_tool_runs = bool(dataset.brain_mask_with) and any(case.roi is None for case in cases)
+    a_tool_runs = is_needed(dataset.brain_mask_with, (case.roi for case in cases))
     return overlapped(cases, steps, here=a_tool_runs)
 
 
@@ -186,7 +186,7 @@ def _scored(model: Model, case: Case, ready: _Ready, found: Decomposed, masks: P
     spacing = ready.scan.volume.spacing_mm
     share = found.share(model.reading, first)
     labels = mask_in_scan(model, share, first)
-    write_volume(labels, masks / f"{case.name}_mask.nii.gz", like=case.image)
+    write_volume(labels, masks / f"{case.name}_mask.nii.gz", like=case.image, quick=True)
     found_in_scan = dict(zip(model.classes, masks_of(labels.array, model.classes), strict=True))
     rule = None if whole(classes) is None else model.record.rule
     beyond = None if rule is None else segment(rule, found.scan[0], first.roi, first.frame.spacing_mm)

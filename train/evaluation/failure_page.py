@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from scans.page.svg import INK, as_svg, dress
-from train.evaluation.failures import CaseOutcome, Contrast, SizeClass, by_size, in_common, in_sum, worst_first
+from train.evaluation.failures import CaseOutcome, SizeClass, WorstAndOthers, by_size, in_common, in_sum, worst_first
 from train.evaluation.lesions import size_name
 from train.evaluation.metrics import AMOUNTS, ml
 from train.run.scenes import FALSE, MISSED
@@ -86,7 +86,7 @@ def _span(each: SizeClass) -> str:
     return size_name(each.low_ml, each.high_ml) if each.high_ml else "no tumour"
 
 
-def _contrast(each: Contrast) -> dict[str, str]:
+def _contrast(each: WorstAndOthers) -> dict[str, str]:
     return {
         "name": each.name,
         **{

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scans.page.greys import grey_window
 from scans.page.scene import Grey, Scene
 from train.evaluation.upright import Plane, Upright, cut, telling_planes
 from train.run.scenes import FALSE, MISSED, outcome_areas
@@ -50,10 +51,10 @@ def failure_picture(views: Upright) -> bytes:
         wspace=gap / (width * inch), hspace=gap / (np.mean(heights) * inch),
     )  # fmt: skip
     axes = grid.subplots(squeeze=False)
-    low, high = _window(views.scan)
+    low, high = grey_window(views.scan)
     windows = [(low, high)] * len(columns)
     if len(views.layers) > 1:  # a tumour that is not blended may be far brighter than the scan
-        windows[-1] = low, max(high, _window(views.layers[-1])[1])
+        windows[-1] = low, max(high, grey_window(views.layers[-1])[1])
     for row, plane in zip(axes, planes, strict=True):
         volumes = [views.scan, views.scan, *views.layers]
         for axis, volume, window in zip(row, volumes, windows, strict=True):
@@ -86,18 +87,12 @@ def failure_scene(name: str, views: Upright) -> Scene:
         name=name,
         grid=views.grid,
         greys=(Grey("scan", views.scan, shown=True), *greys),
-        window=_window(views.scan),
+        window=grey_window(views.scan),
         unit="the network's units",
         areas=outcome_areas(views.truth, views.mask),
         focus=wrong if wrong.any() else views.truth,
         in_scan=True,
     )
-
-
-def _window(scan: np.ndarray) -> tuple[float, float]:
-    inside = scan[scan != 0]
-    low, high = np.percentile(inside, (1, 99.8)) if inside.size else (0.0, 1.0)
-    return float(low), float(max(high, low + 1e-6))
 
 
 def _show(axis: "Axes", volume: np.ndarray, views: Upright, plane: Plane, window: tuple[float, float]) -> None:

@@ -95,7 +95,7 @@ def in_sum(outcomes: Sequence[CaseOutcome]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Contrast:
+class WorstAndOthers:
     """Medians of a quantity over the worst third and over the other cases; NaN where no case defines it."""
 
     name: str
@@ -104,14 +104,14 @@ class Contrast:
     digits: int
 
 
-def in_common(outcomes: Sequence[CaseOutcome]) -> list[Contrast]:
+def in_common(outcomes: Sequence[CaseOutcome]) -> list[WorstAndOthers]:
     """Compare the worst third with the rest, empty for fewer than nine cases; medians, nothing is tested."""
     if len(outcomes) < _LEAST_TO_COMPARE:
         return []
     ordered = worst_first(outcomes)
     worst, others = ordered[: len(ordered) // 3], ordered[len(ordered) // 3 :]
     return [
-        Contrast(name, _median(worst, value), _median(others, value), digits)
+        WorstAndOthers(name, _median(worst, value), _median(others, value), digits)
         for name, digits, value in _QUANTITIES
         if not all(math.isnan(value(outcome)) for outcome in outcomes)
     ]

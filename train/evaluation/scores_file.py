@@ -21,6 +21,7 @@ from train.cases.classes import whole
 from train.evaluation.lesions import DETECTED, LEAST_ML, LesionSummary
 from train.evaluation.metrics import AMOUNTS, METRICS, Scores, Summary, TumourFree, nothing_found
 from train.evaluation.statistics import Interval
+from train.inference.named_network import origin_of
 from train.network.checkpoint import network_sha256
 from train.network.record import Record, plain
 
@@ -104,6 +105,7 @@ def scores_json(evaluation: "Evaluation") -> dict[str, Any]:
         "verdict": evaluation.verdict(),
         "checkpoint": {
             "path": str(evaluation.model.path),
+            "origin": origin_of(evaluation.model.path),
             "sha256": evaluation.model.sha256(),
             "stage": record.stage,
             "step": record.step,
@@ -155,7 +157,7 @@ class Free(BaseModel):
     false_ml: float | None
 
 
-class Row(BaseModel):
+class RowMeans(BaseModel):
     """Means of a row, and what they leave out."""
 
     dice: Mean
@@ -177,7 +179,7 @@ class Row(BaseModel):
         return [getattr(self, metric) for metric in METRICS]
 
 
-class Scored(BaseModel):
+class Evaluated(BaseModel):
     """What was evaluated; scores from before hashes were kept have none."""
 
     sha256: str | None = None
@@ -201,9 +203,9 @@ class RecordedEvaluation(BaseModel):
     dataset: str
     cases_scored: str
     verdict: str
-    checkpoint: Scored
+    checkpoint: Evaluated
     reading: Read | None = None  # scores from before readings were recorded say nothing
-    mean: dict[str, Row]  # the network's first; of several classes it has one each
+    mean: dict[str, RowMeans]  # the network's first; of several classes it has one each
 
 
 def read_evaluation(folder: Path, record: Record, network: nn.Module) -> RecordedEvaluation:

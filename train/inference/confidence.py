@@ -19,7 +19,7 @@ from train.network.dice import dice
 
 
 @dataclass(frozen=True)
-class Numbers:
+class Confidence:
     """What tells how sure a network is of a mask; measured in its cube.
 
     Attributes
@@ -40,7 +40,7 @@ class Numbers:
     of_organ: float
 
     @classmethod
-    def of(cls, found: Decomposed, prepared: Prepared, reading: Reading, readings: Readings) -> "Numbers":
+    def of(cls, found: Decomposed, prepared: Prepared, reading: Reading, readings: Readings) -> "Confidence":
         """Measure what was found in a scan.
 
         Parameters
@@ -68,9 +68,9 @@ class Numbers:
             of_organ=float(count / np.count_nonzero(prepared.roi)),
         )
 
-    def rounded(self) -> "Numbers":
+    def rounded(self) -> "Confidence":
         """Return them as the table of pseudo-labels keeps them, so that a rule says the same of both."""
-        return Numbers(*(float(f"{number:.6g}") for number in vars(self).values()))
+        return Confidence(*(float(f"{number:.6g}") for number in vars(self).values()))
 
 
 def _kept(mask: np.ndarray, reading: Reading, prepared: Prepared) -> np.ndarray:
@@ -99,7 +99,7 @@ class Rule(Strict):
     # to 325 ml, more than the generators make.
     of_organ: Interval = (0.005, 0.25)
 
-    def doubts(self, numbers: Numbers) -> list[str]:
+    def doubts(self, numbers: Confidence) -> list[str]:
         """Say what stands against a mask, a phrase each; nothing if it is confident."""
         low, high = self.of_organ
         if not numbers.of_organ:

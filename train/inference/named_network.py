@@ -10,7 +10,7 @@ from pathlib import Path
 from scans.durable import sha256
 from scans.errors import CheckpointError
 from scans.hub.address import MODEL, Address, at_revision, hub_address, on_hub
-from scans.hub.download import cached_files, fetch_file
+from scans.hub.download import address_of, cached_files, fetch_file
 from scans.hub.listing import listing, pin
 from scans.hub.refusals import UnreachableError
 
@@ -92,6 +92,19 @@ def checkpoint_or_shipped(
             f"{FLAIR}: the network that comes with the software is not there; install it again, or give --checkpoint"
         )
     return FLAIR
+
+
+def origin_of(checkpoint: Path) -> str:
+    """Return where a checkpoint came from, as everything that is made with it records.
+
+    Returns
+    -------
+    str
+        Of a file that `checkpoint_at` fetched its address on the hub, at a commit: ``hf://org/name@COMMIT/NAME``. Of
+        any other its name alone, since folders say who works where.
+    """
+    address = address_of(checkpoint)
+    return checkpoint.name if address is None else str(address)
 
 
 def _one(address: Address, names: list[str]) -> str:

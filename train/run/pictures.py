@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scans.durable import write_atomically
+from scans.page.greys import Window, grey_window
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,9 +36,6 @@ class Views:
     mask: np.ndarray
     truth: np.ndarray | None
     spacing_mm: tuple[float, float, float] | None = None
-
-
-Window = tuple[float, float]
 
 
 def centre(views: Views) -> int:
@@ -88,19 +86,11 @@ def validation_picture(samples: Sequence[Views], path: Path) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def grey_window(scan: np.ndarray) -> Window:
-    """Return what of a scan is shown black and white."""
-    inside = scan[scan != 0]
-    low, high = np.percentile(inside, (1, 99.5)) if inside.size else (0.0, 1.0)
-    return float(low), float(max(high, low + 1e-6))
-
-
 def _windows(views: Views) -> tuple[Window, Window, Window]:
     """Return grey windows of scan, normal and tumour; the unblended tumour may be far brighter than the scan."""
     window = grey_window(views.scan)
     tumour = None if views.texture is None else views.texture[views.mask]
-    brightest = window[1] if tumour is None or not tumour.size else float(np.percentile(tumour, 99))
-    return window, window, (window[0], max(window[1], brightest))
+    return window, window, grey_window(views.scan, tumour)
 
 
 def _on_black(volume: np.ndarray, scan: np.ndarray, window: Window) -> np.ndarray:

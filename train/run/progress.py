@@ -14,7 +14,7 @@ from scans.terminal import err, out
 QUIET_SECONDS = 60.0  # between two lines of a file, such as SLURM keeps: a training of days stays readable
 
 
-class Steps(Bars):
+class StepsBar(Bars):
     """A progress line over training steps; validations leave a line of their own.
 
     Parameters

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from scans.durable import write_atomically
+from scans.page.greys import grey_window
 from scans.page.scene import Areas, Grey, Scene, oriented_grid, pack
-from train.run.pictures import Views, grey_window
+from train.run.pictures import Views
 
 MOST_SCENES = 2  # of a kind: a validation is not to wait for more than a picture takes
 MISSED, FALSE = "#f0a202", "#25c5f5"  # distinct for colour-blind readers, on grey

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from scans.catalog.bids_dataset import check_bids
 from scans.catalog.layout import checked_names
 from scans.file_names import in_utf8
-from scans.formats.bids import BRAIN, Found, find_scans, name_of_modality
+from scans.formats.bids import BRAIN, FoundScan, find_scans, name_of_modality
 from train.inference.model import wanted
 from train.segmentation.inputs import Input
 from train.segmentation.search import counted
@@ -61,7 +61,7 @@ def find_bids_inputs(
     return [_input(scan) for scan in scans]
 
 
-def _input(found: Found) -> Input:
+def _input(found: FoundScan) -> Input:
     folder = PurePosixPath(found.images[0].place).parent
     roi = found.masks.get("roi")
     scans = tuple(scan.path for scan in found.images)

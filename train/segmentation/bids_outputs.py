@@ -20,6 +20,7 @@ from scans.release import VERSION
 from scans.writing import make_folder, writing
 from train.cases.classes import Classes
 from train.inference.model import Model
+from train.inference.named_network import origin_of
 from train.segmentation.inputs import Input
 from train.segmentation.outputs import Options
 from train.segmentation.summary import NAME, SummaryRow
@@ -113,7 +114,12 @@ def write_sidecars(
     shared = {
         "Sources": [_uri(path, raw) for path in made_of],
         "SpatialReference": _uri(one.scans[0], raw),
-        "Network": {"SHA256": row.checkpoint, "Region": model.region.name, "Modalities": list(model.modalities)},
+        "Network": {
+            "SHA256": row.checkpoint,
+            "Origin": origin_of(model.path),
+            "Region": model.region.name,
+            "Modalities": list(model.modalities),
+        },
         "Options": row.options,
         "Reading": model.reading.words(),
         "ScanSHA256": row.scan_sha256,

@@ -15,12 +15,13 @@ from scans.durable import only_writer
 from scans.errors import CatalogError, CheckpointError, UserError
 from scans.formats.files import content_sha256
 from scans.formats.pseudo_labels import NAME, PseudoLabel, read_pseudo_labels, write_pseudo_labels
+from scans.image.brain_mask import check_program, is_needed
 from scans.image.cases import Case, read_case
 from scans.image.preparation import Prepared
 from scans.image.volume import write_volume
 from scans.writing import make_folder
 from train.cases.prepared import dataset_cases
-from train.inference.confidence import Numbers, Rule
+from train.inference.confidence import Confidence, Rule
 from train.inference.model import Decomposed, Model, decompose, load_model, mask_in_scan, prepare_for
 from train.inference.overlap import Done, ThreeSteps, overlapped
 from train.inference.reading import Readings, recorded_readings
@@ -85,6 +86,8 @@ def pseudo_label(
             "gets them when train pretrain or train adapt ends"
         )
     dataset, cases = _unlabelled(load_catalog(catalog), dataset_name, model, leave_out)
+    if is_needed(dataset.brain_mask_with, (case.roi for case in cases)):
+        check_program(dataset.brain_mask_with)
     make_folder(out, SettingsError)
     with only_writer(out):
         network = model.sha256()
@@ -102,7 +105,7 @@ def pseudo_label(
             name=lambda case: str(case.image),
             voxels=lambda ready: sum(one.inside.size for one in ready.prepared),
         )
-        a_tool_runs = bool(dataset.brain_mask_with) and any(case.roi is None for case in cases)
+        a_tool_runs = is_needed(dataset.brain_mask_with, (case.roi for case in cases))
         with closing(overlapped(cases, each, here=a_tool_runs)) as made:
             for row, kept in made:
                 row = _judged(row, rule)
@@ -192,7 +195,7 @@ class _CaseSteps:
             mask=path.name,
             volume_ml=float((mask.array != 0).sum()) * mask.grid.voxel_mm3 / 1000.0,
             mask_sha256=content_sha256([path]),
-            **vars(Numbers.of(found, first, model.reading, self.readings).rounded()),
+            **vars(Confidence.of(found, first, model.reading, self.readings).rounded()),
         )
         return row, False
 
@@ -216,6 +219,6 @@ def _judged(row: PseudoLabel, rule: Rule) -> PseudoLabel:
     """Return a row with what the rule says of it, by the numbers as the table keeps them."""
     if not row.mask:
         return replace(row, confident=False, rule=rule.said())
-    numbers = Numbers(row.probability, row.agreement, row.largest, row.of_organ)
+    numbers = Confidence(row.probability, row.agreement, row.largest, row.of_organ)
     doubts = rule.doubts(numbers)
     return replace(row, confident=not doubts, why_not="; ".join(doubts), rule=rule.said())

@@ -238,7 +238,7 @@ def _digest(one: Input) -> tuple[str, str]:
 
 def _write(volume: Volume, path: Path, like: Path) -> None:
     make_folder(path.parent, ScanError)
-    write_volume(volume, path, like)
+    write_volume(volume, path, like, quick=True)
 
 
 def read_input(model: Model, one: Input, options: Options) -> tuple[list[Volume], Volume | None]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from scans.durable import only_writer
 from scans.errors import CheckpointError
-from scans.image.brain_mask import check_program
+from scans.image.brain_mask import check_program, is_needed
 from scans.image.volume import Volume
 from scans.writing import make_folder
 from train.inference.model import Decomposed, load_model
@@ -24,7 +24,7 @@ from train.segmentation.inputs import Input, find_inputs
 from train.segmentation.outputs import Options, check_nothing_in_the_way, check_targets, name_results
 from train.segmentation.scan_steps import Ready, ScanSteps, Segmented, Wanted
 from train.segmentation.search import counted
-from train.segmentation.summary import STARTED, SummaryRow, read_summary, write_summary
+from train.segmentation.summary import STARTED, SummaryFile, SummaryRow
 from train.settings import SettingsError
 
 
@@ -96,7 +96,7 @@ def segment(
         naming, describe = name_derivatives, partial(write_sidecars, model, bids, options)
     if options.format == DICOM_SEG:
         check_dicom_seg([one.name for one in inputs if one.scans and one.scans[0].is_file()], len(inputs))
-    if any(one.roi is None for one in inputs):
+    if is_needed(options.brain_mask_with, (one.roi for one in inputs)):
         check_program(options.brain_mask_with)
     names = partial(naming, out=out, modalities=model.modalities, classes=model.classes)
     targets = [names(one.case, options=options) for one in inputs]
@@ -105,35 +105,29 @@ def segment(
         start_derivatives(bids, out)
     make_folder(out, SettingsError)
     made_by = SummaryRow("", "", checkpoint=model.sha256(), options=options.said(model.reading))
-    with only_writer(out):
-        rows = read_summary(out)
+    with only_writer(out), closing(SummaryFile(out)) as summary:
+        rows = dict(summary.rows)
         if not overwrite:
             check_nothing_in_the_way(inputs, targets, out, rows, made_by)
         progress(len(inputs))
         if model.reading != PLAIN:
             say(f"a mask is: {model.reading.words()}")
         say(f"segmenting {counted(len(inputs), 'scan')} on {model.machine.device}")
-        steps = ScanSteps(model, out, options, dict(rows), made_by, overwrite, names, describe)
-        return list(_results(steps, list(zip(inputs, targets, strict=True)), rows, told))
+        steps = ScanSteps(model, out, options, rows, made_by, overwrite, names, describe)
+        return list(_results(steps, list(zip(inputs, targets, strict=True)), summary, told))
 
 
 def _results(
-    steps: ScanSteps, tasks: list[Wanted], rows: dict[str, SummaryRow], told: Callable[[Segmented], None]
+    steps: ScanSteps, tasks: list[Wanted], summary: SummaryFile, told: Callable[[Segmented], None]
 ) -> Iterator[Segmented]:
-    """Yield the result of each scan; its row is in the summary before anything is done with it, and when it is done."""
+    """Yield the result of each scan; the summary knows of it before anything is done with it, and when it is done."""
 
     def started(tasks: Sequence[Wanted]) -> None:
-        begun = [row for one, _ in tasks if (row := steps.started(one))]
-        if begun:
-            write(*begun)
-
-    def write(*changed: SummaryRow) -> None:
-        rows.update({row.case: row for row in changed})
-        write_summary(steps.out, rows.values())
+        summary.begun(row for one, _ in tasks if (row := steps.started(one)))
 
     def network(task: Wanted, ready: Ready) -> Decomposed:
         if steps.started(task[0]) is None:  # the mask that is there is about to be replaced
-            write(replace(ready.row, problem=STARTED))
+            summary.begun([replace(ready.row, problem=STARTED)])
         return steps.network(task, ready)
 
     each = ThreeSteps(
@@ -144,11 +138,11 @@ def _results(
         name=lambda task: task[0].name,
         voxels=lambda ready: sum(volume.array.size for volume in ready.volumes),
     )
-    a_tool_runs = bool(steps.options.brain_mask_with) and any(one.roi is None for one, _ in tasks)
+    a_tool_runs = is_needed(steps.options.brain_mask_with, (one.roi for one, _ in tasks))
     with closing(overlapped(tasks, each, started=started, here=a_tool_runs)) as outcomes:
         for outcome in outcomes:
             if outcome.row is not None:
-                write(outcome.row)
+                summary.settled(outcome.row)
             told(outcome.result)
             yield outcome.result
 

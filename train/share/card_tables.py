@@ -137,6 +137,8 @@ def data(record: Record) -> Markdown:
         if isinstance(other := known.get("validation_corpus"), dict):
             rows += [("steered by another corpus (content hash)", other.get("corpus", ""))]
             rows += [("of which were used", other.get("note", ""))]
+    if known.get("began_from"):
+        rows += [("network that it began from", clean(known["began_from"]))]
     for each in real_datasets(known):
         annotated = each.get("stage", record.stage) == "finetune"
         use = "annotated, trained on or steered by" if annotated else "without their annotations"

@@ -24,6 +24,7 @@ from train.data.corpora import Corpora, open_corpus
 from train.data.order import Endless
 from train.data.patches import patch_window
 from train.data.split import Split, split_by_source
+from train.inference.named_network import origin_of
 from train.inference.patchwise import slide_over_organ
 from train.network import hardware
 from train.network.channels import recorded_channels
@@ -262,6 +263,7 @@ def adapt(
         **described.pop("data"),
         "dataset": dataset_name,
         "scans": names,
+        "began_from": origin_of(checkpoint),
         "datasets": with_dataset(start.data, dataset_name, dataset, "adapt", names),
     }
     record = Record(

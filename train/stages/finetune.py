@@ -15,6 +15,7 @@ from train.architectures.planner import planned
 from train.cases.modalities import choose_channels
 from train.cases.prepared import RealScan, dataset_cases, prepare_cases
 from train.cases.tasks import folds_for, foreground_statistics
+from train.inference.named_network import origin_of
 from train.network import hardware
 from train.network.channels import Channel, carry_encoder, recorded_channels
 from train.network.data_terms import with_dataset
@@ -115,6 +116,7 @@ def finetune(
         "validation": validation,
         "test": parts.test,
         "init": None if start is None else start.stage,
+        "began_from": None if init is None else origin_of(init),
         "datasets": with_dataset(data, wanted.dataset, dataset, "finetune", [*training, *validation]),
     }
     record = Record(

@@ -67,8 +67,8 @@ def silent(line: str) -> None:
     """Say nothing."""
 
 
-class Task(Protocol):
-    """What a stage of training adds to the loop."""
+class Objective(Protocol):
+    """What a stage of training adds to the loop: batches, their loss, and how a network is judged."""
 
     def batches(self, steps: range) -> Iterator[Any]:
         """Yield the batch of each step, a pure function of the step."""
@@ -118,7 +118,7 @@ class Interruption:
 
 
 def train(
-    task: Task,
+    task: Objective,
     network: nn.Module,
     record: Record,
     schedule: Schedule,
@@ -135,7 +135,7 @@ def train(
 
     Parameters
     ----------
-    task : Task
+    task : Objective
     network : Module
         Already initialised; resuming replaces its weights.
     record : Record
@@ -279,7 +279,13 @@ def _merit(scores: dict[str, Any]) -> tuple[float, float]:
 
 
 def _keep(
-    task: Task, folder: Path, record: Record, network: nn.Module, optimiser: torch.optim.Adam, step: int, ranks: Ranks
+    task: Objective,
+    folder: Path,
+    record: Record,
+    network: nn.Module,
+    optimiser: torch.optim.Adam,
+    step: int,
+    ranks: Ranks,
 ) -> None:
     """Keep what is needed to look at a step that went wrong; its batch is drawn once more."""
     if ranks.first:

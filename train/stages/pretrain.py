@@ -139,7 +139,7 @@ def pretrain(
         threshold=threshold,
     )
     with joined(machine) as (machine, ranks):
-        task: loop.Task
+        task: loop.Objective
         if proxy is None:
             real = find_real_cases(catalog, corpus.channels, corpus.size, real_cases, say) if ranks.first else []
             if real:

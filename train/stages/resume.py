@@ -95,7 +95,8 @@ def check_resumable(path: Path, saved: Checkpoint, record: Record, together: int
             f"{path}: was steered by {_corpus(seen)}, not by {_corpus(wanted)}; give the same --validation-corpus, "
             "or choose another --out"
         )
-    if saved.record.data != record.data:
+    # Where the first network came from decides nothing any more: a file may be called otherwise since.
+    if _but_origin(saved.record.data) != _but_origin(record.data):
         raise CheckpointError(f"{path}: was trained on other data; choose another --out")
     before, now = (_compared(of.stage, of.settings, path) for of in (saved.record, record))
     # Two processes with 2 samples each see what one with 4 would.
@@ -161,3 +162,7 @@ def preset_of(folder: Path) -> PresetName | None:
                 record = load_record(path)
                 return recorded(Stage, {"preset": record.settings.get("preset", "none")}, str(path)).preset
     return None
+
+
+def _but_origin(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key != "began_from"}

@@ -27,7 +27,7 @@ class CaseScore:
 
 
 @dataclass(frozen=True)
-class Number:
+class MeanOverRuns:
     """A mean; NaN where there is nothing to take it of.
 
     Attributes
@@ -59,9 +59,9 @@ class Cell:
 
     Attributes
     ----------
-    ours : Number
+    ours : MeanOverRuns
         In [0, 1], or mm.
-    threshold : Number
+    threshold : MeanOverRuns
         Of the threshold row on the same cases, chosen on the corpus of this row.
     paper, paper_over_runs : float or None
         In percent, or mm.
@@ -70,8 +70,8 @@ class Cell:
     scores : list of CaseScore
     """
 
-    ours: Number = Number()
-    threshold: Number = Number()
+    ours: MeanOverRuns = MeanOverRuns()
+    threshold: MeanOverRuns = MeanOverRuns()
     paper: float | None = None
     paper_over_runs: float | None = None
     reason: str = ""
@@ -185,12 +185,12 @@ def by_case(scores: list[CaseScore], value: Callable[[CaseScore], float | None])
     return {case: float(np.mean(values)) for case, values in found.items()}
 
 
-def _number(scores: list[CaseScore], value: Callable[[CaseScore], float | None]) -> Number:
+def _number(scores: list[CaseScore], value: Callable[[CaseScore], float | None]) -> MeanOverRuns:
     of_runs = {run: by_case([s for s in scores if s.run == run], value) for run in dict.fromkeys(s.run for s in scores)}
     runs = spread([float(np.mean(list(cases.values()))) for cases in of_runs.values() if cases])
     if not runs.count:
-        return Number()
+        return MeanOverRuns()
     cases = list(by_case(scores, value).values())
     interval = bootstrap_mean(cases)
     over_cases = spread(cases).deviation
-    return Number(runs.mean, runs.deviation, over_cases, interval.low, interval.high, runs.count, len(cases))
+    return MeanOverRuns(runs.mean, runs.deviation, over_cases, interval.low, interval.high, runs.count, len(cases))

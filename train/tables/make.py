@@ -12,7 +12,7 @@ from train.settings import PresetName, SettingsError
 from train.tables.gather import Cell, Gathered, gather_cell
 from train.tables.plan import SCALES, TABLES, TASKS, Column, Row, Scale, Table
 from train.tables.runs import Observer, Runs
-from train.tables.steps import Piece, reason_not_to_run, scores_of
+from train.tables.steps import Step, reason_not_to_run, scores_of
 from train.tables.targets import Target, find_targets
 from train.tables.write import write_table
 
@@ -21,7 +21,7 @@ from train.tables.write import write_table
 class Planned:
     """What a cell needs: the scores it is a mean of, by fold or seed, or the reason why there are none."""
 
-    scores: dict[str, Piece] = field(default_factory=dict)
+    scores: dict[str, Step] = field(default_factory=dict)
     reason: str = ""
 
 
@@ -97,7 +97,7 @@ def make_table(
     *,
     seeds: int | None = None,
     device: str = "auto",
-    planned: Callable[[list[Piece]], None] = lambda steps: None,
+    planned: Callable[[list[Step]], None] = lambda steps: None,
 ) -> Made:
     """Run what a table still lacks, and write it.
 
@@ -157,7 +157,7 @@ def _gathered(table: Table, cells: dict[tuple[str, Column], Planned], runs: Runs
     return found
 
 
-def _lacking(scores: list[Piece], runs: Runs) -> str:
+def _lacking(scores: list[Step], runs: Runs) -> str:
     problems = [runs.problems[step.key] for step in scores if step.key in runs.problems]
     if not problems:
         return ""

@@ -18,7 +18,7 @@ from scans.errors import StoreError, UserError
 from scans.image.cases import source_name
 from scans.writing import make_folder
 from train.settings import Adapt, Finetune, Pretrain, SettingsError, recorded
-from train.tables.steps import Piece
+from train.tables.steps import Step
 
 MADE = "made.json"
 FOLDS = "folds.json"
@@ -28,10 +28,10 @@ _BEST = "best.safetensors"
 class Observer(Protocol):
     """Is told of progress."""
 
-    def begun(self, step: Piece) -> None:
+    def begun(self, step: Step) -> None:
         """Note that a step is begun."""
 
-    def ended(self, step: Piece, seconds: float, problem: str) -> None:
+    def ended(self, step: Step, seconds: float, problem: str) -> None:
         """Note that a step is made, or why it is not."""
 
     def trained(self, step: int, shown: Any) -> None:
@@ -72,26 +72,26 @@ class Runs:
     problems: dict[str, str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
 
-    def folder(self, step: Piece) -> Path:
+    def folder(self, step: Step) -> Path:
         """Return where a step lies."""
         return self.out / step.folder
 
-    def made(self, step: Piece) -> bool:
+    def made(self, step: Step) -> bool:
         """Whether a step is done, with just these settings."""
         try:
             return bool(json.loads((self.folder(step) / MADE).read_text(encoding="utf-8"))["key"] == step.key)
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
-    def missing(self, steps: Iterable[Piece]) -> list[Piece]:
+    def missing(self, steps: Iterable[Step]) -> list[Step]:
         """Return what is still to be made for some steps, in order, each once."""
-        wanted: dict[str, Piece] = {}
+        wanted: dict[str, Step] = {}
         for step in steps:
             if not self.made(step):
                 wanted |= {each.key: each for each in step.chain() if not self.made(each)}
         return list(wanted.values())
 
-    def make(self, steps: Iterable[Piece]) -> None:
+    def make(self, steps: Iterable[Step]) -> None:
         """Make some steps, those they need first; a step that fails is told of and the rest goes on.
 
         Raises
@@ -113,7 +113,7 @@ class Runs:
                 self.problems[step.key] = str(error)
             self.watch.ended(step, time.monotonic() - began, self.problems.get(step.key, ""))
 
-    def _make(self, step: Piece, began: float) -> None:
+    def _make(self, step: Step, began: float) -> None:
         folder = self.folder(step)
         make_folder(folder, SettingsError)
         if signal := _MAKERS[step.kind](self, step, folder):
@@ -132,11 +132,11 @@ class Runs:
         if sentence.startswith("left out") and sentence not in self.said:
             self.said.append(sentence)
 
-    def checkpoint(self, step: Piece) -> Path:
+    def checkpoint(self, step: Step) -> Path:
         """Return the checkpoint of a training step that its validation chose."""
         return self.folder(step) / _BEST
 
-    def corpus(self, step: Piece) -> Path:
+    def corpus(self, step: Step) -> Path:
         """Return the corpus that a training step, or one before it, was made from."""
         found = next(each for each in step.chain() if each.kind == "corpus")
         return self.folder(found) / "corpus.zarr"
@@ -147,7 +147,7 @@ class Runs:
         return settings.model_copy(update={"schedule": schedule})
 
 
-def _sources(runs: Runs, step: Piece, folder: Path) -> None:
+def _sources(runs: Runs, step: Step, folder: Path) -> None:
     datasets = [word for name in step.settings["normals"] for word in ("--dataset", name)]
     datasets += [word for name in step.settings.get("tumours", ()) for word in ("--tumours", name)]
     size = str(step.settings["size"])
@@ -160,7 +160,7 @@ def _sources(runs: Runs, step: Piece, folder: Path) -> None:
         runs.say(line)
 
 
-def _corpus(runs: Runs, step: Piece, folder: Path) -> None:
+def _corpus(runs: Runs, step: Step, folder: Path) -> None:
     sources = runs.folder(step.after[0]) / "sources.zarr"
     overridden = [word for assignment in step.settings["set"] for word in ("--set", assignment)]
     if "tumours_of_fold" in step.settings:
@@ -200,14 +200,14 @@ def _synth(runs: Runs, folder: Path, good: tuple[int, ...], *words: str) -> str:
     return done.stdout
 
 
-def _folds(runs: Runs, step: Piece, folder: Path) -> None:
+def _folds(runs: Runs, step: Step, folder: Path) -> None:
     from train.cases.folds import write_folds
     from train.cases.tasks import task_folds
 
     write_folds(task_folds(runs.catalog, step.settings["task"], say=runs.say), folder / FOLDS)
 
 
-def _pretrain(runs: Runs, step: Piece, folder: Path) -> int:
+def _pretrain(runs: Runs, step: Step, folder: Path) -> int:
     from train.stages.pretrain import pretrain
 
     settings = runs.scheduled(recorded(Pretrain, step.settings, str(folder)))
@@ -217,7 +217,7 @@ def _pretrain(runs: Runs, step: Piece, folder: Path) -> int:
     ).signal
 
 
-def _adapt(runs: Runs, step: Piece, folder: Path) -> int:
+def _adapt(runs: Runs, step: Step, folder: Path) -> int:
     from train.stages.adapt import adapt
 
     settings = runs.scheduled(recorded(Adapt, step.settings["settings"], str(folder)))
@@ -227,7 +227,7 @@ def _adapt(runs: Runs, step: Piece, folder: Path) -> int:
     ).signal  # fmt: skip
 
 
-def _finetune(runs: Runs, step: Piece, folder: Path) -> int:
+def _finetune(runs: Runs, step: Step, folder: Path) -> int:
     from train.stages.finetune import finetune
 
     settings = runs.scheduled(recorded(Finetune, step.settings["settings"], str(folder)))
@@ -240,7 +240,7 @@ def _finetune(runs: Runs, step: Piece, folder: Path) -> int:
     ).signal  # fmt: skip
 
 
-def _scores(runs: Runs, step: Piece, folder: Path) -> None:
+def _scores(runs: Runs, step: Step, folder: Path) -> None:
     from train.evaluation.evaluate import evaluate
     from train.inference.reading import Asked
     from train.tables.error_mask import evaluate_by_error
@@ -254,7 +254,7 @@ def _scores(runs: Runs, step: Piece, folder: Path) -> None:
         evaluate(checkpoint, runs.catalog, dataset, folder, device=runs.device, asked=asked)
 
 
-_MAKERS: dict[str, Callable[[Runs, Piece, Path], int | None]] = {  # of a training, the signal that stopped it
+_MAKERS: dict[str, Callable[[Runs, Step, Path], int | None]] = {  # of a training, the signal that stopped it
     "sources": _sources,
     "corpus": _corpus,
     "folds": _folds,

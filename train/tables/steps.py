@@ -22,7 +22,7 @@ CORPUS_SEED = 1
 
 
 @dataclass(frozen=True)
-class Piece:
+class Step:
     """One thing to make, in a folder of its own.
 
     Attributes
@@ -32,14 +32,14 @@ class Piece:
         For people.
     settings : mapping
         Plain JSON values: all that decides the result beside what was made before.
-    after : tuple of Piece
+    after : tuple of Step
         What it is made from.
     """
 
     kind: Kind
     name: str
     settings: Mapping[str, Any]
-    after: "tuple[Piece, ...]" = ()
+    after: "tuple[Step, ...]" = ()
 
     @property
     def key(self) -> str:
@@ -52,7 +52,7 @@ class Piece:
         """Where it lies under the folder of the tables."""
         return Path(self.kind) / f"{self.name}-{self.key[:10]}"
 
-    def chain(self) -> "Iterator[Piece]":
+    def chain(self) -> "Iterator[Step]":
         """Yield what must be made, in order, itself last; a step that several need may come more than once."""
         for step in self.after:
             yield from step.chain()
@@ -70,7 +70,7 @@ def reason_not_to_run(row: Row, column: Column, task: TableTask, target: Target)
     return ""
 
 
-def scores_of(row: Row, column: Column, task: TableTask, target: Target, scale: Scale, seeds: int) -> dict[str, Piece]:
+def scores_of(row: Row, column: Column, task: TableTask, target: Target, scale: Scale, seeds: int) -> dict[str, Step]:
     """Return the scores that a cell is the mean of, by the name of their fold or seed.
 
     Raises
@@ -89,7 +89,7 @@ def scores_of(row: Row, column: Column, task: TableTask, target: Target, scale: 
 
 def _scores(
     row: Row, column: Column, task: TableTask, target: Target, scale: Scale, repeated: str, number: int, zero_shot: bool
-) -> Piece:
+) -> Step:
     seed = number if repeated == "seeds" else 0
     corpus = _corpus(row, task, target, scale, number)
     network = None if row.proxy is None else _pretrained(row, task, scale, seed, corpus)
@@ -100,10 +100,10 @@ def _scores(
     assert network is not None  # a row that is neither pretrained nor fine-tuned has a reason not to run
     settings = {"dataset": target.dataset, "cases": target.cases}
     if row.mask_from != "mask":
-        return Piece("scores", network.name, {**settings, "mask_from": row.mask_from}, (network, corpus))
+        return Step("scores", network.name, {**settings, "mask_from": row.mask_from}, (network, corpus))
     if row.preset != "paper":
         settings["read"] = "chosen"
-    return Piece("scores", network.name, settings, (network,))
+    return Step("scores", network.name, settings, (network,))
 
 
 def _cube(target: Target, scale: Scale) -> int:
@@ -112,20 +112,20 @@ def _cube(target: Target, scale: Scale) -> int:
     return scale.size if cube == REFERENCE_SIZE else max(8, round(scale.size * cube / REFERENCE_SIZE / 8) * 8)
 
 
-def _corpus(row: Row, task: TableTask, target: Target, scale: Scale, fold: int) -> Piece:
+def _corpus(row: Row, task: TableTask, target: Target, scale: Scale, fold: int) -> Step:
     size = _cube(target, scale)
     name = f"{task.region}-{size}"
     prepared = {"region": target.region, "normals": target.normals, "size": size}
     drawn = {"samples": scale.samples, "seed": CORPUS_SEED, "set": list(row.synthesis)}
     if row.real:
-        sources = Piece("sources", f"{name}-real", {**prepared, "tumours": {target.dataset: target.cases}})
-        return Piece("corpus", f"{name}-real-fold{fold}", {**drawn, "tumours_of_fold": fold}, (sources, _folds(target)))
-    sources = Piece("sources", name, prepared)
+        sources = Step("sources", f"{name}-real", {**prepared, "tumours": {target.dataset: target.cases}})
+        return Step("corpus", f"{name}-real-fold{fold}", {**drawn, "tumours_of_fold": fold}, (sources, _folds(target)))
+    sources = Step("sources", name, prepared)
     off = "".join(f"-no-{setting.partition('.')[0]}" for setting in row.synthesis)
-    return Piece("corpus", f"{name}{off}", drawn, (sources,))
+    return Step("corpus", f"{name}{off}", drawn, (sources,))
 
 
-def _pretrained(row: Row, task: TableTask, scale: Scale, seed: int, corpus: Piece) -> Piece:
+def _pretrained(row: Row, task: TableTask, scale: Scale, seed: int, corpus: Step) -> Step:
     values: dict[str, Any] = {
         "network": {"width": scale.width, "mask_bias": scale.mask_bias},
         "schedule": _schedule(scale.pretrain_steps, scale, seed),
@@ -138,12 +138,10 @@ def _pretrained(row: Row, task: TableTask, scale: Scale, seed: int, corpus: Piec
     else:
         values["proxy"] = name = row.proxy or ""
     settings = settings_of(Pretrain, row.preset, values, f"{row.name}: train pretrain").model_dump(mode="json")
-    return Piece("pretrain", f"{task.region}-{name}-seed{seed}", settings, (corpus,))
+    return Step("pretrain", f"{task.region}-{name}-seed{seed}", settings, (corpus,))
 
 
-def _adapted(
-    row: Row, task: TableTask, target: Target, scale: Scale, seed: int, network: Piece, corpus: Piece
-) -> Piece:
+def _adapted(row: Row, task: TableTask, target: Target, scale: Scale, seed: int, network: Step, corpus: Step) -> Step:
     values = {
         "loss": network.settings["loss"],
         "schedule": _schedule(scale.adapt_steps, scale, seed),
@@ -151,12 +149,12 @@ def _adapted(
     }
     settings = settings_of(Adapt, row.preset, values, f"{row.name}: train adapt").model_dump(mode="json")
     where = {"dataset": target.dataset, "cases": target.cases}
-    return Piece("adapt", f"{network.name}-adapted", {**where, "settings": settings}, (network, corpus))
+    return Step("adapt", f"{network.name}-adapted", {**where, "settings": settings}, (network, corpus))
 
 
 def _finetuned(
-    row: Row, column: Column, task: TableTask, target: Target, scale: Scale, seed: int, fold: int, network: Piece | None
-) -> Piece:
+    row: Row, column: Column, task: TableTask, target: Target, scale: Scale, seed: int, fold: int, network: Step | None
+) -> Step:
     values: dict[str, Any] = {
         "schedule": {
             **Finetune().schedule.model_dump(),
@@ -176,11 +174,11 @@ def _finetuned(
     begun = f"{task.name}-scratch" if network is None else network.name
     augmented = "" if row.augment is None else f"-augment-{row.augment}"
     name = f"{begun}{augmented}-fraction{column.share:g}-fold{fold}"
-    return Piece("finetune", name, {**where, "settings": settings}, (folds,) if network is None else (folds, network))
+    return Step("finetune", name, {**where, "settings": settings}, (folds,) if network is None else (folds, network))
 
 
-def _folds(target: Target) -> Piece:
-    return Piece("folds", target.finetuned_as, {"cases": target.cases, "task": target.finetuned_as})
+def _folds(target: Target) -> Step:
+    return Step("folds", target.finetuned_as, {"cases": target.cases, "task": target.finetuned_as})
 
 
 def _schedule(steps: int, scale: Scale, seed: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from scans.csv_text import csv_text
 from scans.durable import write_atomically
 from scans.markdown import Markdown, plain, table
 from train.evaluation.scores_file import csv_number
-from train.tables.gather import THRESHOLD_ROW, Cell, Gathered, Number
+from train.tables.gather import THRESHOLD_ROW, Cell, Gathered, MeanOverRuns
 from train.tables.plan import TASKS, Column, label
 
 CHOSEN = (
@@ -92,7 +92,7 @@ def _thresholds_differ(gathered: Gathered, column: Column) -> bool:
     return len({mean for mean in means if not math.isnan(mean)}) > 1
 
 
-def number(found: Number, column: Column) -> str:
+def number(found: MeanOverRuns, column: Column) -> str:
     """Return mean ± deviation over runs as it is shown; empty if there is none."""
     if math.isnan(found.mean):
         return ""

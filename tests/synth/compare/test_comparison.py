@@ -11,7 +11,7 @@ from scans.catalog.region import Normalisation
 from scans.errors import StoreError
 from synth.cli.application import app
 from synth.compare.column import column_of_annotated, column_of_corpus
-from synth.compare.figure import comparison_png, grey_window, scale_of
+from synth.compare.figure import common_window, comparison_png, scale_of
 from synth.compare.labelled import annotated, annotated_scans, samples_of
 from synth.compare.measuring import MEASURES, measure
 from synth.compare.page import write_comparison
@@ -143,10 +143,10 @@ def test_scans_without_a_tumour_are_counted_and_not_drawn(columns, corpus_path, 
     assert comparison_png([without], 6).startswith(b"\x89PNG")
 
 
-def test_the_grey_window_leaves_no_tissue_black_where_scans_differ_in_level(columns):
+def test_the_common_window_leaves_no_tissue_black_where_scans_differ_in_level(columns):
     first = columns[0].slices[0]
     levels = [replace(first, values=np.where(first.values == 0, 0, first.values / 10 + shift)) for shift in (-3, -3, 5)]
-    low, high = grey_window([replace(columns[0], slices=levels)])
+    low, high = common_window([replace(columns[0], slices=levels)])
     for each in levels:
         tissue = each.values[each.values != 0]
         assert low < np.median(tissue) < high

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from scans.durations import duration
 from train.run import progress
-from train.run.progress import QUIET_SECONDS, Steps
+from train.run.progress import QUIET_SECONDS, StepsBar
 
 
 class Clock:
@@ -22,7 +22,7 @@ def told(monkeypatch, steps, seconds, *, terminal=False):
     monkeypatch.setattr(progress, "out", Console(file=lines, width=160))
     for module in ("train.run.progress", "scans.progress"):
         monkeypatch.setattr(f"{module}.err", Console(file=moving, width=160, force_terminal=terminal))
-    with Steps(1000, 2, clock) as shown:
+    with StepsBar(1000, 2, clock) as shown:
         for step in steps:
             clock.now += seconds
             shown(step, {"total": 3.14159, "seconds_per_step": seconds})
@@ -52,7 +52,7 @@ def test_a_validation_says_whether_it_is_the_best_and_what_real_cases_say(monkey
 def test_the_best_so_far_is_another_generators_where_it_steers(monkeypatch):
     lines = io.StringIO()
     monkeypatch.setattr(progress, "out", Console(file=lines, width=160))
-    with Steps(2, 2, Clock()) as shown:
+    with StepsBar(2, 2, Clock()) as shown:
         for step, (dice, other) in enumerate([(0.5, 0.4), (0.7, 0.3)], 1):
             shown(step, {"validation_loss": 2.0, "validation_dice": dice, "validation_shifted_dice": other})
     assert lines.getvalue().splitlines() == [
@@ -70,7 +70,7 @@ def test_a_terminal_shows_loss_best_dice_speed_and_time_left(monkeypatch):
 def test_a_full_disk_under_the_output_does_not_stop_a_training(monkeypatch):
     full = open("/dev/full", "w", encoding="utf-8", buffering=1)  # noqa: SIM115
     monkeypatch.setattr(progress, "out", Console(file=full, width=160))
-    with Steps(10, 2) as shown:
+    with StepsBar(10, 2) as shown:
         shown(5, {"validation_loss": 1.0, "validation_dice": None})
         shown(6, {"total": 1.0, "seconds_per_step": 0.1})
     with pytest.raises(OSError, match="No space left"):

@@ -27,7 +27,7 @@ from tests.made.real_scans import head, write_case
 from tests.made.tables import CATALOG
 from tests.made.tiny_checkpoint import readings, save_bright
 from train.evaluation.evaluate import evaluate
-from train.inference.confidence import Numbers, Rule
+from train.inference.confidence import Confidence, Rule
 from train.inference.reading import Scored
 from train.network.dice import dice
 from train.segmentation.pseudo_labels import pseudo_label
@@ -93,13 +93,13 @@ def prepare(folder, pseudo, store, say=lambda sentence: None):
 
 
 def test_each_bound_is_a_doubt_of_its_own():
-    sure = Numbers(0.9, 0.9, 0.95, 0.04)
+    sure = Confidence(0.9, 0.9, 0.95, 0.04)
     assert Rule().doubts(sure) == []
     worse = {"probability": 0.69, "agreement": 0.79, "largest": 0.79, "of_organ": 0.004}
     for name, value in worse.items():
         assert len(Rule().doubts(dataclasses.replace(sure, **{name: value}))) == 1
     assert len(Rule().doubts(dataclasses.replace(sure, of_organ=0.3))) == 1
-    assert Rule().doubts(Numbers(0.0, 0.0, 0.0, 0.0)) == ["nothing was found"]
+    assert Rule().doubts(Confidence(0.0, 0.0, 0.0, 0.0)) == ["nothing was found"]
 
 
 def test_masks_of_one_body_are_confident_and_one_of_two_is_left_out_with_its_reason(folder, made):

@@ -76,6 +76,7 @@ def test_a_sidecar_says_what_made_its_image(derivatives, study):
     row = rows["sub-02/anat/sub-02"]
     said = json.loads((folder / "sub-02/anat/sub-02_label-tumor_mask.json").read_text(encoding="utf-8"))
     assert said["Network"]["SHA256"] == row["checkpoint"]
+    assert said["Network"]["Origin"].endswith(".safetensors")
     assert said["ScanSHA256"] == row["scan_sha256"]
     assert said["TumorVolumeMl"] == float(row["volume_ml"])
     assert said["Options"] == "probabilities normal"

@@ -10,7 +10,7 @@ from scans.errors import CheckpointError, HubError
 from tests.made.real_scans import write_case
 from tests.made.tiny_checkpoint import save_bright
 from train.cli.application import app
-from train.inference.named_network import FLAIR, checkpoint_at, checkpoint_or_shipped
+from train.inference.named_network import FLAIR, checkpoint_at, checkpoint_or_shipped, origin_of
 from train.share.export import export
 from train.share.push import push
 
@@ -56,6 +56,7 @@ def test_a_network_fetched_once_is_used_without_the_hub_and_said_so(hub, checkpo
     path = checkpoint_at(URL)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     said = []
+    assert origin_of(path) == str(at.file(path.name))
     for where in (URL, str(at), str(at.file(path.name))):
         assert checkpoint_at(where, say=said.append) == path
     assert all(f"the hub does not answer; {path.name} of commit {at.revision} was fetched before" in s for s in said)
@@ -111,6 +112,7 @@ def test_which_of_several_networks_and_of_none_is_asked(hub, checkpoint):
 
 def test_a_file_of_this_machine_is_itself_and_has_no_revision(checkpoint):
     assert checkpoint_at(checkpoint) == checkpoint
+    assert origin_of(checkpoint) == checkpoint.name, "no folder of this machine"
     assert checkpoint_or_shipped(None) == FLAIR
     for door in (checkpoint_at, checkpoint_or_shipped):
         with pytest.raises(HubError, match=r"--revision v1: belongs to what is on a hub, and .* is not; leave it out"):

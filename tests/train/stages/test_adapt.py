@@ -67,6 +67,7 @@ def test_a_pretrained_network_is_continued_on_real_scans(corpus_path, tmp_path):
     record = load_checkpoint(tmp_path / "run" / "best.safetensors").record
     assert record.stage == "adapt"
     assert record.data["scans"] == ["case0", "case1"]
+    assert record.data["began_from"] == "last.safetensors"
     told = {"licence": "CC0", "terms": "none", "citation": "nobody", "redistribute_derived": True}
     assert record.data["datasets"] == [{"dataset": "heads", "stage": "adapt", **told, "scans": ["case0", "case1"]}]
     before = load_checkpoint(pretrained).record

@@ -72,6 +72,10 @@ def test_encoder_comes_from_pretraining_and_the_record_says_what_was_seen(heads,
     assert after.record.stage == "finetune"
     assert sorted(data["training"] + data["validation"] + data["test"]) == ["case0", "case1", "case2"]
     assert data["corpus"] == before.record.data["corpus"]
+    assert data["began_from"] == "best.safetensors"
+    elsewhere = init.rename(tmp_path / "other.safetensors")
+    resumed = finetune(elsewhere, heads, "heads", tmp_path / "run", Finetune(schedule=schedule), resume=True)
+    assert resumed.step == 1
     (real,) = data["datasets"]
     assert real["scans"] == [*data["training"], *data["validation"]]
     assert (real["dataset"], real["licence"], real["redistribute_derived"]) == ("heads", "CC0", True)

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from scipy import ndimage
+
+from scans.image.components import Parts, fill_holes, large_parts
+
+MASKS = arrays(bool, array_shapes(min_dims=3, max_dims=3, max_side=6))
+
+
+@settings(max_examples=60)
+@given(MASKS, st.booleans())
+def test_parts_are_numbered_as_a_pass_over_the_voxels_meets_them(mask, faces):
+    labels, count = ndimage.label(mask, None if faces else np.ones((3, 3, 3)))
+    found = Parts.of(mask, faces=faces)
+    np.testing.assert_array_equal(found.labels, labels[found.box])
+    assert found.sizes.tolist() == [int((labels == part).sum()) for part in range(1, count + 1)]
+
+
+@settings(max_examples=60)
+@given(MASKS, st.sampled_from([0.001, 0.4, 0.5, 1.0]))
+def test_small_parts_alone_are_left_out(mask, least):
+    labels, count = ndimage.label(mask)
+    sizes = [int((labels == part).sum()) for part in range(1, count + 1)]
+    kept = [part for part, size in enumerate(sizes, 1) if size >= least * max(sizes)]
+    np.testing.assert_array_equal(large_parts(mask, least), np.isin(labels, kept))
+
+
+@settings(max_examples=60)
+@given(MASKS)
+def test_what_a_mask_encloses_is_filled_and_nothing_that_a_face_leads_out_of(mask):
+    np.testing.assert_array_equal(fill_holes(mask), ndimage.binary_fill_holes(mask))
+
+
+@pytest.mark.parametrize("function", [fill_holes, lambda mask: large_parts(mask, 0.5)])
+def test_a_part_of_a_volume_in_any_layout_is_left_as_it_is(function):
+    volume = np.zeros((7, 8, 9), bool)
+    volume[1:6, 1:6, 1:6] = True
+    volume[3, 3, 3], volume[6, 7, 8] = False, True
+    before = volume.copy()
+    np.testing.assert_array_equal(
+        function(volume.transpose(2, 0, 1)[::-1]), function(before.transpose(2, 0, 1)[::-1].copy())
+    )
+    np.testing.assert_array_equal(volume, before)
