@@ -16,7 +16,7 @@ import commands
 SHIPPED = Path("train/shipped")
 CATALOG, DATASET, HELD_OUT = "catalogs/network.yaml", "open-flair", "open-flair--ms26"
 SIZE, SAMPLES, STEPS, WIDTH = 48, 1024, 800, 8
-# Every ingredient of `compound` on, as when this network was made; a FLAIR brain's default has the law of contrast alone.
+# Every ingredient of `compound` is on, as when this network was made; a FLAIR brain's default has its contrast alone.
 INGREDIENTS = (
     "parts.core=0.15", "parts.cavity=0.2", "parts.ring=0.15", "parts.border_mm=2", "edge.width_mm=[1.5,5]",
     "edge.diffuse=0.35", "tissue.own=0.5", "tissue.grain_mm=1.5", "foci.several=0.1", "distractors.spots=0.33",
