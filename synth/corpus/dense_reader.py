@@ -63,10 +63,6 @@ class DenseReader:
         self._known = functools.lru_cache(maxsize=MOST_SOURCES)(self._known_source)
         self._compared = np.zeros(samples, bool)  # those whose normal was found to be its source
 
-    def forget(self) -> None:
-        """Compare each normal with its source again when it is read next."""
-        self._compared[:] = False
-
     def read(self, index: int, position: int, out: Sample) -> None:
         """Write the volumes of sample `index`, whose normal is source `position`."""
         known = self._known(position)
@@ -132,7 +128,7 @@ class DenseReader:
         values = self._rows.values(name, index, out.size, scratch)
         planes = values.reshape(len(out), -1)
         words = planes.view(np.uint64 if planes.nbytes % (8 * len(planes)) == 0 else np.uint8)
-        filled = np.flatnonzero(np.bitwise_or.reduce(words, axis=1))
+        filled = np.flatnonzero(words.max(axis=1))
         first, last = (filled[0], filled[-1] + 1) if len(filled) else (0, 0)  # of a texture, most planes are empty
         out[:first] = 0
         write(values.reshape(array.row)[first:last], out[first:last])
