@@ -17,7 +17,7 @@ _UNIT = np.array(2.0**112, np.float32)
 _NUMBER, _LEAST, _MOST = np.array(0x7FFFFFFF, np.int32), 0x38800000, 0x477FF000
 _TO_HALF = np.array(0xFFF - (112 << 23), np.int32)
 _ONE, _TOP, _SIGN = np.array(1, np.int32), np.array(16, np.int32), np.array(-0x8000, np.int32)
-_PART, _STEPS = 2**17, 2**14  # values: of a scan that is copied, and of a tumour that many steps go over
+_PART, _STEPS = 2**17, 2**15  # values: of a scan that is copied, and of a tumour that many steps go over
 INSIDE, FULL = 128, 127  # in a layer's edge: the bit of the mask, and the value of a weight of 1
 
 

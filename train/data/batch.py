@@ -74,15 +74,20 @@ class Batch:
 def empty_batch(count: int, channels: int, size: int, dtype: torch.dtype, pinned: bool) -> Batch:
     """Return a batch on the CPU without content, to be written over; `dtype` is that of its three layers."""
 
-    def empty(dtype: torch.dtype, *shape: int) -> torch.Tensor:
-        if pinned:
-            return torch.empty(*shape, dtype=dtype, pin_memory=True)
-        # By NumPy, which asks Linux for large pages: a sample is read into them in nine tenths of the time.
-        return torch.from_numpy(np.empty(shape, torch.empty(0, dtype=dtype).numpy().dtype))
+    def empty(dtype: torch.dtype, channels: int) -> torch.Tensor:
+        shape = (count, channels, size, size, size)
+        return torch.empty(shape, dtype=dtype, pin_memory=True) if pinned else empty_tensor(shape, dtype)
 
-    cube = (size, size, size)
-    composite, normal, texture = (empty(dtype, count, channels, *cube) for _ in range(3))
-    return Batch(composite, normal, texture, empty(torch.uint8, count, 1, *cube), torch.empty(count, pin_memory=pinned))
+    composite, normal, texture = (empty(dtype, channels) for _ in range(3))
+    return Batch(composite, normal, texture, empty(torch.uint8, 1), torch.empty(count, pin_memory=pinned))
+
+
+def empty_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Return a tensor on the CPU without content, in large pages: whole scans are written faster there.
+
+    NumPy asks Linux for such pages, torch does not.
+    """
+    return torch.from_numpy(np.empty(shape, torch.empty(0, dtype=dtype).numpy().dtype))
 
 
 def placed(values: np.ndarray, device: torch.device) -> torch.Tensor:
