@@ -4,24 +4,22 @@ By the face of this room all of ``synth`` that ``train`` may import; it needs Nu
 itself. The layout on disk is written down in ``docs/corpus-format.md``.
 """
 
-import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from scans.errors import StoreError
 from scans.image.box import Box, box_of, tight_box
-from synth.corpus.codec import decode
 from synth.corpus.dense_reader import DenseReader
-from synth.corpus.layout import VOLUMES, Array, sample_arrays, source_arrays
-from synth.corpus.manifest import Manifest, load_manifest
-from synth.corpus.receipt import Receipt, content_hash, is_own, read_receipts, source_sums
-from synth.corpus.sample_table import SampleTable, most_bytes
-from synth.corpus.shard_reader import ShardReader
+from synth.corpus.layout import VOLUMES
+from synth.corpus.manifest import load_manifest
+from synth.corpus.receipt import Receipt, check_sizes, content_hash, is_own, known_files, read_receipts
+from synth.corpus.sample_table import SampleTable
+from synth.corpus.shard_reader import Rows
 from synth.generators.generation import Generation
 from synth.store.base import Readable
 from synth.store.cached import Cached
@@ -29,7 +27,6 @@ from synth.store.opening import open_store
 from synth.tumour.blend import lay, layer_of, paste
 from synth.tumour.sample import Layer, Normal, Sample, Tumour, empty_sample
 
-Read = TypeVar("Read")
 MOST_NORMALS = 64  # that a reader keeps decoded: at 128 voxels 6 MB each
 
 
@@ -95,23 +92,14 @@ class Corpus:
                 "run the command that was making it again"
             )
         if not partial:
-            _check_sizes(self.store, self.receipts)
+            check_sizes(self.store, self.receipts)
         if cache is not None:
-            self.store = Cached(self.store, cache, _sums(self.store, self.manifest, self.receipts))
-        self._arrays = sample_arrays(self.manifest)
-        sharded = [array for array in self._arrays.values() if array.sharded]
-        self._readers = {array.name: ShardReader(self.store, array, self._file_size) for array in sharded}
+            self.store = Cached(self.store, cache, known_files(self.store, self.manifest, self.receipts))
         numbers = SampleTable(self.store, self.manifest, self.receipts, partial)
         self.recipes, self.alpha, self._boxes = numbers.recipes, numbers.alpha, numbers.boxes
-        self.normal, self.donor, self._damaged = numbers.normal, numbers.donor, numbers.damaged
-        self._dense = DenseReader(
-            self._arrays,
-            lambda name, index, out: self._values(name, index, self.size**3, out),
-            lambda name, index, use: self._of_row(
-                name, index, lambda reader, shard, place: use(reader.chunks(shard, place, 1)[0])
-            ),
-            lambda position: self._source_chunk(source_arrays(self.size)["normal"], position),
-        )
+        self.normal, self.donor = numbers.normal, numbers.donor
+        self._rows = Rows(self.store, self.manifest, self.receipts, numbers.damaged)
+        self._dense = DenseReader(self._rows, len(self))
         self.source: Callable[[int], Normal] = functools.lru_cache(maxsize=MOST_NORMALS)(self._source)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -193,7 +181,7 @@ class Corpus:
         if self.layout == "layered":
             normal = self.source(int(self.normal[index]))
             return lay(self.layer(index), normal, float(self.alpha[index]), self.generation(index).facts.target)
-        composite, normal16, texture, mask = (self._volume(name, index) for name in VOLUMES)
+        composite, normal16, texture, mask = (self._rows.volume(name, index) for name in VOLUMES)
         box = tight_box((composite.view(np.uint16) != normal16.view(np.uint16)) | (mask > 0))
         return Tumour(box, composite[box], texture[box], mask[box], float(self.alpha[index]))
 
@@ -213,13 +201,13 @@ class Corpus:
         box = self._box(index)
         sides = [part.stop - part.start for part in box]
         voxels = sides[0] * sides[1] * sides[2]
-        packed = self._values("form", index, -(-voxels // 8))
+        packed = self._rows.values("form", index, -(-voxels // 8))
         form = np.unpackbits(packed, count=voxels, bitorder="little").view(bool)
         count = int(np.count_nonzero(form))
         if not count:
             raise StoreError(f"{self.store}: the layer of sample {index} is empty; run synth verify")
-        tissue = self._values("layer", index, count)
-        edge = self._values("edge", index, count) if self._has_edge(index) else None
+        tissue = self._rows.values("layer", index, count)
+        edge = self._rows.values("edge", index, count) if self._rows.has("edge", index) else None
         return Layer(box, form.reshape(sides), tissue, edge)
 
     def box(self, index: int) -> Box:
@@ -235,8 +223,7 @@ class Corpus:
 
     def _source(self, position: int) -> Normal:
         """Return source `position` as it receives tumours; those used last are kept."""
-        voxels, roi = (self._source_array(array, position) for array in source_arrays(self.size).values())
-        return Normal(voxels, roi.view(bool))
+        return Normal(self._rows.source("normal", position), self._rows.source("roi", position).view(bool))
 
     def recipe(self, index: int) -> dict[str, float]:
         """Return every random choice behind sample `index`, by name."""
@@ -261,76 +248,3 @@ class Corpus:
         """Voxel spacing (z, y, x) in mm of the normal of sample `index`."""
         z, y, x = self.manifest.sources[self.normal[index]]["spacing_mm"]
         return float(z), float(y), float(x)
-
-    # Reading.
-
-    def _has_edge(self, index: int) -> bool:
-        if "edge" not in self._arrays:
-            return False
-        shard, _ = self.manifest.locate(index)
-        return self._arrays["edge"].key(shard) in self.receipts[shard].files
-
-    def _volume(self, name: str, index: int) -> np.ndarray:
-        """Return a volume of a dense sample."""
-        return self._values(name, index, self.size**3).reshape(self._arrays[name].row)
-
-    def _values(self, name: str, index: int, count: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Return the first values of a row, in `out` if given: flat, as long as a row."""
-        return self._of_row(name, index, lambda reader, shard, place: reader.read(shard, place, count, out))
-
-    def _of_row(self, name: str, index: int, read: Callable[[ShardReader, int, int], Read]) -> Read:
-        """Return what is read of a row, from (reader, shard, place); tell which sample cannot be read."""
-        shard, place = self.manifest.locate(index)
-        reader, key = self._readers[name], self._arrays[name].key(shard)
-        if shard in self._damaged:
-            raise StoreError(f"{self.store}: sample {index} cannot be read (it lacks its numbers); run synth verify")
-        try:
-            return self._read(key, lambda: read(reader, shard, place))
-        except (StoreError, OSError, MemoryError) as error:
-            raise StoreError(f"{self.store}: sample {index} cannot be read ({error}); run synth verify") from error
-
-    def _read(self, key: str, read: Callable[[], Read]) -> Read:
-        """Call what reads from a file; once more if it may be the local copy of it that is damaged."""
-        try:
-            return read()
-        except StoreError:
-            if not isinstance(self.store, Cached):
-                raise
-            self.store.mend(key)
-        return read()
-
-    def _file_size(self, shard: int, key: str) -> int:
-        if shard not in self.receipts:
-            raise StoreError(f"shard {shard} is not there")
-        return int(self.receipts[shard].files[key]["bytes"])
-
-    def _source_chunk(self, array: Array, position: int) -> bytes:
-        return self.store.read(array.key(position), most_bytes(array))
-
-    def _source_array(self, array: Array, position: int) -> np.ndarray:
-        key = array.key(position)
-        try:
-            return self._read(key, lambda: decode(array, self._source_chunk(array, position)).reshape(array.row))
-        except (FileNotFoundError, StoreError, MemoryError) as error:
-            raise StoreError(f"{self.store}/{key} is missing or damaged ({error}); run synth verify") from error
-
-
-def _sums(store: Readable, manifest: Manifest, receipts: dict[int, Receipt]) -> dict[str, dict[str, Any]]:
-    """Return what each file of a corpus must be; a file that no receipt knows is left out."""
-    known: dict[str, dict[str, Any]] = {}
-    with contextlib.suppress(StoreError):
-        for files in source_sums(store, manifest).values():
-            known |= files
-    for receipt in receipts.values():
-        known |= receipt.files
-    return known
-
-
-def _check_sizes(store: Readable, receipts: dict[int, Receipt]) -> None:
-    """Stop at a missing or truncated file: Zarr itself would read it as zeros, without an error."""
-    sizes = store.sizes()
-    for receipt in receipts.values():
-        for key, entry in receipt.files.items():
-            if sizes.get(key, -1) != entry["bytes"]:
-                found = f"has {sizes[key]} bytes instead of {entry['bytes']}" if key in sizes else "is missing"
-                raise StoreError(f"{store}/{key} {found}; the command that made it, run again, mends it")

@@ -1,5 +1,6 @@
 """Receipts: what was written for one shard. A shard without a valid receipt does not exist."""
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
@@ -194,6 +195,27 @@ def source_sums(store: Readable, manifest: Manifest) -> Sums:
     if content.get("identity") != manifest.sources_identity:
         raise StoreError(f"{where} belongs to another corpus; synth repair writes it again")
     return files
+
+
+def known_files(store: Readable, manifest: Manifest, receipts: Mapping[int, Receipt]) -> dict[str, dict[str, Any]]:
+    """Return what each file of a corpus must be; a file that no receipt knows is left out."""
+    known: dict[str, dict[str, Any]] = {}
+    with contextlib.suppress(StoreError):
+        for files in source_sums(store, manifest).values():
+            known |= files
+    for receipt in receipts.values():
+        known |= receipt.files
+    return known
+
+
+def check_sizes(store: Readable, receipts: Mapping[int, Receipt]) -> None:
+    """Stop at a missing or truncated file: Zarr itself would read it as zeros, without an error."""
+    sizes = store.sizes()
+    for receipt in receipts.values():
+        for key, entry in receipt.files.items():
+            if sizes.get(key, -1) != entry["bytes"]:
+                found = f"has {sizes[key]} bytes instead of {entry['bytes']}" if key in sizes else "is missing"
+                raise StoreError(f"{store}/{key} {found}; the command that made it, run again, mends it")
 
 
 def sum_of(content: bytes) -> dict[str, int | str]:

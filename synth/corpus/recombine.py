@@ -188,11 +188,13 @@ class Recombine:
         recipe = self.corpus.recipe(drawn.tumour)
         before, after = (self.corpus.manifest.sources[int(p)] for p in (recipe["normal"], drawn.normal))
         was, will = (self._statistics(source) for source in (before, after))
-        raw = widen(layer.tissue) * np.float32(was.std) + np.float32(was.mean)
+        raw = widen(layer.tissue)
+        raw *= np.float32(was.std)
+        raw += np.float32(was.mean)
         if kind == "scaled":
             # Eq. 4 made the tissue's mean r times the normal's; now it becomes r' times the new normal's.
             change = drawn.ratio / recipe["ratio"] if recipe["ratio"] else 0.0  # r = 0 left nothing to scale
-            raw = raw * np.float32(change * (after["mean"] / before["mean"]))
+            raw *= np.float32(change * (after["mean"] / before["mean"]))
         return Layer(layer.box, layer.form, narrow(scale(raw, will)), layer.edge)
 
     def _statistics(self, source: dict[str, Any]) -> Statistics:

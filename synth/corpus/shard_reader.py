@@ -1,17 +1,23 @@
-"""Read one array of a corpus row by row: the index of a shard once, then only the chunks asked for."""
+"""Read the arrays of a corpus row by row: the index of a shard once, then only the chunks asked for."""
 
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from typing import TypeVar
 
 import numpy as np
 
 from scans.errors import StoreError
 from synth.corpus.codec import decode, decode_index, index_bytes
-from synth.corpus.layout import Array
+from synth.corpus.layout import Array, sample_arrays, source_arrays
+from synth.corpus.manifest import Manifest
+from synth.corpus.receipt import Receipt
+from synth.corpus.sample_table import most_bytes
 from synth.store.base import Readable
+from synth.store.cached import Cached
 
+Read = TypeVar("Read")
 _MOST_INDEX_BYTES = 2**24  # kept; an index is 1 kB for a dense array, 64 kB for a tumour's voxels
 
 
@@ -101,3 +107,90 @@ class ShardReader:
             return self._store.read_part(key, start, length)
         except FileNotFoundError as error:
             raise StoreError(f"{key}: is missing") from error
+
+
+class Rows:
+    """Reads what a corpus holds of a sample or a source, array by array, and says which cannot be read; thread-safe.
+
+    Parameters
+    ----------
+    store : Readable
+    manifest : Manifest
+    receipts : mapping of int to Receipt
+        By shard.
+    damaged : collection of int
+        Shards whose samples lack their numbers.
+
+    Attributes
+    ----------
+    arrays : dict of str to Array
+        Those of samples, by name.
+    """
+
+    def __init__(
+        self, store: Readable, manifest: Manifest, receipts: Mapping[int, Receipt], damaged: Collection[int]
+    ) -> None:
+        self._store, self._manifest, self._receipts, self._damaged = store, manifest, receipts, damaged
+        self.arrays = sample_arrays(manifest)
+        sharded = [array for array in self.arrays.values() if array.sharded]
+        self._readers = {array.name: ShardReader(store, array, self._file_size) for array in sharded}
+
+    def has(self, name: str, index: int) -> bool:
+        """Say whether the shard of sample `index` has an array."""
+        if name not in self.arrays:
+            return False
+        shard, _ = self._manifest.locate(index)
+        return self.arrays[name].key(shard) in self._receipts[shard].files
+
+    def values(self, name: str, index: int, count: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the first values of a sample's row; parameters and errors as of `ShardReader.read`."""
+        return self._of_row(name, index, lambda reader, shard, place: reader.read(shard, place, count, out))
+
+    def volume(self, name: str, index: int) -> np.ndarray:
+        """Return an array of a dense sample, shape (z, y, x); StoreError if it cannot be read."""
+        array = self.arrays[name]
+        return self.values(name, index, math.prod(array.row)).reshape(array.row)
+
+    def chunk(self, name: str, index: int, use: Callable[[bytes], Read]) -> Read:
+        """Return what a function makes of the one chunk of a sample's row; StoreError if it cannot be read."""
+        return self._of_row(name, index, lambda reader, shard, place: use(reader.chunks(shard, place, 1)[0]))
+
+    def source(self, name: str, position: int) -> np.ndarray:
+        """Return ``normal`` or ``roi`` of source `position`, shape (z, y, x); StoreError if it cannot be read."""
+        array = source_arrays(self._manifest.size)[name]
+        key = array.key(position)
+        try:
+            return self._read(key, lambda: decode(array, self.source_chunk(name, position)).reshape(array.row))
+        except (FileNotFoundError, StoreError, MemoryError) as error:
+            raise StoreError(f"{self._store}/{key} is missing or damaged ({error}); run synth verify") from error
+
+    def source_chunk(self, name: str, position: int) -> bytes:
+        """Return ``normal`` or ``roi`` of source `position` as it is stored; FileNotFoundError if it is not there."""
+        array = source_arrays(self._manifest.size)[name]
+        return self._store.read(array.key(position), most_bytes(array))
+
+    def _of_row(self, name: str, index: int, read: Callable[[ShardReader, int, int], Read]) -> Read:
+        """Return what is read of a row, from (reader, shard, place); tell which sample cannot be read."""
+        shard, place = self._manifest.locate(index)
+        reader, key = self._readers[name], self.arrays[name].key(shard)
+        if shard in self._damaged:
+            raise StoreError(f"{self._store}: sample {index} cannot be read (it lacks its numbers); run synth verify")
+        try:
+            return self._read(key, lambda: read(reader, shard, place))
+        except (StoreError, OSError, MemoryError) as error:
+            raise StoreError(f"{self._store}: sample {index} cannot be read ({error}); run synth verify") from error
+
+    def _read(self, key: str, read: Callable[[], Read]) -> Read:
+        """Call what reads from a file; once more if it may be the local copy of it that is damaged."""
+        try:
+            return read()
+        except StoreError:
+            if not isinstance(self._store, Cached):
+                raise
+            self._store.mend(key)
+        return read()
+
+    def _file_size(self, shard: int, key: str) -> int:
+        if shard not in self._receipts:
+            raise StoreError(f"shard {shard} is not there")
+        return int(self._receipts[shard].files[key]["bytes"])

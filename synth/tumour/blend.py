@@ -8,13 +8,16 @@ import numpy as np
 
 from synth.tumour.sample import Layer, Normal, Sample, Tumour
 
-_SIGN_AND_NUMBER = np.int32(0x8FFFE000 - 2**32)
-_UNIT = np.float32(2.0**112)
+# Arrays of one number: a plain number costs each call of NumPy as much as 8,000 values do.
+_SIGN_AND_NUMBER = np.array(0x8FFFE000 - 2**32, np.int32)
+_SHIFT = np.array(13, np.int32)
+_UNIT = np.array(2.0**112, np.float32)
 # The bits of a number without its sign; the least and the most that become normal float16; to a half's exponent, and
 # what rounds the 13 bits that fall away, up to a tie.
-_NUMBER, _LEAST, _MOST = np.int32(0x7FFFFFFF), np.int32(0x38800000), 0x477FF000
-_TO_HALF = np.int32(0xFFF - (112 << 23))
-_PART = 2**17  # values
+_NUMBER, _LEAST, _MOST = np.array(0x7FFFFFFF, np.int32), 0x38800000, 0x477FF000
+_TO_HALF = np.array(0xFFF - (112 << 23), np.int32)
+_ONE, _TOP, _SIGN = np.array(1, np.int32), np.array(16, np.int32), np.array(-0x8000, np.int32)
+_PART, _STEPS = 2**17, 2**15  # values: of a scan that is copied, and of a tumour that many steps go over
 INSIDE, FULL = 128, 127  # in a layer's edge: the bit of the mask, and the value of a weight of 1
 
 
@@ -35,9 +38,20 @@ def blend(normal: np.ndarray, texture: np.ndarray, weight: np.ndarray | np.float
     ndarray of float16
         Equal to `normal` where `weight` is 0.
     """
-    below = widen(normal)
-    blended = below + weight * (widen(texture) - below)
-    return narrow(blended)
+    blended: np.ndarray = np.empty(normal.shape, np.float16)
+    lower, upper, flat = normal.reshape(-1), texture.reshape(-1), blended.reshape(-1)
+    weights = np.broadcast_to(weight, normal.shape).reshape(-1) if np.ndim(weight) else None
+    numbers = np.empty((2, min(flat.size, _STEPS)), np.float32)
+    scratch = np.empty(numbers.shape, np.int32)
+    for part in _parts(flat.size, _STEPS):
+        below, mixed = numbers[:, : len(flat[part])]
+        write(lower[part], below)
+        write(upper[part], mixed)
+        mixed -= below
+        mixed *= weight if weights is None else weights[part]
+        mixed += below
+        _round(mixed, flat[part], scratch)
+    return blended
 
 
 def lay(layer: Layer, normal: Normal, alpha: float, target: str = "texture") -> Tumour:
@@ -92,14 +106,7 @@ def paste(normal: np.ndarray, tumour: Tumour, out: Sample) -> Sample:
     Sample
         Of `out`'s arrays.
     """
-    if out.normal.flags.c_contiguous and out.composite.flags.c_contiguous:
-        own, seen = out.normal.reshape(-1), out.composite.reshape(-1)
-        for part in _parts(normal.size):  # while a part is in the core's cache
-            write(normal.reshape(-1)[part], own[part])
-            np.copyto(seen[part], own[part])
-    else:
-        write(normal, out.normal)
-        np.copyto(out.composite, out.normal)
+    write_twice(normal, out.normal, out.composite)
     out.texture.fill(0)
     out.mask.fill(0)
     write(tumour.composite, out.composite[tumour.box])
@@ -118,20 +125,35 @@ def write(values: np.ndarray, out: np.ndarray) -> None:
         np.copyto(out, values)
         return
     if not out.flags.c_contiguous:
-        np.copyto(out, widen(values))
+        planes = max(1, _PART // 2 * len(values) // max(1, values.size))
+        for part in _parts(len(values), planes):
+            np.copyto(out[part], widen(values[part]))
         return
     halves, numbers = values.reshape(-1).view(np.int16), out.reshape(-1)
-    for part in _parts(out.size):
-        bits = numbers[part].view(np.int32)
+    for part in _parts(out.size, _PART):
+        own = numbers[part]
+        bits = own.view(np.int32)
         np.copyto(bits, halves[part])  # carries the sign along
-        np.left_shift(bits, 13, out=bits)
-        np.bitwise_and(bits, _SIGN_AND_NUMBER, out=bits)
-        np.multiply(numbers[part], _UNIT, out=numbers[part])
+        np.left_shift(bits, _SHIFT, bits)
+        np.bitwise_and(bits, _SIGN_AND_NUMBER, bits)
+        np.multiply(own, _UNIT, own)
 
 
-def _parts(count: int) -> Iterator[slice]:
+def write_twice(values: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:
+    """Copy finite float16 values into two arrays of the same shape and type, see `write`."""
+    if not (first.flags.c_contiguous and second.flags.c_contiguous):
+        write(values, first)
+        np.copyto(second, first)
+        return
+    flat, one, other = values.reshape(-1), first.reshape(-1), second.reshape(-1)
+    for part in _parts(flat.size, _PART):  # while a part is in the core's cache
+        write(flat[part], one[part])
+        np.copyto(other[part], one[part])
+
+
+def _parts(count: int, length: int) -> Iterator[slice]:
     """Split so many values into parts that the core's cache holds, several times over."""
-    return (slice(first, first + _PART) for first in range(0, count, _PART))
+    return (slice(first, first + length) for first in range(0, count, length))
 
 
 def widen(values: np.ndarray) -> np.ndarray:
@@ -147,28 +169,35 @@ def narrow(numbers: np.ndarray) -> np.ndarray:
     It rounds one by one; here whole numbers are rounded, of all at once. Where one is too small or too large for that,
     or none (of a damaged corpus, whose NaN and infinity `synth verify` names), NumPy does it.
     """
-    flat = numbers.reshape(-1)
-    rounded: np.ndarray = np.empty(flat.shape, np.float16)
-    for part in _parts(flat.size):
-        bits = flat[part].view(np.int32)
-        size = bits & _NUMBER
-        small, most = size < _LEAST, int(size.max())
-        if most >= _MOST:
-            with np.errstate(over="ignore"):
-                rounded[part] = flat[part]
-            continue
-        half = size >> 13
-        half &= 1
-        size += half
-        size += _TO_HALF
-        size >>= 13
-        bits = bits >> 16
-        bits &= -0x8000
-        size |= bits
-        rounded[part].view(np.int16)[...] = size
-        if small.any():
-            rounded[part][small] = flat[part][small]
-    return rounded.reshape(numbers.shape)
+    rounded: np.ndarray = np.empty(numbers.shape, np.float16)
+    given, flat = numbers.reshape(-1), rounded.reshape(-1)
+    scratch = np.empty((2, min(flat.size, _STEPS)), np.int32)
+    for part in _parts(flat.size, _STEPS):
+        _round(given[part], flat[part], scratch)
+    return rounded
+
+
+def _round(numbers: np.ndarray, out: np.ndarray, scratch: np.ndarray) -> None:
+    """Do what `narrow` does, with two rows of memory at hand that are as long or longer."""
+    bits, (size, other) = numbers.view(np.int32), scratch[:, : len(numbers)]
+    np.bitwise_and(bits, _NUMBER, size)
+    least, most = int(size.min()), int(size.max())
+    if most >= _MOST:
+        with np.errstate(over="ignore"):
+            out[...] = numbers
+        return
+    np.right_shift(size, _SHIFT, other)
+    np.bitwise_and(other, _ONE, other)
+    np.add(size, other, size)
+    np.add(size, _TO_HALF, size)
+    np.right_shift(size, _SHIFT, size)
+    np.right_shift(bits, _TOP, other)
+    np.bitwise_and(other, _SIGN, other)
+    np.bitwise_or(size, other, size)
+    np.copyto(out.view(np.int16), size, casting="unsafe")
+    if least < _LEAST:
+        small = np.flatnonzero((bits & _NUMBER) < _LEAST)
+        out[small] = numbers[small]
 
 
 def layer_of(tumour: Tumour) -> Layer:

@@ -73,15 +73,21 @@ class Batch:
 
 def empty_batch(count: int, channels: int, size: int, dtype: torch.dtype, pinned: bool) -> Batch:
     """Return a batch on the CPU without content, to be written over; `dtype` is that of its three layers."""
-    cube = (size, size, size)
-    composite, normal, texture = (torch.empty(count, channels, *cube, dtype=dtype, pin_memory=pinned) for _ in range(3))
-    return Batch(
-        composite,
-        normal,
-        texture,
-        torch.empty(count, 1, *cube, dtype=torch.uint8, pin_memory=pinned),
-        torch.empty(count, pin_memory=pinned),
-    )
+
+    def empty(dtype: torch.dtype, channels: int) -> torch.Tensor:
+        shape = (count, channels, size, size, size)
+        return torch.empty(shape, dtype=dtype, pin_memory=True) if pinned else empty_tensor(shape, dtype)
+
+    composite, normal, texture = (empty(dtype, channels) for _ in range(3))
+    return Batch(composite, normal, texture, empty(torch.uint8, 1), torch.empty(count, pin_memory=pinned))
+
+
+def empty_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Return a tensor on the CPU without content, in large pages: whole scans are written faster there.
+
+    NumPy asks Linux for such pages, torch does not.
+    """
+    return torch.from_numpy(np.empty(shape, torch.empty(0, dtype=dtype).numpy().dtype))
 
 
 def placed(values: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from synth.corpus import Box, Corpus, Normal, Recombine, Tumour
-from train.data.batch import Batch
+from train.data.batch import Batch, empty_tensor
 from train.data.corpora import Recombined
 from train.data.feed import ahead
 
@@ -63,9 +63,14 @@ class CropFeed:
         self._tumour, self._source, self._threads = tumour, source, threads
         self._device, self._gpu = device, device.type == "cuda"
         shape = (batch, 1, size, size, size)
-        self._composite, self._normal = (torch.empty(shape, device=device) for _ in range(2))
-        self._texture = torch.zeros(shape, device=device)
-        self._mask = torch.zeros(shape, dtype=torch.uint8, device=device)
+
+        def empty(dtype: torch.dtype) -> torch.Tensor:
+            return torch.empty(shape, dtype=dtype, device=device) if self._gpu else empty_tensor(shape, dtype)
+
+        self._composite, self._normal, self._texture = (empty(torch.float32) for _ in range(3))
+        self._mask = empty(torch.uint8)
+        self._texture.zero_()
+        self._mask.zero_()
         self._filled: list[Box | None] = [None] * batch  # where texture and mask are not 0
         self._kept: OrderedDict[int, torch.Tensor] = OrderedDict()
         self._most = max(1, most_bytes // (2 * size**3))

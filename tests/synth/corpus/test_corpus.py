@@ -297,6 +297,19 @@ def test_a_damaged_source_stops_only_readers_who_need_it(path, corpus, tmp_path)
             Corpus(broken)[2]
 
 
+def test_a_damaged_normal_of_a_dense_sample_is_noticed_unless_it_is_known_to_be_its_source(dense_path, tmp_path):
+    torn = shutil.copytree(dense_path, tmp_path / "c.zarr")
+    reading, out = Corpus(torn), empty_sample(32, np.float16)
+    before = bits(reading[0]), bits(reading.read(2, out))
+    for file in (torn / "normal").glob("c.*"):
+        whole = file.read_bytes()
+        file.write_bytes(bytes(len(whole) // 2) + whole[len(whole) // 2 :])
+    assert (bits(reading[0]), bits(reading.read(2, out))) == before
+    for corpus, index in ((reading, 1), (Corpus(torn), 0)):
+        with pytest.raises(StoreError, match=f"sample {index} cannot be read .*run synth verify"):
+            corpus[index]
+
+
 @pytest.mark.parametrize("left", [0, 0.5, -1])
 def test_a_file_cut_short_is_never_read_as_zeros(path, corpus, tmp_path, left):
     torn = shutil.copytree(path, tmp_path / "c.zarr")

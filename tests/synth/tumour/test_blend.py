@@ -56,11 +56,20 @@ def test_a_tumour_is_laid_voxel_by_voxel_where_the_roi_leaves_it(seed, soft, tar
 
 
 def test_blend_rounds_once_an_operation():
-    normal, texture = FINITE[::7], np.random.default_rng(0).permutation(FINITE[::7])
-    weight = np.float32(0.3)
+    rng = np.random.default_rng(0)
+    normal, texture = FINITE, rng.permutation(FINITE)
     below, above = normal.astype(np.float32), texture.astype(np.float32)
-    expected = (below + weight * (above - below)).astype(np.float16)
-    np.testing.assert_array_equal(blend(normal, texture, weight).view(np.uint16), expected.view(np.uint16))
+    for weight in (np.float32(0.3), rng.random(len(normal), np.float32)):
+        expected = (below + weight * (above - below)).astype(np.float16)
+        np.testing.assert_array_equal(blend(normal, texture, weight).view(np.uint16), expected.view(np.uint16))
+
+
+def test_large_and_small_numbers_in_one_part_do_not_touch_those_in_another():
+    numbers = np.random.default_rng(0).normal(size=2**16 + 5).astype(np.float32)
+    numbers[[3, 30_000, -1]] = 1e-7, 7e4, np.nan
+    with np.errstate(over="ignore"):
+        expected = numbers.astype(np.float16)
+    np.testing.assert_array_equal(narrow(numbers).view(np.uint16), expected.view(np.uint16))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
