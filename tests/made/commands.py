@@ -24,7 +24,7 @@ _WARM = (
     "nibabel", "typer", "typer.rich_utils", "pydantic", "matplotlib.figure", "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_svg", "jinja2", "synth.generate.run", "synth.sources.prepare", "synth.report.card",
     "synth.convert.nifti", "synth.share.rehydrate", "train.stages.pretrain", "train.segmentation.segment",
-    "train.share.export", "s3fs",
+    "train.share.export", "s3fs", "hypothesis", "pytest",
 )  # fmt: skip
 _MODULES = {"synth": "synth.cli", "train": "train.cli"}
 _processes = multiprocessing.get_context("forkserver")
