@@ -117,7 +117,7 @@ export: setup ## A network as a folder to hand on, with its card: CHECKPOINT, OU
 # One more than cores: many tests wait for processes of their own, and the cores would idle a third of the time.
 TESTERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) < 8 ? $$(getconf _NPROCESSORS_ONLN) + 1 : 8)))
 test: setup ## Run the tests, a file a core at a time, the longest first
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .

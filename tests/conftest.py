@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from synth.sources.reader import SourceStore
+from tests.made.brief import be_brief
 from tests.made.longest_first import LongestFirst
 from tests.made.real_scans import write_brats, write_case
 from tests.made.sources import make_store
@@ -23,6 +24,7 @@ settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    be_brief()
     config.pluginmanager.register(LongestFirst(config))
 
 

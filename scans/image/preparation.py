@@ -14,7 +14,8 @@ from scans.image.box import clip, tight_box
 from scans.image.components import large_parts
 from scans.image.foreground import border_value, region_of_interest
 from scans.image.frame import Frame, coverage, fit_frame, from_frame, to_frame
-from scans.image.normalisation import Statistics, rounded, unscale
+from scans.image.normalisation import Statistics, unscale
+from scans.image.statistics import own_statistics
 from scans.image.volume import Volume
 
 _LEAST_FRAMED = 0.001  # a part of the ROI smaller than this share of the largest does not count for the frame
@@ -130,39 +131,6 @@ def prepare(
         zero=float(zero),
         coverage=coverage(frame, inside),
     )
-
-
-def own_statistics(values: np.ndarray, region: Region) -> Statistics:
-    """Return what a scan of a ``zscore`` region is normalised by, from the intensities of its ROI (any shape)."""
-    statistics, fixed = Statistics.of(values), region.normalisation.scale
-    return statistics if fixed is None else replace(statistics, std=fixed)
-
-
-def common_statistics(values: np.ndarray, region: Region) -> Statistics:
-    """Return what scans of a ``window`` region are normalised by.
-
-    Parameters
-    ----------
-    values : ndarray
-        Intensities of the ROI voxels of all of them, counted from the raw zero.
-    region : Region
-
-    Raises
-    ------
-    ScanError
-        If nothing varies within the window.
-    """
-    by = region.normalisation
-    if by.limits is None:
-        low, high = (rounded(end) for end in np.percentile(values, by.percentiles))
-    else:
-        low, high = (limit - (by.raw_zero or 0.0) for limit in by.limits)
-    common = Statistics.of(values, low, high)
-    if common.std == 0:
-        raise ScanError(
-            f"nothing varies between {low:g} and {high:g} inside the ROIs; check the region's normalisation"
-        )
-    return common
 
 
 def prepare_modalities(

@@ -20,7 +20,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 from scans.catalog.region import Region
 from scans.durable import only_writer, sync, write_text
 from scans.errors import StoreError
-from scans.image.preparation import common_statistics
+from scans.image.statistics import common_statistics
 from scans.writing import writing
 from synth.tumour.source import lends_tumour
 

@@ -14,7 +14,6 @@ import random
 import resource
 import shutil
 import struct
-import subprocess
 import sys
 import warnings
 import zipfile
@@ -51,6 +50,7 @@ from synth.store.opening import open_store
 from synth.store.sealed_json import SEAL, seal, to_bytes
 from synth.tumour.recipe import COLUMNS, Recipe
 from synth.tumour.sample import empty_sample
+from tests.made.commands import finished
 from tests.made.sources import make_store
 
 SIZE, SAMPLES = 16, 5
@@ -103,16 +103,7 @@ def nothing_beside(folder: Path, *targets: str):
 
 def in_a_process(attack, *arguments) -> str:
     """Run an attack of this module with little memory; return what it printed."""
-    command = [sys.executable, "-m", __name__, attack.__name__, *map(str, arguments)]
-    done = subprocess.run(
-        command,
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=120,
-        check=False,
-    )
+    done = finished(__name__, attack.__name__, *arguments, cwd=Path(__file__).parents[2], timeout=120)
     assert done.returncode == 0, f"{attack.__name__} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -878,7 +869,7 @@ def test_rows_are_checked_one_by_one(small):
         check_rows(corpus.manifest, 0, corpus.recipes[3:6], "here")
 
 
-if __name__ == "__main__":
+def main() -> None:
     warnings.simplefilter("ignore", RuntimeWarning)
     os.fsync = lambda descriptor: None  # nothing here must outlive a crash
     if sys.argv[1] not in ("attack_with_bombs", "attack_with_many_members", "attack_recipes"):  # which limit themselves

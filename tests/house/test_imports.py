@@ -38,6 +38,10 @@ def test_the_corpus_reader_needs_numpy_and_the_codecs_of_zarr_alone():
     )  # fmt: skip
 
 
+def test_a_worker_starts_without_what_reads_scans_and_what_schedules_it():
+    imported_after("import synth.generate.worker", "torch", "dask", "distributed", "SimpleITK", "nibabel", "matplotlib")
+
+
 HEAVY = (
     "SimpleITK", "nibabel", "monai", "tensorboard", "dask", "distributed", "numba", "mlcroissant", "opensimplex",
     "s3fs", "huggingface_hub",

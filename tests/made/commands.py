@@ -20,10 +20,11 @@ from pathlib import Path
 
 # Heavy libraries, and modules of ours that many commands import. None that looks at the terminal as it is imported.
 _WARM = (
-    "torch", "torch.utils.tensorboard", "scipy.ndimage", "numba", "distributed", "SimpleITK", "nibabel", "typer",
-    "typer.rich_utils", "pydantic", "matplotlib.figure", "jinja2", "synth.generate.run", "synth.sources.prepare",
-    "synth.report.card", "synth.convert.nifti", "synth.share.rehydrate", "train.stages.pretrain",
-    "train.segmentation.segment", "train.share.export", "s3fs",
+    "torch", "torch._dynamo", "torch.utils.tensorboard", "scipy.ndimage", "numba", "distributed", "SimpleITK",
+    "nibabel", "typer", "typer.rich_utils", "pydantic", "matplotlib.figure", "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg", "jinja2", "synth.generate.run", "synth.sources.prepare", "synth.report.card",
+    "synth.convert.nifti", "synth.share.rehydrate", "train.stages.pretrain", "train.segmentation.segment",
+    "train.share.export", "s3fs", "hypothesis", "pytest",
 )  # fmt: skip
 _MODULES = {"synth": "synth.cli", "train": "train.cli"}
 _processes = multiprocessing.get_context("forkserver")
@@ -121,6 +122,8 @@ def _run(arguments, folder, environment, preexec_fn, files):
     sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     tempfile.tempdir = None  # of this environment
     multiprocessing.current_process()._config["daemon"] = False  # or it could start no processes
+    if arguments[0] == "train":
+        importlib.import_module("tests.made.brief").be_brief()
     try:
         importlib.import_module(_MODULES.get(arguments[0], arguments[0])).main()
     finally:

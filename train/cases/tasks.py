@@ -12,7 +12,8 @@ from scans.catalog.task import Task
 from scans.errors import CatalogError, ScanError, UserError
 from scans.image.cases import Case, find_cases, read_case
 from scans.image.normalisation import Statistics
-from scans.image.preparation import common_statistics, prepare_modalities
+from scans.image.preparation import prepare_modalities
+from scans.image.statistics import common_statistics
 from scans.image.volume import read_mask
 from scans.one_scan import one_scan
 from train.cases.folds import Folds, draw_folds, read_folds

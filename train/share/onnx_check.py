@@ -7,7 +7,7 @@ import torch
 
 from scans.errors import CheckpointError
 from scans.image.normalisation import Statistics, normalise
-from scans.image.preparation import own_statistics
+from scans.image.statistics import own_statistics
 from train.architectures.choice import side_step
 from train.network.channels import Channel
 from train.network.symmetry import seen

@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.transforms import AdjustContrast, ScaleIntensityFixedMean
 from scipy import ndimage
 
 from train.cases.augment import Appearance, Change, changed, draw, rotation, warped
@@ -152,6 +151,8 @@ def test_several_modalities_turn_alike_and_look_their_own_way():
 
 
 def test_intensities_change_as_monai_and_scipy_have_them():
+    from monai.transforms import AdjustContrast, ScaleIntensityFixedMean  # a second, for each tester that collects
+
     scan, mask = ball_scan()
     full = torch.where(scan == 0, 0.01, scan)  # no outside
 

@@ -53,7 +53,8 @@ def test_statistics_are_the_means_over_batches_and_nothing_else_changes(corpus_p
     assert all(torch.equal(weights[name], value) for name, value in network.named_parameters())
 
 
-def test_a_checkpoint_has_the_statistics_of_the_batches_that_come_next(corpus_path, tmp_path):
+def test_a_checkpoint_has_the_statistics_of_the_batches_that_come_next(corpus_path, tmp_path, monkeypatch):
+    monkeypatch.setattr("train.stages.loop.BATCHES", BATCHES)  # tests take fewer
     pretrain(corpus_path, tmp_path / "run", SETTINGS)
     saved = load_checkpoint(tmp_path / "run" / "last.safetensors").network
     network = PLAIN.place(UNet(SETTINGS.network))

@@ -56,15 +56,15 @@ def losses(out):
 
 
 def test_two_machines_have_the_losses_of_one_process_with_the_double_batch(corpus_path, tmp_path):
-    machines = start_machines(corpus_path, tmp_path / "two", "--steps", "6")
-    alone(corpus_path, tmp_path / "one", 6, preset="robust")
+    machines = start_machines(corpus_path, tmp_path / "two", "--steps", "4")
+    alone(corpus_path, tmp_path / "one", 4, preset="robust")
     for machine in machines:
         _, problems = machine.communicate(timeout=240)
         assert machine.returncode == 0, problems[-3000:]
     (two, validated), (one, validated_by_one) = losses(tmp_path / "two"), losses(tmp_path / "one")
-    assert two.keys() == one.keys() == {2, 4, 6}
+    assert two.keys() == one.keys() == {2, 4}
     assert all(two[step] == pytest.approx(one[step], rel=5e-4) for step in one)  # Adam widens roundings
-    assert len(validated) == len(validated_by_one) == 3  # one process of one machine validates
+    assert len(validated) == len(validated_by_one) == 2  # one process of one machine validates
     saved = [load_checkpoint(tmp_path / name / "last.safetensors") for name in ("two", "one")]
     for kind in ("trained", "network"):
         ours, theirs = (getattr(checkpoint, kind) for checkpoint in saved)

@@ -20,9 +20,6 @@ from train.segmentation.inputs import find_inputs
 from train.segmentation.outputs import Options
 from train.segmentation.segment import segment
 
-highdicom = pytest.importorskip("highdicom")
-pydicom = pytest.importorskip("pydicom")
-
 STATED = {  # what a scanner states and a segmentation repeats
     "0008|0020": "20260102",
     "0008|0030": "101112",
@@ -38,6 +35,13 @@ STATED = {  # what a scanner states and a segmentation repeats
 }
 CLASSES = {"whole tumour": [1, 2], "Kernödem": [2]}
 SEG = Options(format="dicom-seg")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _libraries():
+    """Import what takes a second where these tests run, and not wherever tests are collected."""
+    global highdicom, pydicom
+    highdicom, pydicom = pytest.importorskip("highdicom"), pytest.importorskip("pydicom")
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,7 @@ def assert_torchs(run, network, inputs, scan, tolerance=1e-4):
 
 
 def test_outputs_by_name_equal_torchs_for_any_batch_and_sides():
-    settings = small("resenc", 16, (1, 3, 1), width=2, in_channels=2)
+    settings = small("resenc", 8, (1, 3, 1), width=2, in_channels=2)
     short = settings.topology.model_copy(update={"blocks": (1,) * len(settings.topology.blocks)})
     network = network_of(settings.model_copy(update={"topology": short}))  # nnU-Net's, with sides its strides divide
     graph = to_onnx(network, record_of(network, [BRAIN, BRAIN], size=16))
