@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from synth.tumour.surface import CELLS, doubt, estimate, is_inside, surface
+from synth.tumour.surface import CELLS, doubt, estimate, radial_function, surface
 
 _ASK = 2  # a verdict: only the noise itself can say
 
@@ -126,14 +126,33 @@ def rasterise(
     Notes
     -----
     The table decides where a voxel is clear of the surface. Only those within about 1 % of the radius from it, one
-    in fifteen of the form, cost noise calls, one an octave; an octave adds at most its own amplitude, so the sum is cut
-    short once the rest cannot change the answer. Against rho evaluated at every voxel: Dice 0.9999 and above.
+    in fifteen of the form, cost noise, which is asked about many of them at once. Against rho evaluated at every voxel:
+    Dice 0.9999 and above.
     """
     field = np.zeros((3, 0, 0, 0), np.float32) if displacement_mm is None else displacement_mm
-    return _rasterise(
-        form.inverse, np.asarray(spacing_mm, np.float64), start, shape, field, form.table,
-        form.octaves, form.amplitude, form.permutation, form.gradients,
-    )  # fmt: skip
+    unsure = doubt(form.octaves, form.amplitude)
+    mask = _rasterise(form.inverse, np.asarray(spacing_mm, np.float64), start, shape, field, form.table, unsure)
+    flat = mask.reshape(-1)
+    open_ = np.flatnonzero(flat == _ASK)
+    z, y, x = (
+        (first + place) * side
+        for first, place, side in zip(start, np.unravel_index(open_, shape), spacing_mm, strict=True)
+    )
+    if displacement_mm is not None:
+        z, y, x = (at + moved.reshape(-1)[open_] for at, moved in zip((z, y, x), displacement_mm, strict=True))
+    flat[open_] = _is_inside(form, z, y, x)
+    return mask
+
+
+def _is_inside(form: Form, z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Say of places, in mm from the centre, whether they lie within rho in their direction: the noise itself."""
+    a, b, c = (row[0] * z + row[1] * y + row[2] * x for row in form.inverse)
+    distance = np.sqrt(a * a + b * b + c * c)
+    direction = (a / distance, b / distance, c / distance)
+    inside: np.ndarray = distance <= radial_function(
+        *direction, form.octaves, form.amplitude, form.permutation, form.gradients
+    )
+    return inside
 
 
 def rotation_matrix(rotation: tuple[float, float, float, float]) -> np.ndarray:
@@ -189,13 +208,10 @@ def _rasterise(
     shape: tuple[int, int, int],
     displacement: np.ndarray,
     table: np.ndarray,
-    octaves: int,
-    amplitude: float,
-    permutation: np.ndarray,
-    gradients: np.ndarray,
+    unsure: float,
 ) -> np.ndarray:
+    """Let the table say which voxels lie inside: 1 or 0; `_ASK` where it is too near to the surface to say."""
     warped = displacement.size > 0
-    unsure = doubt(octaves, amplitude)
     nearest, farthest = (table.min() - unsure) ** 2, (table.max() + unsure) ** 2
     mask = np.zeros(shape, np.uint8)
     width = shape[2]
@@ -226,9 +242,6 @@ def _rasterise(
                     to_sphere(inverse, z, y, xs[low:high], a[:n], b[:n], c[:n])
                 estimate(table, a[:n], b[:n], c[:n], rho[:n], share[:n], corners[:n])
                 _judge(a[:n], b[:n], c[:n], rho[:n], nearest, farthest, unsure, row[low:high])
-                for i in range(n):
-                    if row[low + i] == _ASK:
-                        row[low + i] = is_inside(a[i], b[i], c[i], octaves, amplitude, permutation, gradients)
     return mask
 
 

@@ -41,7 +41,8 @@ def slow_mask(form, seed: int, spacing_mm, half) -> np.ndarray:
 
 
 def radial_function(form, directions: np.ndarray) -> np.ndarray:
-    return exact(directions, form.octaves, form.amplitude, form.permutation, form.gradients)
+    x, y, z = np.ascontiguousarray(directions.T)
+    return exact(x, y, z, form.octaves, form.amplitude, form.permutation, form.gradients)
 
 
 def random_numbers(index: int, low: float = 500.0, high: float = 4000.0) -> tuple:
