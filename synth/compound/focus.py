@@ -12,13 +12,14 @@ from scans.image.normalisation import Statistics, scale
 from synth.compound.draw import SHELL_MM, Focus, depth_of, edge_reach_mm, placed
 from synth.compound.recipe import NO_PART, RING, CompoundRecipe
 from synth.compound.settings import Compound
+from synth.tumour.blur import Blur
 from synth.tumour.blend import FULL, INSIDE, widen
-from synth.tumour.depth import FAR, depth, follow, mean_around, soften, step
+from synth.compound.depth import FAR, depth, follow, mean_around, soften, step
 from synth.tumour.philox import Stream
 from synth.tumour.placement import elastic_control
 from synth.tumour.shape import make_form, rotation_matrix
 from synth.tumour.source import Source
-from synth.tumour.texture import blur_radius, gaussian_blur, warp
+from synth.tumour.texture import warp
 
 Three = tuple[float, float, float]
 
@@ -85,7 +86,7 @@ def make_focus(focus: Focus, recipe: CompoundRecipe, normal: Source, donor: Sour
     """
     spacing = normal.spacing_mm
     place = place_of(focus, recipe, normal, settings)
-    structure = place.smooth if recipe.own else donor_structure(recipe, donor, place.box, spacing, settings)
+    structure = place.smooth if recipe.own else donor_structure(recipe, donor, place.box, place.edge != 0, spacing, settings)
     part = np.full(place.deep.shape, FAR)
     if recipe.part != NO_PART and focus.part:
         part = part_depth(focus, recipe, settings, place.box, spacing)
@@ -141,10 +142,11 @@ def place_of(focus: Focus, recipe: CompoundRecipe, normal: Source, settings: Com
     radius_mm = float(form.table.min()) * min(form.half_extent_mm)
     follow_mm = min(max(recipe.follow_mm, -_MOST_FOLLOW * radius_mm), _MOST_FOLLOW * radius_mm)
 
-    tight = tight_box(deep > -(edge_reach_mm(recipe) + abs(follow_mm)))
+    reach = edge_reach_mm(recipe) + abs(follow_mm)
+    tight = tight_box(deep > -reach)
     box, deep = from_within(tight, box), deep[tight]
     roi = normal.roi[box]
-    lent, smooth = _tissue(normal, box, settings.tissue.grain_mm)
+    lent, smooth = _tissue(normal, box, deep > -reach, settings.tissue.grain_mm)
     deep = follow(deep, roi, smooth, follow_mm)
     edge = _edge(deep, box, focus, recipe, spacing, radius_mm)
     kept, limits = deep, []
@@ -171,7 +173,7 @@ def _own_side(focus: Focus, box: Box, normal: Source) -> np.ndarray:
 def _edge(
     deep: np.ndarray, box: Box, focus: Focus, recipe: CompoundRecipe, spacing_mm: Three, radius_mm: float
 ) -> np.ndarray:
-    """Return the edge of a tumour over a box, see `synth.tumour.depth.soften`; narrower if the tumour is small."""
+    """Return the edge of a tumour over a box, see `synth.compound.depth.soften`; narrower if the tumour is small."""
     offset = np.array([(p.start - c) * s for p, c, s in zip(box, focus.centre, spacing_mm, strict=True)])
     # A unit vector uniform over the sphere: where a rotation takes an axis.
     direction = rotation_matrix(Stream(recipe.seed("diffuse"), 0).rotation())[:, 0].copy()
@@ -181,23 +183,25 @@ def _edge(
 
 
 def donor_structure(
-    recipe: CompoundRecipe, donor: Source, box: Box, spacing_mm: Three, settings: Compound
-) -> np.ndarray:  # fmt: skip
-    """Return the donor's tissue over a box, warped and blurred, in the network's units by the donor's statistics."""
+    recipe: CompoundRecipe, donor: Source, box: Box, form: np.ndarray, spacing_mm: Three, settings: Compound
+) -> np.ndarray:
+    """Return the donor's tissue over a box, warped and blurred, in the network's units by the donor's statistics.
+
+    Where there is no form, it is some number.
+    """
     z, y, x = (recipe.sigma_mm / side for side in spacing_mm)
-    wide = clip(box, [blur_radius(z), blur_radius(y), blur_radius(x)], donor.lent.shape[0])
+    blur = Blur((z, y, x), box, donor.lent.shape[0], form)
     elastic = Elastic(max_displacement_mm=settings.tissue.max_displacement_mm)
     control_vox = elastic_control(elastic, recipe.seed("elastic")) / np.reshape(spacing_mm, (3, 1, 1, 1))
-    lent = gaussian_blur(warp(donor.lent, wide, (0, 0, 0), control_vox), (z, y, x), within(box, wide))
-    return scale(lent, donor.statistics)
+    return scale(blur(warp(donor.lent, blur.wide, (0, 0, 0), control_vox, blur.rows)), donor.statistics)
 
 
-def _tissue(normal: Source, box: Box, sigma_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return a normal's tissue over a box, and the same without its grain, in the network's units."""
+def _tissue(normal: Source, box: Box, form: np.ndarray, sigma_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return a normal's tissue over a box, and at a form the same without its grain, in the network's units."""
     z, y, x = (sigma_mm / side for side in normal.spacing_mm)
-    wide = clip(box, [blur_radius(z), blur_radius(y), blur_radius(x)], normal.lent.shape[0])
-    lent = scale(normal.lent[wide], normal.statistics)
-    return lent[within(box, wide)], gaussian_blur(lent, (z, y, x), within(box, wide))
+    blur = Blur((z, y, x), box, normal.lent.shape[0], form)
+    lent = scale(normal.lent[blur.wide], normal.statistics)
+    return lent[within(box, blur.wide)], blur(lent)
 
 
 def part_depth(focus: Focus, recipe: CompoundRecipe, settings: Compound, box: Box, spacing_mm: Three) -> np.ndarray:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from synth.tumour.philox import Stream
-from synth.tumour.texture import control_displacements, displacement_field, gaussian_blur, linear_transform, warp
+from synth.tumour.blur import Blur, gaussian_blur
+from synth.tumour.texture import control_displacements, displacement_field, linear_transform, warp
 
 SIZE = 32
 WHOLE = (slice(0, SIZE),) * 3
