@@ -137,18 +137,21 @@ def place_of(focus: Focus, recipe: CompoundRecipe, normal: Source, settings: Com
     spacing = normal.spacing_mm
     box, deep = placed(depth_of(focus, recipe, settings, normal), focus.centre, normal.roi.shape[0])
     fluid = -_LIMIT if settings.fluid is None else settings.fluid
-    around = mean_around(deep, normal.roi[box], widen(normal.normal.voxels[box]), SHELL_MM, fluid)
+    own = widen(normal.normal.voxels[box])
+    around = mean_around(deep, normal.roi[box], own, SHELL_MM, fluid)
     form = focus.form(recipe, settings)
     radius_mm = float(form.table.min()) * min(form.half_extent_mm)
     follow_mm = min(max(recipe.follow_mm, -_MOST_FOLLOW * radius_mm), _MOST_FOLLOW * radius_mm)
 
     reach = edge_reach_mm(recipe) + abs(follow_mm)
-    tight = tight_box(deep > -reach)
-    box, deep = from_within(tight, box), deep[tight]
+    near = deep > -reach
+    tight = tight_box(near)
+    box, deep, own = from_within(tight, box), deep[tight], own[tight]
     roi = normal.roi[box]
-    lent, smooth = _tissue(normal, box, deep > -reach, settings.tissue.grain_mm)
+    lent, smooth = _tissue(normal, box, near[tight], settings.tissue.grain_mm)
     deep = follow(deep, roi, smooth, follow_mm)
-    edge = _edge(deep, box, focus, recipe, spacing, radius_mm)
+    direction = _diffuse_side(recipe)
+    edge = _edge(deep, box, focus, recipe, direction, spacing, radius_mm)
     kept, limits = deep, []
     if recipe.one_side:
         limits.append(_own_side(focus, box, normal))
@@ -156,11 +159,10 @@ def place_of(focus: Focus, recipe: CompoundRecipe, normal: Source, settings: Com
         limits.append((smooth - np.float32(fluid)) * np.float32(_SPARE_MM))
     for limit in limits:
         ended = np.minimum(kept, limit)
-        ending = _edge(ended, box, focus, recipe, spacing, radius_mm)
+        ending = _edge(ended, box, focus, recipe, direction, spacing, radius_mm)
         if 2 * np.count_nonzero((ending >= INSIDE) & roi) >= np.count_nonzero((edge >= INSIDE) & roi):
             kept, edge = ended, ending
-    own = np.where(roi, widen(normal.normal.voxels[box]), lent)
-    return Place(box, deep, edge, own, smooth, around, radius_mm)
+    return Place(box, deep, edge, np.where(roi, own, lent), smooth, around, radius_mm)
 
 
 def _own_side(focus: Focus, box: Box, normal: Source) -> np.ndarray:
@@ -170,13 +172,17 @@ def _own_side(focus: Focus, box: Box, normal: Source) -> np.ndarray:
     return (2 * np.arange(box[2].start, box[2].stop, dtype=np.float32) - np.float32(twice)) * side
 
 
+def _diffuse_side(recipe: CompoundRecipe) -> np.ndarray:
+    """Return a unit vector (z, y, x) uniform over the sphere: where a rotation takes an axis."""
+    return rotation_matrix(Stream(recipe.seed("diffuse"), 0).rotation())[:, 0].copy()
+
+
 def _edge(
-    deep: np.ndarray, box: Box, focus: Focus, recipe: CompoundRecipe, spacing_mm: Three, radius_mm: float
-) -> np.ndarray:
+    deep: np.ndarray, box: Box, focus: Focus, recipe: CompoundRecipe, direction: np.ndarray, spacing_mm: Three,
+    radius_mm: float,
+) -> np.ndarray:  # fmt: skip
     """Return the edge of a tumour over a box, see `synth.compound.depth.soften`; narrower if the tumour is small."""
     offset = np.array([(p.start - c) * s for p, c, s in zip(box, focus.centre, spacing_mm, strict=True)])
-    # A unit vector uniform over the sphere: where a rotation takes an axis.
-    direction = rotation_matrix(Stream(recipe.seed("diffuse"), 0).rotation())[:, 0].copy()
     sharp_mm = min(recipe.edge_mm, radius_mm)
     wide_mm = min(recipe.diffuse_mm, 2 * radius_mm) if recipe.diffuse else sharp_mm
     return soften(deep, np.array(spacing_mm), offset, direction, sharp_mm, wide_mm)

@@ -180,7 +180,7 @@ class SmoothGenerator:
 
     def fits(self, recipe: SmoothRecipe, normal: "Source", donor: "Source", settings: Smooth) -> bool:
         """Say whether anything of the form lies in the normal's ROI; one larger than that is not even made."""
-        return _has_room(recipe, normal) and _placement(recipe, normal).clipped_at(recipe.centre)[2] > 0
+        return _has_room(recipe, normal) and _placement(recipe, normal).kept_at(recipe.centre) > 0
 
 
 def _has_room(recipe: SmoothRecipe, normal: "Source") -> bool:

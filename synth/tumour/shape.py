@@ -5,6 +5,7 @@ the unit sphere, ``rho(u) = 1 + amplitude * noise(u)``, evaluated in the directi
 that decides, from the noise itself near the surface. No mesh, and no resolution of a mesh.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -43,6 +44,7 @@ class Form:
     amplitude: float
 
 
+@functools.lru_cache(maxsize=8)  # who draws a form asks for it again to fill it, and to place others beside it
 def make_form(
     volume_mm3: float,
     axis_ratio: float,

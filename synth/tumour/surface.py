@@ -68,7 +68,7 @@ def _odd_corners(values: np.ndarray) -> np.ndarray:
 def _mean_cube(rho: np.ndarray) -> float:
     """Return the mean of rho**3 over the sphere, by midpoints on the faces of a cube (no sine or cosine)."""
     midpoints = _odd_corners(rho)
-    return math.fsum((_cube_sphere()[2] * (midpoints * midpoints * midpoints)).ravel())
+    return math.fsum((_cube_sphere()[2] * (midpoints * midpoints * midpoints)).ravel().tolist())
 
 
 def doubt(octaves: int, amplitude: float) -> float:
