@@ -216,21 +216,25 @@ def _rasterise(
     warped = displacement.size > 0
     nearest, farthest = (table.min() - unsure) ** 2, (table.max() + unsure) ** 2
     mask = np.zeros(shape, np.uint8)
-    width = shape[2]
+    height, width = shape[1], shape[2]
     xs = (start[2] + np.arange(width)) * spacing[2]
-    # A row in the space of the unit sphere, and what is known there.
-    a, b, c = np.empty(width), np.empty(width), np.empty(width)
-    rho, share, corners = np.empty(width), np.empty(width), np.empty(width, np.int32)
+    # A plane's voxels near the surface, in the space of the unit sphere, and what is known there; then which pieces of
+    # rows they are. Those of a row are too few to do several at once.
+    a, b, c = np.empty(height * width), np.empty(height * width), np.empty(height * width)
+    rho, share = np.empty(height * width), np.empty(height * width)
+    corners, verdicts = np.empty(height * width, np.int32), np.empty(height * width, np.uint8)
+    pieces = np.empty((2 * height, 3), np.int64)
     for k in range(shape[0]):
-        for j in range(shape[1]):
-            z, y, row = (start[0] + k) * spacing[0], (start[1] + j) * spacing[1], mask[k, j]
+        count, found = 0, 0
+        for j in range(height):
+            z, y = (start[0] + k) * spacing[0], (start[1] + j) * spacing[1]
             first, last, sure, again = 0, width, width, width
             if not warped:
                 first, last = chord(inverse, z, y, xs[0], spacing[2], width, farthest, 1)
                 sure, again = chord(inverse, z, y, xs[0], spacing[2], width, nearest, -2)
                 if sure >= again:
                     sure, again = last, last
-                row[sure:again] = 1
+                mask[k, j, sure:again] = 1
             for low, high in ((first, sure), (again, last)):
                 n = high - low
                 if n <= 0:
@@ -238,12 +242,20 @@ def _rasterise(
                 if warped:
                     for i in range(n):
                         moved_z, moved_y = z + displacement[0, k, j, i], y + displacement[1, k, j, i]
-                        moved_x = xs[i : i + 1] + displacement[2, k, j, i]
-                        to_sphere(inverse, moved_z, moved_y, moved_x, a[i : i + 1], b[i : i + 1], c[i : i + 1])
+                        moved_x, at = xs[i : i + 1] + displacement[2, k, j, i], count + i
+                        to_sphere(inverse, moved_z, moved_y, moved_x, a[at : at + 1], b[at : at + 1], c[at : at + 1])
                 else:
-                    to_sphere(inverse, z, y, xs[low:high], a[:n], b[:n], c[:n])
-                estimate(table, a[:n], b[:n], c[:n], rho[:n], share[:n], corners[:n])
-                _judge(a[:n], b[:n], c[:n], rho[:n], nearest, farthest, unsure, row[low:high])
+                    own = slice(count, count + n)
+                    to_sphere(inverse, z, y, xs[low:high], a[own], b[own], c[own])
+                pieces[found, 0], pieces[found, 1], pieces[found, 2] = j, low, high
+                count, found = count + n, found + 1
+        estimate(table, a[:count], b[:count], c[:count], rho[:count], share[:count], corners[:count])
+        _judge(a[:count], b[:count], c[:count], rho[:count], nearest, farthest, unsure, verdicts[:count])
+        at = 0
+        for piece in range(found):
+            j, low, high = pieces[piece, 0], pieces[piece, 1], pieces[piece, 2]
+            mask[k, j, low:high] = verdicts[at : at + high - low]
+            at += high - low
     return mask
 
 
