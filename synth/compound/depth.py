@@ -123,6 +123,7 @@ def soften(
     """
     edge = np.zeros(deep.shape, np.uint8)
     most = -0.5 * max(sharp, diffuse)
+    least = 1e-6 - most  # from here on inwards the weight is 1, however wide the edge
     for k in range(deep.shape[0]):
         z = offset[0] + k * spacing[0]
         for j in range(deep.shape[1]):
@@ -130,6 +131,9 @@ def soften(
             for i in range(deep.shape[2]):
                 at = deep[k, j, i]
                 if at <= most:
+                    continue
+                if at >= least:
+                    edge[k, j, i] = FULL + INSIDE
                     continue
                 width = sharp
                 if diffuse != sharp:

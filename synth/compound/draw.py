@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scans.image.box import Box, clip, within
+from synth.compound.depth import depth
 from synth.compound.recipe import CAVITY, CORE, NO_PART, RING, CompoundRecipe
 from synth.compound.settings import Compound
 from synth.generators.generator import Draw
-from synth.compound.depth import depth
 from synth.tumour.philox import Stream
 from synth.tumour.placement import Placement, VoxelForm
 from synth.tumour.recipe import halves

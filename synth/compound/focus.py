@@ -7,14 +7,14 @@ import numpy as np
 from numba import njit
 
 from scans.catalog.synthesis import Elastic
-from scans.image.box import Box, clip, from_within, tight_box, within
+from scans.image.box import Box, from_within, tight_box, within
 from scans.image.normalisation import Statistics, scale
+from synth.compound.depth import FAR, depth, follow, mean_around, soften, step
 from synth.compound.draw import SHELL_MM, Focus, depth_of, edge_reach_mm, placed
 from synth.compound.recipe import NO_PART, RING, CompoundRecipe
 from synth.compound.settings import Compound
-from synth.tumour.blur import Blur
 from synth.tumour.blend import FULL, INSIDE, widen
-from synth.compound.depth import FAR, depth, follow, mean_around, soften, step
+from synth.tumour.blur import Blur
 from synth.tumour.philox import Stream
 from synth.tumour.placement import elastic_control
 from synth.tumour.shape import make_form, rotation_matrix
@@ -86,7 +86,9 @@ def make_focus(focus: Focus, recipe: CompoundRecipe, normal: Source, donor: Sour
     """
     spacing = normal.spacing_mm
     place = place_of(focus, recipe, normal, settings)
-    structure = place.smooth if recipe.own else donor_structure(recipe, donor, place.box, place.edge != 0, spacing, settings)
+    structure = (
+        place.smooth if recipe.own else donor_structure(recipe, donor, place.box, place.edge != 0, spacing, settings)
+    )
     part = np.full(place.deep.shape, FAR)
     if recipe.part != NO_PART and focus.part:
         part = part_depth(focus, recipe, settings, place.box, spacing)
@@ -152,7 +154,7 @@ def place_of(focus: Focus, recipe: CompoundRecipe, normal: Source, settings: Com
     deep = follow(deep, roi, smooth, follow_mm)
     direction = _diffuse_side(recipe)
     edge = _edge(deep, box, focus, recipe, direction, spacing, radius_mm)
-    kept, limits = deep, []
+    kept, limits, inside = deep, [], np.count_nonzero((edge >= INSIDE) & roi)
     if recipe.one_side:
         limits.append(_own_side(focus, box, normal))
     if recipe.spared and settings.fluid is not None:
@@ -160,8 +162,9 @@ def place_of(focus: Focus, recipe: CompoundRecipe, normal: Source, settings: Com
     for limit in limits:
         ended = np.minimum(kept, limit)
         ending = _edge(ended, box, focus, recipe, direction, spacing, radius_mm)
-        if 2 * np.count_nonzero((ending >= INSIDE) & roi) >= np.count_nonzero((edge >= INSIDE) & roi):
-            kept, edge = ended, ending
+        left = np.count_nonzero((ending >= INSIDE) & roi)
+        if 2 * left >= inside:
+            kept, edge, inside = ended, ending, left
     return Place(box, deep, edge, np.where(roi, own, lent), smooth, around, radius_mm)
 
 
@@ -207,7 +210,7 @@ def _tissue(normal: Source, box: Box, form: np.ndarray, sigma_mm: float) -> tupl
     z, y, x = (sigma_mm / side for side in normal.spacing_mm)
     blur = Blur((z, y, x), box, normal.lent.shape[0], form)
     lent = scale(normal.lent[blur.wide], normal.statistics)
-    return lent[within(box, blur.wide)], blur(lent)
+    return lent[within(box, blur.wide)], np.ascontiguousarray(blur(lent))
 
 
 def part_depth(focus: Focus, recipe: CompoundRecipe, settings: Compound, box: Box, spacing_mm: Three) -> np.ndarray:

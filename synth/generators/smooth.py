@@ -14,15 +14,15 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from scans.catalog.settings import Interval, Strict
-from scans.image.box import Box, clip, from_within, tight_box, within
+from scans.image.box import Box, from_within, tight_box
 from synth.generators.facts import Facts
 from synth.generators.generator import Draw
 from synth.generators.random_field import LEAST_GRAIN, field_form
+from synth.tumour.blur import Blur
 from synth.tumour.number import HIGH, INDEX, TRIES, VOLUME, WORD, described
 from synth.tumour.placement import Placement
 from synth.tumour.recipe import Numbers, halves
 from synth.tumour.sample import Layer
-from synth.tumour.blur import Blur
 
 if TYPE_CHECKING:
     from synth.tumour.source import Source

@@ -127,30 +127,9 @@ class Placement:
                 return tried, (centre, kept)
         return tries if self._whole.count else 0, None
 
-    def clipped_at(self, centre: tuple[int, int, int]) -> tuple[Box, np.ndarray, float]:
-        """Put the form at a centre voxel and cut it to the ROI.
-
-        Parameters
-        ----------
-        centre : tuple of int
-            Centre voxel (z, y, x).
-
-        Returns
-        -------
-        box : tuple of slice
-            Part of the cube that holds the whole form.
-        mask : ndarray of uint8, shape of `box`
-        kept : float
-            Voxels of the mask over voxels of the whole form.
-        """
-        box, voxels = self.voxels_at(centre)
-        return box, voxels * self._roi[box], self._kept(box, voxels)
-
     def kept_at(self, centre: tuple[int, int, int]) -> float:
-        """Return what `clipped_at` says is kept, alone."""
-        return self._kept(*self.voxels_at(centre))
-
-    def _kept(self, box: Box, voxels: np.ndarray) -> float:
+        """Return which share of the form's voxels the ROI leaves at a centre voxel (z, y, x)."""
+        box, voxels = self.voxels_at(centre)
         return int(np.count_nonzero(voxels.view(bool) & self._roi[box])) / self._whole.count
 
     def voxels_at(self, centre: tuple[int, int, int]) -> tuple[Box, np.ndarray]:

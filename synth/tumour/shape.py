@@ -135,14 +135,14 @@ def rasterise(
     unsure = doubt(form.octaves, form.amplitude)
     mask = _rasterise(form.inverse, np.asarray(spacing_mm, np.float64), start, shape, field, form.table, unsure)
     flat = mask.reshape(-1)
-    open_ = np.flatnonzero(flat == _ASK)
+    left = np.flatnonzero(flat == _ASK)
     z, y, x = (
         (first + place) * side
-        for first, place, side in zip(start, np.unravel_index(open_, shape), spacing_mm, strict=True)
+        for first, place, side in zip(start, np.unravel_index(left, shape), spacing_mm, strict=True)
     )
     if displacement_mm is not None:
-        z, y, x = (at + moved.reshape(-1)[open_] for at, moved in zip((z, y, x), displacement_mm, strict=True))
-    flat[open_] = _is_inside(form, z, y, x)
+        z, y, x = (at + moved.reshape(-1)[left] for at, moved in zip((z, y, x), displacement_mm, strict=True))
+    flat[left] = _is_inside(form, z, y, x)
     return mask
 
 

@@ -190,14 +190,14 @@ def _warp(
     for k in range(len(zs)):
         n, w0, w1, w2, w3 = cell[k], weights[0, k], weights[1, k], weights[2, k], weights[3, k]
         for j in range(len(ys)):
-            first, count = np.uintp(rows[k, j, 0]), rows[k, j, 1] - rows[k, j, 0]
+            wanted = rows[k, j, 1] - rows[k, j, 0]
+            if wanted <= 0:
+                continue
             z0s, z1s, z2s, z3s = planes[0, n, j], planes[0, n + 1, j], planes[0, n + 2, j], planes[0, n + 3, j]
             y0s, y1s, y2s, y3s = planes[1, n, j], planes[1, n + 1, j], planes[1, n + 2, j], planes[1, n + 3, j]
             x0s, x1s, x2s, x3s = planes[2, n, j], planes[2, n + 1, j], planes[2, n + 2, j], planes[2, n + 3, j]
-            row = warped[k, j]
-            # Two passes a row: the arithmetic of positions is vectorised, the gathering of voxels cannot be.
-            if count <= 0:
-                continue
+            # Two passes a row: the arithmetic of positions is vectorised, and for a part costs no less than for all of it;
+            # the gathering of voxels cannot be.
             for i in range(width):
                 z = _clamp(zs[k] + (((w0 * z0s[i] + w1 * z1s[i]) + w2 * z2s[i]) + w3 * z3s[i]), edge)
                 y = _clamp(ys[j] + (((w0 * y0s[i] + w1 * y1s[i]) + w2 * y2s[i]) + w3 * y3s[i]), edge)
@@ -205,13 +205,14 @@ def _warp(
                 z0, y0, x0 = min(np.int32(z), inner), min(np.int32(y), inner), min(np.int32(x), inner)
                 fz[i], fy[i], fx[i] = z - np.float32(z0), y - np.float32(y0), x - np.float32(x0)
                 corner[i] = (z0 * np.int32(size) + y0) * np.int32(size) + x0
-            for step in range(count):
-                i = first + np.uintp(step)
-                at = np.uintp(corner[i])
+            row, first = warped[k, j], np.uintp(rows[k, j, 0])
+            for step in range(wanted):
+                own = first + np.uintp(step)
+                at, x, y, z = np.uintp(corner[own]), fx[own], fy[own], fz[own]
                 a, b, c, d = voxels[at], voxels[at + one], voxels[at + below], voxels[at + below + one]
                 at += behind
                 e, f, g, h = voxels[at], voxels[at + one], voxels[at + below], voxels[at + below + one]
-                a, c, e, g = a + fx[i] * (b - a), c + fx[i] * (d - c), e + fx[i] * (f - e), g + fx[i] * (h - g)
-                a, e = a + fy[i] * (c - a), e + fy[i] * (g - e)
-                row[i] = a + fz[i] * (e - a)
+                a, c, e, g = a + x * (b - a), c + x * (d - c), e + x * (f - e), g + x * (h - g)
+                a, e = a + y * (c - a), e + y * (g - e)
+                row[own] = a + z * (e - a)
     return warped
