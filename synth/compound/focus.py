@@ -4,16 +4,16 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from scans.catalog.synthesis import Elastic
 from scans.image.box import Box, from_within, tight_box, within
 from scans.image.normalisation import Statistics, scale
-from synth.compound.depth import FAR, depth, follow, mean_around, soften, step
+from synth.compound.depth import FAR, depth, follow, mean_around, soften
 from synth.compound.draw import SHELL_MM, Focus, depth_of, edge_reach_mm, placed
+from synth.compound.fill import LIMIT, fill
 from synth.compound.recipe import NO_PART, RING, CompoundRecipe
 from synth.compound.settings import Compound
-from synth.tumour.blend import FULL, INSIDE, widen
+from synth.tumour.blend import INSIDE, widen
 from synth.tumour.blur import Blur
 from synth.tumour.philox import Stream
 from synth.tumour.placement import elastic_control
@@ -27,9 +27,7 @@ _PART_AXIS = 0.8  # q of a part's form: never the tumour's own shape, only small
 _OFF_CENTRE = 0.35  # of a part, at the most, in half extents of the tumour
 _MOST_FOLLOW = 0.3  # of a tumour's least radius
 _SPARE_MM = 4.0  # of depth, for each network unit that the tissue is brighter than fluid
-_GRAIN = 4.0  # of its mean size: what differs more from the blurred normal is an edge of its anatomy
 _ROUNDS = 5  # in which a contrast is found that a window cuts
-_LIMIT = 3e4  # what float16 holds, with room to spare
 
 
 @dataclass(frozen=True)
@@ -96,11 +94,11 @@ def make_focus(focus: Focus, recipe: CompoundRecipe, normal: Source, donor: Sour
     contrast = (-1.0 if recipe.darker else 1.0) * recipe.contrast * unit
     ring = contrast * recipe.ring_gain if recipe.part == RING else 0.0
     low, high = _window(normal.statistics)
-    tissue = _fill(
+    tissue = fill(
         place.deep, part, place.edge, normal.roi[place.box], place.own, place.smooth, structure,
         float(np.float32(recipe.alpha)), place.around, contrast, recipe.part_contrast * unit / recipe.alpha,
         ring / recipe.alpha, recipe.rim_mm, recipe.ring_mm, max(settings.parts.border_mm, 1e-3), recipe.heterogeneity,
-        recipe.fade, place.radius_mm, low, high, 1 if (low, high) == (-_LIMIT, _LIMIT) else _ROUNDS,
+        recipe.fade, place.radius_mm, low, high, 1 if (low, high) == (-LIMIT, LIMIT) else _ROUNDS,
     )  # fmt: skip
     return Patch(place.box, place.edge, tissue)
 
@@ -138,7 +136,7 @@ def place_of(focus: Focus, recipe: CompoundRecipe, normal: Source, settings: Com
     """Put a form into its normal: its surface runs along the tissue, and may end at fluid and at the middle plane."""
     spacing = normal.spacing_mm
     box, deep = placed(depth_of(focus, recipe, settings, normal), focus.centre, normal.roi.shape[0])
-    fluid = -_LIMIT if settings.fluid is None else settings.fluid
+    fluid = -LIMIT if settings.fluid is None else settings.fluid
     own = widen(normal.normal.voxels[box])
     around = mean_around(deep, normal.roi[box], own, SHELL_MM, fluid)
     form = focus.form(recipe, settings)
@@ -237,81 +235,6 @@ def _window(statistics: Statistics) -> tuple[float, float]:
     """Return what statistics leave of intensities, in the network's units."""
     low, high = (
         limit if end is None else (end - statistics.mean) / statistics.std
-        for end, limit in ((statistics.low, -_LIMIT), (statistics.high, _LIMIT))
+        for end, limit in ((statistics.low, -LIMIT), (statistics.high, LIMIT))
     )
     return low, high
-
-
-@njit(cache=True, inline="always")
-def _windowed(tissue: float, own: float, alpha: float, low: float, high: float) -> float:
-    """Keep tissue to what its composite with the normal, at full weight, may be; and to what float16 holds."""
-    seen = min(max(own + alpha * (tissue - own), low), high)
-    return min(max(own + (seen - own) / alpha, -_LIMIT), _LIMIT)
-
-
-@njit(cache=True)
-def _fill(
-    deep: np.ndarray, part: np.ndarray, edge: np.ndarray, roi: np.ndarray,
-    own: np.ndarray, smooth: np.ndarray, structure: np.ndarray,
-    alpha: float, around: float, contrast: float, part_level: float, ring_level: float,
-    rim: float, ring: float, border: float, kept: float, fade: float, radius: float,
-    low: float, high: float, rounds: int,
-) -> np.ndarray:  # fmt: skip
-    """Fill a tumour with tissue whose contrast is seen as asked; sums run in a fixed order, in float64.
-
-    The main part's level is the one unknown. What is seen depends on it linearly, but where the window of a CT cuts
-    the tissue: a few rounds then come as near as the window lets them.
-    """
-    tissue = np.zeros(deep.shape, np.float32)  # first without the main part's level
-    share = np.zeros(deep.shape, np.float32)  # of the main part
-    lift = np.zeros(deep.shape, np.float32)  # what its level is multiplied by
-    total, grain, count = 0.0, 0.0, 0
-    for k in range(deep.shape[0]):
-        for j in range(deep.shape[1]):
-            for i in range(deep.shape[2]):
-                if edge[k, j, i] >= INSIDE and roi[k, j, i]:
-                    total += structure[k, j, i]
-                    grain += abs(own[k, j, i] - smooth[k, j, i])
-                    count += 1
-    middle, most = total / max(count, 1), _GRAIN * grain / max(count, 1)
-    for k in range(deep.shape[0]):
-        for j in range(deep.shape[1]):
-            for i in range(deep.shape[2]):
-                if edge[k, j, i] == 0:
-                    continue
-                inner = min(part[k, j, i], deep[k, j, i] - rim)
-                second = step(inner / border + 0.5)
-                around_it = 0.0
-                if ring_level != 0.0 and -ring < inner < 0.0:
-                    around_it = step(1.0 - abs(2.0 * inner / ring + 1.0))
-                share[k, j, i] = 1.0 - second
-                lift[k, j, i] = (1.0 - second) * (1.0 + fade * (2.0 * step(deep[k, j, i] / radius) - 1.0))
-                tissue[k, j, i] = (
-                    around + kept * (structure[k, j, i] - middle)
-                    + min(max(own[k, j, i] - smooth[k, j, i], -most), most)
-                    + second * part_level + (1.0 - second) * around_it * ring_level
-                )  # fmt: skip
-    level = contrast / alpha
-    for _ in range(rounds):
-        seen, gain, count = 0.0, 0.0, 0
-        for k in range(deep.shape[0]):
-            for j in range(deep.shape[1]):
-                for i in range(deep.shape[2]):
-                    if edge[k, j, i] >= INSIDE and roi[k, j, i] and share[k, j, i] > 0.5:
-                        weight = alpha * ((edge[k, j, i] - INSIDE) / FULL)
-                        here = own[k, j, i]
-                        filled = _windowed(tissue[k, j, i] + level * lift[k, j, i], here, alpha, low, high)
-                        seen += here + weight * (filled - here)
-                        gain += weight * lift[k, j, i]
-                        count += 1
-        if count == 0 or gain < 1e-3 * count:
-            break
-        level += (count * (around + contrast) - seen) / gain
-        level = min(max(level, -1e4), 1e4)
-    for k in range(deep.shape[0]):
-        for j in range(deep.shape[1]):
-            for i in range(deep.shape[2]):
-                if edge[k, j, i] != 0:
-                    whole = tissue[k, j, i] + level * lift[k, j, i]
-                    tissue[k, j, i] = _windowed(whole, own[k, j, i], alpha, low, high)
-    return tissue

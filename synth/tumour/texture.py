@@ -196,7 +196,7 @@ def _warp(
             z0s, z1s, z2s, z3s = planes[0, n, j], planes[0, n + 1, j], planes[0, n + 2, j], planes[0, n + 3, j]
             y0s, y1s, y2s, y3s = planes[1, n, j], planes[1, n + 1, j], planes[1, n + 2, j], planes[1, n + 3, j]
             x0s, x1s, x2s, x3s = planes[2, n, j], planes[2, n + 1, j], planes[2, n + 2, j], planes[2, n + 3, j]
-            # Two passes a row: the arithmetic of positions is vectorised, and for a part costs no less than for all of it;
+            # Two passes a row: the arithmetic of positions is vectorised, and costs as much for a part as for all;
             # the gathering of voxels cannot be.
             for i in range(width):
                 z = _clamp(zs[k] + (((w0 * z0s[i] + w1 * z1s[i]) + w2 * z2s[i]) + w3 * z3s[i]), edge)
