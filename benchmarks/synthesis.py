@@ -105,7 +105,7 @@ def stages(store: SourceStore, samples: int) -> Clock:
             out = clock("paste", paste, normal.normal.voxels, tumour, out)
             clock("fill", fill, five, out)
             clock("copy", copy, five, target)
-            clock("texture", make_texture, recipe, normal, donor, way.settings, layer.box, tumour.mask)
+            clock("texture", make_texture, recipe, normal, donor, way.settings, layer.box, layer.form, tumour.mask)
             for name, writer in writers.items():
                 clock(f"{name} encode", writer.encode, normal.normal, layer, tumour)
                 clock(f"{name} add", writer.add, recipe.row(), normal.normal, layer, tumour)

@@ -54,7 +54,9 @@ def scale(intensity: np.ndarray, statistics: Statistics) -> np.ndarray:
     """
     if statistics.low is not None or statistics.high is not None:
         intensity = np.clip(intensity, statistics.low, statistics.high)
-    return ((intensity - np.float32(statistics.mean)) / np.float32(statistics.std)).astype(np.float32, copy=False)
+    scaled = intensity - np.float32(statistics.mean)
+    scaled /= np.float32(statistics.std)
+    return scaled.astype(np.float32, copy=False)
 
 
 def unscale(values: np.ndarray, statistics: Statistics) -> np.ndarray:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scans.image.box import Box, clip, within
+from synth.compound.depth import depth
 from synth.compound.recipe import CAVITY, CORE, NO_PART, RING, CompoundRecipe
 from synth.compound.settings import Compound
 from synth.generators.generator import Draw
-from synth.tumour.depth import depth
 from synth.tumour.philox import Stream
 from synth.tumour.placement import Placement, VoxelForm
 from synth.tumour.recipe import halves
@@ -158,7 +158,7 @@ def edge_reach_mm(recipe: CompoundRecipe) -> float:
 
 
 def depth_of(focus: Focus, recipe: CompoundRecipe, settings: Compound, normal: Source) -> np.ndarray:
-    """Return how deep voxels lie inside a tumour, in a box around its centre voxel, see `synth.tumour.depth.depth`.
+    """Return how deep voxels lie inside a tumour, in a box around its centre voxel, see `synth.compound.depth.depth`.
 
     No side of the box reaches further than a cube could show. Drawing a place asks for the same as making the tumour
     afterwards, so the last few answers are kept.

@@ -4,21 +4,22 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from scans.catalog.synthesis import Elastic
-from scans.image.box import Box, clip, from_within, tight_box, within
+from scans.image.box import Box, from_within, tight_box, within
 from scans.image.normalisation import Statistics, scale
+from synth.compound.depth import FAR, depth, follow, mean_around, soften
 from synth.compound.draw import SHELL_MM, Focus, depth_of, edge_reach_mm, placed
+from synth.compound.fill import LIMIT, fill
 from synth.compound.recipe import NO_PART, RING, CompoundRecipe
 from synth.compound.settings import Compound
-from synth.tumour.blend import FULL, INSIDE, widen
-from synth.tumour.depth import FAR, depth, follow, mean_around, soften, step
+from synth.tumour.blend import INSIDE, widen
+from synth.tumour.blur import Blur
 from synth.tumour.philox import Stream
 from synth.tumour.placement import elastic_control
 from synth.tumour.shape import make_form, rotation_matrix
 from synth.tumour.source import Source
-from synth.tumour.texture import blur_radius, gaussian_blur, warp
+from synth.tumour.texture import warp
 
 Three = tuple[float, float, float]
 
@@ -26,9 +27,7 @@ _PART_AXIS = 0.8  # q of a part's form: never the tumour's own shape, only small
 _OFF_CENTRE = 0.35  # of a part, at the most, in half extents of the tumour
 _MOST_FOLLOW = 0.3  # of a tumour's least radius
 _SPARE_MM = 4.0  # of depth, for each network unit that the tissue is brighter than fluid
-_GRAIN = 4.0  # of its mean size: what differs more from the blurred normal is an edge of its anatomy
 _ROUNDS = 5  # in which a contrast is found that a window cuts
-_LIMIT = 3e4  # what float16 holds, with room to spare
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,9 @@ def make_focus(focus: Focus, recipe: CompoundRecipe, normal: Source, donor: Sour
     """
     spacing = normal.spacing_mm
     place = place_of(focus, recipe, normal, settings)
-    structure = place.smooth if recipe.own else donor_structure(recipe, donor, place.box, spacing, settings)
+    structure = (
+        place.smooth if recipe.own else donor_structure(recipe, donor, place.box, place.edge != 0, spacing, settings)
+    )
     part = np.full(place.deep.shape, FAR)
     if recipe.part != NO_PART and focus.part:
         part = part_depth(focus, recipe, settings, place.box, spacing)
@@ -93,11 +94,11 @@ def make_focus(focus: Focus, recipe: CompoundRecipe, normal: Source, donor: Sour
     contrast = (-1.0 if recipe.darker else 1.0) * recipe.contrast * unit
     ring = contrast * recipe.ring_gain if recipe.part == RING else 0.0
     low, high = _window(normal.statistics)
-    tissue = _fill(
+    tissue = fill(
         place.deep, part, place.edge, normal.roi[place.box], place.own, place.smooth, structure,
         float(np.float32(recipe.alpha)), place.around, contrast, recipe.part_contrast * unit / recipe.alpha,
         ring / recipe.alpha, recipe.rim_mm, recipe.ring_mm, max(settings.parts.border_mm, 1e-3), recipe.heterogeneity,
-        recipe.fade, place.radius_mm, low, high, 1 if (low, high) == (-_LIMIT, _LIMIT) else _ROUNDS,
+        recipe.fade, place.radius_mm, low, high, 1 if (low, high) == (-LIMIT, LIMIT) else _ROUNDS,
     )  # fmt: skip
     return Patch(place.box, place.edge, tissue)
 
@@ -135,30 +136,34 @@ def place_of(focus: Focus, recipe: CompoundRecipe, normal: Source, settings: Com
     """Put a form into its normal: its surface runs along the tissue, and may end at fluid and at the middle plane."""
     spacing = normal.spacing_mm
     box, deep = placed(depth_of(focus, recipe, settings, normal), focus.centre, normal.roi.shape[0])
-    fluid = -_LIMIT if settings.fluid is None else settings.fluid
-    around = mean_around(deep, normal.roi[box], widen(normal.normal.voxels[box]), SHELL_MM, fluid)
+    fluid = -LIMIT if settings.fluid is None else settings.fluid
+    own = widen(normal.normal.voxels[box])
+    around = mean_around(deep, normal.roi[box], own, SHELL_MM, fluid)
     form = focus.form(recipe, settings)
     radius_mm = float(form.table.min()) * min(form.half_extent_mm)
     follow_mm = min(max(recipe.follow_mm, -_MOST_FOLLOW * radius_mm), _MOST_FOLLOW * radius_mm)
 
-    tight = tight_box(deep > -(edge_reach_mm(recipe) + abs(follow_mm)))
-    box, deep = from_within(tight, box), deep[tight]
+    reach = edge_reach_mm(recipe) + abs(follow_mm)
+    near = deep > -reach
+    tight = tight_box(near)
+    box, deep, own = from_within(tight, box), deep[tight], own[tight]
     roi = normal.roi[box]
-    lent, smooth = _tissue(normal, box, settings.tissue.grain_mm)
+    lent, smooth = _tissue(normal, box, near[tight], settings.tissue.grain_mm)
     deep = follow(deep, roi, smooth, follow_mm)
-    edge = _edge(deep, box, focus, recipe, spacing, radius_mm)
-    kept, limits = deep, []
+    direction = _diffuse_side(recipe)
+    edge = _edge(deep, box, focus, recipe, direction, spacing, radius_mm)
+    kept, limits, inside = deep, [], np.count_nonzero((edge >= INSIDE) & roi)
     if recipe.one_side:
         limits.append(_own_side(focus, box, normal))
     if recipe.spared and settings.fluid is not None:
         limits.append((smooth - np.float32(fluid)) * np.float32(_SPARE_MM))
     for limit in limits:
         ended = np.minimum(kept, limit)
-        ending = _edge(ended, box, focus, recipe, spacing, radius_mm)
-        if 2 * np.count_nonzero((ending >= INSIDE) & roi) >= np.count_nonzero((edge >= INSIDE) & roi):
-            kept, edge = ended, ending
-    own = np.where(roi, widen(normal.normal.voxels[box]), lent)
-    return Place(box, deep, edge, own, smooth, around, radius_mm)
+        ending = _edge(ended, box, focus, recipe, direction, spacing, radius_mm)
+        left = np.count_nonzero((ending >= INSIDE) & roi)
+        if 2 * left >= inside:
+            kept, edge, inside = ended, ending, left
+    return Place(box, deep, edge, np.where(roi, own, lent), smooth, around, radius_mm)
 
 
 def _own_side(focus: Focus, box: Box, normal: Source) -> np.ndarray:
@@ -168,36 +173,42 @@ def _own_side(focus: Focus, box: Box, normal: Source) -> np.ndarray:
     return (2 * np.arange(box[2].start, box[2].stop, dtype=np.float32) - np.float32(twice)) * side
 
 
+def _diffuse_side(recipe: CompoundRecipe) -> np.ndarray:
+    """Return a unit vector (z, y, x) uniform over the sphere: where a rotation takes an axis."""
+    return rotation_matrix(Stream(recipe.seed("diffuse"), 0).rotation())[:, 0].copy()
+
+
 def _edge(
-    deep: np.ndarray, box: Box, focus: Focus, recipe: CompoundRecipe, spacing_mm: Three, radius_mm: float
-) -> np.ndarray:
-    """Return the edge of a tumour over a box, see `synth.tumour.depth.soften`; narrower if the tumour is small."""
+    deep: np.ndarray, box: Box, focus: Focus, recipe: CompoundRecipe, direction: np.ndarray, spacing_mm: Three,
+    radius_mm: float,
+) -> np.ndarray:  # fmt: skip
+    """Return the edge of a tumour over a box, see `synth.compound.depth.soften`; narrower if the tumour is small."""
     offset = np.array([(p.start - c) * s for p, c, s in zip(box, focus.centre, spacing_mm, strict=True)])
-    # A unit vector uniform over the sphere: where a rotation takes an axis.
-    direction = rotation_matrix(Stream(recipe.seed("diffuse"), 0).rotation())[:, 0].copy()
     sharp_mm = min(recipe.edge_mm, radius_mm)
     wide_mm = min(recipe.diffuse_mm, 2 * radius_mm) if recipe.diffuse else sharp_mm
     return soften(deep, np.array(spacing_mm), offset, direction, sharp_mm, wide_mm)
 
 
 def donor_structure(
-    recipe: CompoundRecipe, donor: Source, box: Box, spacing_mm: Three, settings: Compound
-) -> np.ndarray:  # fmt: skip
-    """Return the donor's tissue over a box, warped and blurred, in the network's units by the donor's statistics."""
+    recipe: CompoundRecipe, donor: Source, box: Box, form: np.ndarray, spacing_mm: Three, settings: Compound
+) -> np.ndarray:
+    """Return the donor's tissue over a box, warped and blurred, in the network's units by the donor's statistics.
+
+    Where there is no form, it is some number.
+    """
     z, y, x = (recipe.sigma_mm / side for side in spacing_mm)
-    wide = clip(box, [blur_radius(z), blur_radius(y), blur_radius(x)], donor.lent.shape[0])
+    blur = Blur((z, y, x), box, donor.lent.shape[0], form)
     elastic = Elastic(max_displacement_mm=settings.tissue.max_displacement_mm)
     control_vox = elastic_control(elastic, recipe.seed("elastic")) / np.reshape(spacing_mm, (3, 1, 1, 1))
-    lent = gaussian_blur(warp(donor.lent, wide, (0, 0, 0), control_vox), (z, y, x), within(box, wide))
-    return scale(lent, donor.statistics)
+    return scale(blur(warp(donor.lent, blur.wide, (0, 0, 0), control_vox, blur.rows)), donor.statistics)
 
 
-def _tissue(normal: Source, box: Box, sigma_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return a normal's tissue over a box, and the same without its grain, in the network's units."""
+def _tissue(normal: Source, box: Box, form: np.ndarray, sigma_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return a normal's tissue over a box, and at a form the same without its grain, in the network's units."""
     z, y, x = (sigma_mm / side for side in normal.spacing_mm)
-    wide = clip(box, [blur_radius(z), blur_radius(y), blur_radius(x)], normal.lent.shape[0])
-    lent = scale(normal.lent[wide], normal.statistics)
-    return lent[within(box, wide)], gaussian_blur(lent, (z, y, x), within(box, wide))
+    blur = Blur((z, y, x), box, normal.lent.shape[0], form)
+    lent = scale(normal.lent[blur.wide], normal.statistics)
+    return lent[within(box, blur.wide)], np.ascontiguousarray(blur(lent))
 
 
 def part_depth(focus: Focus, recipe: CompoundRecipe, settings: Compound, box: Box, spacing_mm: Three) -> np.ndarray:
@@ -224,81 +235,6 @@ def _window(statistics: Statistics) -> tuple[float, float]:
     """Return what statistics leave of intensities, in the network's units."""
     low, high = (
         limit if end is None else (end - statistics.mean) / statistics.std
-        for end, limit in ((statistics.low, -_LIMIT), (statistics.high, _LIMIT))
+        for end, limit in ((statistics.low, -LIMIT), (statistics.high, LIMIT))
     )
     return low, high
-
-
-@njit(cache=True, inline="always")
-def _windowed(tissue: float, own: float, alpha: float, low: float, high: float) -> float:
-    """Keep tissue to what its composite with the normal, at full weight, may be; and to what float16 holds."""
-    seen = min(max(own + alpha * (tissue - own), low), high)
-    return min(max(own + (seen - own) / alpha, -_LIMIT), _LIMIT)
-
-
-@njit(cache=True)
-def _fill(
-    deep: np.ndarray, part: np.ndarray, edge: np.ndarray, roi: np.ndarray,
-    own: np.ndarray, smooth: np.ndarray, structure: np.ndarray,
-    alpha: float, around: float, contrast: float, part_level: float, ring_level: float,
-    rim: float, ring: float, border: float, kept: float, fade: float, radius: float,
-    low: float, high: float, rounds: int,
-) -> np.ndarray:  # fmt: skip
-    """Fill a tumour with tissue whose contrast is seen as asked; sums run in a fixed order, in float64.
-
-    The main part's level is the one unknown. What is seen depends on it linearly, but where the window of a CT cuts
-    the tissue: a few rounds then come as near as the window lets them.
-    """
-    tissue = np.zeros(deep.shape, np.float32)  # first without the main part's level
-    share = np.zeros(deep.shape, np.float32)  # of the main part
-    lift = np.zeros(deep.shape, np.float32)  # what its level is multiplied by
-    total, grain, count = 0.0, 0.0, 0
-    for k in range(deep.shape[0]):
-        for j in range(deep.shape[1]):
-            for i in range(deep.shape[2]):
-                if edge[k, j, i] >= INSIDE and roi[k, j, i]:
-                    total += structure[k, j, i]
-                    grain += abs(own[k, j, i] - smooth[k, j, i])
-                    count += 1
-    middle, most = total / max(count, 1), _GRAIN * grain / max(count, 1)
-    for k in range(deep.shape[0]):
-        for j in range(deep.shape[1]):
-            for i in range(deep.shape[2]):
-                if edge[k, j, i] == 0:
-                    continue
-                inner = min(part[k, j, i], deep[k, j, i] - rim)
-                second = step(inner / border + 0.5)
-                around_it = 0.0
-                if ring_level != 0.0 and -ring < inner < 0.0:
-                    around_it = step(1.0 - abs(2.0 * inner / ring + 1.0))
-                share[k, j, i] = 1.0 - second
-                lift[k, j, i] = (1.0 - second) * (1.0 + fade * (2.0 * step(deep[k, j, i] / radius) - 1.0))
-                tissue[k, j, i] = (
-                    around + kept * (structure[k, j, i] - middle)
-                    + min(max(own[k, j, i] - smooth[k, j, i], -most), most)
-                    + second * part_level + (1.0 - second) * around_it * ring_level
-                )  # fmt: skip
-    level = contrast / alpha
-    for _ in range(rounds):
-        seen, gain, count = 0.0, 0.0, 0
-        for k in range(deep.shape[0]):
-            for j in range(deep.shape[1]):
-                for i in range(deep.shape[2]):
-                    if edge[k, j, i] >= INSIDE and roi[k, j, i] and share[k, j, i] > 0.5:
-                        weight = alpha * ((edge[k, j, i] - INSIDE) / FULL)
-                        here = own[k, j, i]
-                        filled = _windowed(tissue[k, j, i] + level * lift[k, j, i], here, alpha, low, high)
-                        seen += here + weight * (filled - here)
-                        gain += weight * lift[k, j, i]
-                        count += 1
-        if count == 0 or gain < 1e-3 * count:
-            break
-        level += (count * (around + contrast) - seen) / gain
-        level = min(max(level, -1e4), 1e4)
-    for k in range(deep.shape[0]):
-        for j in range(deep.shape[1]):
-            for i in range(deep.shape[2]):
-                if edge[k, j, i] != 0:
-                    whole = tissue[k, j, i] + level * lift[k, j, i]
-                    tissue[k, j, i] = _windowed(whole, own[k, j, i], alpha, low, high)
-    return tissue

@@ -72,7 +72,9 @@ def _layer(patches: list[Patch]) -> Layer:
         box = (z, y, x)
         sides = [part.stop - part.start for part in box]
         edge, tissue = np.zeros(sides, np.uint8), np.zeros(sides, np.float32)
-        for patch in patches:
+        at = within(patches[0].box, box)
+        edge[at], tissue[at] = patches[0].edge, patches[0].tissue
+        for patch in patches[1:]:
             at = within(patch.box, box)
             free = (edge[at] == 0) & (patch.edge != 0)
             edge[at][free], tissue[at][free] = patch.edge[free], patch.tissue[free]

@@ -109,7 +109,7 @@ class Layers:
     def fits(self, recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis) -> bool:
         """Say whether anything of the tumour lies in the normal's ROI."""
         placed = placement.of(recipe, normal, donor, settings)
-        return placed is not None and placed.clipped_at(recipe.centre)[2] > 0
+        return placed is not None and placed.kept_at(recipe.centre) > 0
 
 
 LAYERS = Layers()

@@ -13,9 +13,9 @@ import numpy as np
 from numba import njit
 
 from scans.image.box import tight_box
+from synth.tumour.blur import blur_radius, gaussian_blur
 from synth.tumour.philox import Stream
 from synth.tumour.placement import VoxelForm
-from synth.tumour.texture import blur_radius, gaussian_blur
 
 LEAST_GRAIN = 0.2  # a Gaussian of less than about one node cannot be sampled
 _NODES = 6  # of the field's grid, along one radius; between them it is linear

@@ -14,15 +14,15 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from scans.catalog.settings import Interval, Strict
-from scans.image.box import Box, clip, from_within, tight_box, within
+from scans.image.box import Box, from_within, tight_box
 from synth.generators.facts import Facts
 from synth.generators.generator import Draw
 from synth.generators.random_field import LEAST_GRAIN, field_form
+from synth.tumour.blur import Blur
 from synth.tumour.number import HIGH, INDEX, TRIES, VOLUME, WORD, described
 from synth.tumour.placement import Placement
 from synth.tumour.recipe import Numbers, halves
 from synth.tumour.sample import Layer
-from synth.tumour.texture import blur_radius, gaussian_blur
 
 if TYPE_CHECKING:
     from synth.tumour.source import Source
@@ -172,7 +172,7 @@ class SmoothGenerator:
         if voxels.shape != voxels[tight := tight_box(voxels)].shape:  # the cube's face cut it
             box, voxels = from_within(tight, box), voxels[tight]
         form = voxels.astype(bool)
-        return Layer(box, form, normal.to_network(_tissue(recipe, normal, box)[form]))
+        return Layer(box, form, normal.to_network(_tissue(recipe, normal, box, form)))
 
     def check(self, recipe: SmoothRecipe, settings: Smooth, size: int) -> Sequence[str]:
         """Name the numbers of a recipe that are wrong beyond their intervals."""
@@ -180,7 +180,7 @@ class SmoothGenerator:
 
     def fits(self, recipe: SmoothRecipe, normal: "Source", donor: "Source", settings: Smooth) -> bool:
         """Say whether anything of the form lies in the normal's ROI; one larger than that is not even made."""
-        return _has_room(recipe, normal) and _placement(recipe, normal).clipped_at(recipe.centre)[2] > 0
+        return _has_room(recipe, normal) and _placement(recipe, normal).kept_at(recipe.centre) > 0
 
 
 def _has_room(recipe: SmoothRecipe, normal: "Source") -> bool:
@@ -199,16 +199,15 @@ def _placement(recipe: SmoothRecipe, normal: "Source") -> Placement:
     return Placement(whole, normal.roi, normal.spacing_mm)
 
 
-def _tissue(recipe: SmoothRecipe, normal: "Source", box: Box) -> np.ndarray:
-    """Return the normal's own tissue over a box, blurred, times the factor: raw, float32, shape of `box`.
+def _tissue(recipe: SmoothRecipe, normal: "Source", box: Box, form: np.ndarray) -> np.ndarray:
+    """Return the normal's own tissue at a form's voxels, blurred, times the factor: raw, float32, shape (n,).
 
     What the source lends is blurred, not what it shows: there, lesions and the dark past the organ's edge are filled
     with tissue, which else would bleed into the tumour.
     """
-    sigma_z, sigma_y, sigma_x = (recipe.sigma_mm / side for side in normal.spacing_mm)
-    wide = clip(box, [blur_radius(sigma) for sigma in (sigma_z, sigma_y, sigma_x)], normal.lent.shape[0])
-    blurred = gaussian_blur(normal.lent[wide], (sigma_z, sigma_y, sigma_x), within(box, wide))
-    return blurred * np.float32(recipe.factor)
+    z, y, x = (recipe.sigma_mm / side for side in normal.spacing_mm)
+    blur = Blur((z, y, x), box, normal.lent.shape[0], form)
+    return blur(normal.lent[blur.wide])[form] * np.float32(recipe.factor)
 
 
 SMOOTH = SmoothGenerator()

@@ -9,10 +9,11 @@ from scans.catalog.synthesis import Synthesis
 from scans.image.box import Box, clip, from_within, tight_box, within
 from synth.tumour import placement
 from synth.tumour.blend import FULL, INSIDE, lay, paste
+from synth.tumour.blur import Blur, blur_radius, gaussian_blur
 from synth.tumour.placement import elastic_control, tissue_of
 from synth.tumour.recipe import Recipe
 from synth.tumour.sample import Layer, Sample, Tumour, empty_sample
-from synth.tumour.texture import blur_radius, gaussian_blur, linear_transform, warp
+from synth.tumour.texture import linear_transform, warp
 
 if TYPE_CHECKING:
     from synth.tumour.source import Source
@@ -72,8 +73,8 @@ def make_layer(recipe: Recipe, normal: "Source", donor: "Source", settings: Synt
     edge = weight[touched] if settings.mask.soft_mm else None
     if donor.lends_tumour:
         return Layer(box, touched, tissue_of(donor, box, recipe.centre)[touched], edge)
-    tau = make_texture(recipe, normal, donor, settings, box, voxels * normal.roi[box])
-    return Layer(box, touched, normal.to_network(tau[touched]), edge)
+    tau = make_texture(recipe, normal, donor, settings, box, touched, voxels * normal.roi[box])
+    return Layer(box, touched, normal.to_network(tau), edge)
 
 
 def _soften(box: Box, mask: np.ndarray, soft_mm: float, normal: "Source") -> tuple[Box, np.ndarray, np.ndarray]:
@@ -88,9 +89,9 @@ def _soften(box: Box, mask: np.ndarray, soft_mm: float, normal: "Source") -> tup
 
 
 def make_texture(
-    recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis, box: Box, mask: np.ndarray
+    recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis, box: Box, form: np.ndarray, mask: np.ndarray
 ) -> np.ndarray:
-    """Make tau(donor) over a box: elastic deformation, blur, linear transform.
+    """Make tau(donor) at a form's voxels: elastic deformation, blur, linear transform.
 
     Parameters
     ----------
@@ -99,28 +100,29 @@ def make_texture(
     settings : Synthesis
     box : tuple of slice
         Part of the normal's cube (z, y, x).
+    form : ndarray of bool, shape of `box`
+        The n voxels that the tumour, or its soft edge, can touch.
     mask : ndarray of uint8, shape of `box`
-        The tumour; read only with ``linear.reference=mask``.
+        The tumour, within the form; read only with ``linear.reference=mask``.
 
     Returns
     -------
-    ndarray of float32, shape of `box`
-        Raw intensities of the normal's scale.
+    ndarray of float32, shape (n,)
+        Raw intensities of the normal's scale, in C order.
     """
-    sigma = [recipe.sigma_mm / side for side in normal.spacing_mm] if settings.blur.enabled else [0.0, 0.0, 0.0]
-    size = normal.roi.shape[0]
-    wide = clip(box, [blur_radius(s) for s in sigma], size)
+    z, y, x = (recipe.sigma_mm / side if settings.blur.enabled else 0.0 for side in normal.spacing_mm)
+    blur = Blur((z, y, x), box, normal.roi.shape[0], form)
     control_vox = None
     if settings.elastic.enabled:
         control_mm = elastic_control(settings.elastic, recipe.elastic_seed)
         control_vox = control_mm / np.reshape(normal.spacing_mm, (3, 1, 1, 1))
     lent = donor.lent if settings.donor.outside == "mirror" else np.where(donor.foreground, donor.lent, np.float32(0))
-    texture = warp(lent, wide, recipe.shift, control_vox)
-    texture = gaussian_blur(texture, (sigma[0], sigma[1], sigma[2]), within(box, wide))
+    whole = blur(warp(lent, blur.wide, recipe.shift, control_vox, blur.rows))
+    texture = whole[form]
     if not settings.linear.enabled:
         return texture
     if settings.linear.reference == "mask":
-        inside = texture[mask.astype(bool)].tolist()
+        inside = whole[mask.astype(bool)].tolist()
         mean = math.fsum(inside) / len(inside)  # exact, so that no library's order of summation matters
         return linear_transform(texture, recipe.ratio, normal.mean, mean) if mean else texture
     return linear_transform(texture, recipe.ratio, normal.mean, donor.mean)

@@ -57,7 +57,12 @@ def cut(form: Form, spacing_mm: tuple[float, float, float]) -> VoxelForm:
     # The box above is safe, not tight; what follows costs by the voxel, so it works on a tight one.
     z, y, x = tight_box(voxels)
     tight = np.ascontiguousarray(voxels[z, y, x])
-    return VoxelForm(form, tight, (start[0] + z.start, start[1] + y.start, start[2] + x.start), int(tight.sum()))
+    return VoxelForm(form, tight, (start[0] + z.start, start[1] + y.start, start[2] + x.start), count_of(tight))
+
+
+def count_of(voxels: np.ndarray) -> int:
+    """Count the ones of a mask of uint8."""
+    return int(np.count_nonzero(voxels.view(bool)))
 
 
 class Placement:
@@ -117,30 +122,15 @@ class Placement:
         """
         for tried in range(1, tries + 1 if self._whole.count else 1):
             centre = centres[places.below(len(centres))]
-            _, _, kept = self.clipped_at(centre)
+            kept = self.kept_at(centre)
             if kept >= least_kept:
                 return tried, (centre, kept)
         return tries if self._whole.count else 0, None
 
-    def clipped_at(self, centre: tuple[int, int, int]) -> tuple[Box, np.ndarray, float]:
-        """Put the form at a centre voxel and cut it to the ROI.
-
-        Parameters
-        ----------
-        centre : tuple of int
-            Centre voxel (z, y, x).
-
-        Returns
-        -------
-        box : tuple of slice
-            Part of the cube that holds the whole form.
-        mask : ndarray of uint8, shape of `box`
-        kept : float
-            Voxels of the mask over voxels of the whole form.
-        """
+    def kept_at(self, centre: tuple[int, int, int]) -> float:
+        """Return which share of the form's voxels the ROI leaves at a centre voxel (z, y, x)."""
         box, voxels = self.voxels_at(centre)
-        mask = voxels * self._roi[box]
-        return box, mask, int(mask.sum()) / self._whole.count
+        return int(np.count_nonzero(voxels.view(bool) & self._roi[box])) / self._whole.count
 
     def voxels_at(self, centre: tuple[int, int, int]) -> tuple[Box, np.ndarray]:
         """Put the form at a centre voxel, whatever the ROI.
@@ -192,7 +182,7 @@ def of(recipe: Recipe, normal: "Source", donor: "Source", settings: Synthesis) -
     """
     if donor.lends_tumour:
         real = cut_out(donor)
-        lent = VoxelForm(None, real.voxels, real.start, int(real.voxels.sum()))
+        lent = VoxelForm(None, real.voxels, real.start, count_of(real.voxels))
         return Placement(lent, normal.roi, normal.spacing_mm)
     whole = _cut(
         recipe.volume_mm3, recipe.axis_ratio, recipe.rotation, recipe.octaves, settings.shape.amplitude,

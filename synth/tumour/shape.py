@@ -5,13 +5,14 @@ the unit sphere, ``rho(u) = 1 + amplitude * noise(u)``, evaluated in the directi
 that decides, from the noise itself near the surface. No mesh, and no resolution of a mesh.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 
-from synth.tumour.surface import CELLS, doubt, estimate, is_inside, surface
+from synth.tumour.surface import CELLS, doubt, estimate, radial_function, surface
 
 _ASK = 2  # a verdict: only the noise itself can say
 
@@ -43,6 +44,7 @@ class Form:
     amplitude: float
 
 
+@functools.lru_cache(maxsize=8)  # who draws a form asks for it again to fill it, and to place others beside it
 def make_form(
     volume_mm3: float,
     axis_ratio: float,
@@ -126,14 +128,33 @@ def rasterise(
     Notes
     -----
     The table decides where a voxel is clear of the surface. Only those within about 1 % of the radius from it, one
-    in fifteen of the form, cost noise calls, one an octave; an octave adds at most its own amplitude, so the sum is cut
-    short once the rest cannot change the answer. Against rho evaluated at every voxel: Dice 0.9999 and above.
+    in fifteen of the form, cost noise, which is asked about many of them at once. Against rho evaluated at every voxel:
+    Dice 0.9999 and above.
     """
     field = np.zeros((3, 0, 0, 0), np.float32) if displacement_mm is None else displacement_mm
-    return _rasterise(
-        form.inverse, np.asarray(spacing_mm, np.float64), start, shape, field, form.table,
-        form.octaves, form.amplitude, form.permutation, form.gradients,
-    )  # fmt: skip
+    unsure = doubt(form.octaves, form.amplitude)
+    mask = _rasterise(form.inverse, np.asarray(spacing_mm, np.float64), start, shape, field, form.table, unsure)
+    flat = mask.reshape(-1)
+    left = np.flatnonzero(flat == _ASK)
+    z, y, x = (
+        (first + place) * side
+        for first, place, side in zip(start, np.unravel_index(left, shape), spacing_mm, strict=True)
+    )
+    if displacement_mm is not None:
+        z, y, x = (at + moved.reshape(-1)[left] for at, moved in zip((z, y, x), displacement_mm, strict=True))
+    flat[left] = _is_inside(form, z, y, x)
+    return mask
+
+
+def _is_inside(form: Form, z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Say of places, in mm from the centre, whether they lie within rho in their direction: the noise itself."""
+    a, b, c = (row[0] * z + row[1] * y + row[2] * x for row in form.inverse)
+    distance = np.sqrt(a * a + b * b + c * c)
+    direction = (a / distance, b / distance, c / distance)
+    inside: np.ndarray = distance <= radial_function(
+        *direction, form.octaves, form.amplitude, form.permutation, form.gradients
+    )
+    return inside
 
 
 def rotation_matrix(rotation: tuple[float, float, float, float]) -> np.ndarray:
@@ -189,30 +210,31 @@ def _rasterise(
     shape: tuple[int, int, int],
     displacement: np.ndarray,
     table: np.ndarray,
-    octaves: int,
-    amplitude: float,
-    permutation: np.ndarray,
-    gradients: np.ndarray,
+    unsure: float,
 ) -> np.ndarray:
+    """Let the table say which voxels lie inside: 1 or 0; `_ASK` where it is too near to the surface to say."""
     warped = displacement.size > 0
-    unsure = doubt(octaves, amplitude)
     nearest, farthest = (table.min() - unsure) ** 2, (table.max() + unsure) ** 2
     mask = np.zeros(shape, np.uint8)
-    width = shape[2]
+    height, width = shape[1], shape[2]
     xs = (start[2] + np.arange(width)) * spacing[2]
-    # A row in the space of the unit sphere, and what is known there.
-    a, b, c = np.empty(width), np.empty(width), np.empty(width)
-    rho, share, corners = np.empty(width), np.empty(width), np.empty(width, np.int32)
+    # A plane's voxels near the surface, in the space of the unit sphere, and what is known there; then which pieces of
+    # rows they are. Those of a row are too few to do several at once.
+    a, b, c = np.empty(height * width), np.empty(height * width), np.empty(height * width)
+    rho, share = np.empty(height * width), np.empty(height * width)
+    corners, verdicts = np.empty(height * width, np.int32), np.empty(height * width, np.uint8)
+    pieces = np.empty((2 * height, 3), np.int64)
     for k in range(shape[0]):
-        for j in range(shape[1]):
-            z, y, row = (start[0] + k) * spacing[0], (start[1] + j) * spacing[1], mask[k, j]
+        count, found = 0, 0
+        for j in range(height):
+            z, y = (start[0] + k) * spacing[0], (start[1] + j) * spacing[1]
             first, last, sure, again = 0, width, width, width
             if not warped:
                 first, last = chord(inverse, z, y, xs[0], spacing[2], width, farthest, 1)
                 sure, again = chord(inverse, z, y, xs[0], spacing[2], width, nearest, -2)
                 if sure >= again:
                     sure, again = last, last
-                row[sure:again] = 1
+                mask[k, j, sure:again] = 1
             for low, high in ((first, sure), (again, last)):
                 n = high - low
                 if n <= 0:
@@ -220,15 +242,20 @@ def _rasterise(
                 if warped:
                     for i in range(n):
                         moved_z, moved_y = z + displacement[0, k, j, i], y + displacement[1, k, j, i]
-                        moved_x = xs[i : i + 1] + displacement[2, k, j, i]
-                        to_sphere(inverse, moved_z, moved_y, moved_x, a[i : i + 1], b[i : i + 1], c[i : i + 1])
+                        moved_x, at = xs[i : i + 1] + displacement[2, k, j, i], count + i
+                        to_sphere(inverse, moved_z, moved_y, moved_x, a[at : at + 1], b[at : at + 1], c[at : at + 1])
                 else:
-                    to_sphere(inverse, z, y, xs[low:high], a[:n], b[:n], c[:n])
-                estimate(table, a[:n], b[:n], c[:n], rho[:n], share[:n], corners[:n])
-                _judge(a[:n], b[:n], c[:n], rho[:n], nearest, farthest, unsure, row[low:high])
-                for i in range(n):
-                    if row[low + i] == _ASK:
-                        row[low + i] = is_inside(a[i], b[i], c[i], octaves, amplitude, permutation, gradients)
+                    own = slice(count, count + n)
+                    to_sphere(inverse, z, y, xs[low:high], a[own], b[own], c[own])
+                pieces[found, 0], pieces[found, 1], pieces[found, 2] = j, low, high
+                count, found = count + n, found + 1
+        estimate(table, a[:count], b[:count], c[:count], rho[:count], share[:count], corners[:count])
+        _judge(a[:count], b[:count], c[:count], rho[:count], nearest, farthest, unsure, verdicts[:count])
+        at = 0
+        for piece in range(found):
+            j, low, high = pieces[piece, 0], pieces[piece, 1], pieces[piece, 2]
+            mask[k, j, low:high] = verdicts[at : at + high - low]
+            at += high - low
     return mask
 
 

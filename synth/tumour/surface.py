@@ -9,10 +9,9 @@ import math
 import numpy as np
 from numba import njit
 
-from synth.tumour.noise import noise_tables, simplex3
+from synth.tumour.noise import add_octaves, noise_tables
 
 CELLS = 32  # along a side of each face of the cube that samples the sphere; even, its odd corners weigh the volume
-_SURE = 1e-9  # a partial sum decides only when it is clear of rounding
 
 
 @functools.lru_cache(maxsize=4)  # forms of one surface, turned and scaled, are made one after the other
@@ -20,25 +19,20 @@ def surface(octaves: int, amplitude: float, noise_seed: int) -> tuple[np.ndarray
     """Return the noise's two tables, rho in the directions of `_cube_sphere`, and the mean of its cube."""
     permutation, gradients = noise_tables(noise_seed)
     directions, corners, _ = _cube_sphere()
-    rho = radial_function(directions, octaves, amplitude, permutation, gradients)[corners]
+    x, y, z = directions
+    rho = radial_function(x, y, z, octaves, amplitude, permutation, gradients)[corners]
     return permutation, gradients, rho, _mean_cube(rho)
 
 
-@njit(cache=True)
 def radial_function(
-    directions: np.ndarray, octaves: int, amplitude: float, permutation: np.ndarray, gradients: np.ndarray
-) -> np.ndarray:
-    """Evaluate ``rho(u) = 1 + amplitude * noise(u)`` at unit vectors, float64, shape (n, 3)."""
+    x: np.ndarray, y: np.ndarray, z: np.ndarray, octaves: int, amplitude: float,
+    permutation: np.ndarray, gradients: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """Evaluate ``rho(u) = 1 + amplitude * noise(u)`` at unit vectors, float64, shape (n,) an axis."""
     total = 2.0 - 2.0 ** (1 - octaves)  # 1 + 1/2 + ... : the sum of all octaves' amplitudes
-    rho = np.empty(len(directions))
-    for i in range(len(directions)):
-        frequency, noise = 1.0, 0.0
-        for _ in range(octaves):
-            a, b, c = directions[i, 0] * frequency, directions[i, 1] * frequency, directions[i, 2] * frequency
-            noise += simplex3(a, b, c, permutation, gradients) / frequency
-            frequency *= 2.0
-        rho[i] = 1.0 + amplitude * noise / total
-    return rho
+    noise = np.zeros(len(x))
+    add_octaves(x, y, z, octaves, permutation, gradients, noise)
+    return 1.0 + amplitude * noise / total
 
 
 @functools.cache
@@ -49,7 +43,7 @@ def _cube_sphere() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     Returns
     -------
-    directions : ndarray of float64, shape (n, 3)
+    directions : ndarray of float64, shape (3, n)
         Each once, where faces meet.
     corners : ndarray of int64, shape (6 * (CELLS + 1)**2,)
         The direction of each corner.
@@ -64,7 +58,7 @@ def _cube_sphere() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     length = np.sqrt((points**2).sum(axis=1))
     weights = _odd_corners(1.0 / (length * length * length))
     directions, corners = np.unique(points / length[:, None], axis=0, return_inverse=True)
-    return directions, corners.reshape(-1), weights / weights.sum()
+    return np.ascontiguousarray(directions.T), corners.reshape(-1), weights / weights.sum()
 
 
 def _odd_corners(values: np.ndarray) -> np.ndarray:
@@ -74,10 +68,9 @@ def _odd_corners(values: np.ndarray) -> np.ndarray:
 def _mean_cube(rho: np.ndarray) -> float:
     """Return the mean of rho**3 over the sphere, by midpoints on the faces of a cube (no sine or cosine)."""
     midpoints = _odd_corners(rho)
-    return math.fsum((_cube_sphere()[2] * (midpoints * midpoints * midpoints)).ravel())
+    return math.fsum((_cube_sphere()[2] * (midpoints * midpoints * midpoints)).ravel().tolist())
 
 
-@njit(cache=True)
 def doubt(octaves: int, amplitude: float) -> float:
     """Return how near to the table's surface the noise itself is asked.
 
@@ -129,22 +122,3 @@ def estimate(
         near = values[at] + v * (values[at + one] - values[at])
         far = values[at + below] + v * (values[at + below + one] - values[at + below])
         rho[i] = near + rho[i] * (far - near)
-
-
-@njit(cache=True)
-def is_inside(
-    a: float, b: float, c: float, octaves: int, amplitude: float, permutation: np.ndarray, gradients: np.ndarray
-) -> bool:
-    """Tell whether a point, in the space of the unit sphere, lies within rho in its direction."""
-    distance = math.sqrt(a * a + b * b + c * c)
-    a, b, c = a / distance, b / distance, c / distance
-    total = 2.0 - 2.0 ** (1 - octaves)
-    frequency, noise, left, rho = 1.0, 0.0, total, 1.0
-    for _ in range(octaves):
-        noise += simplex3(a * frequency, b * frequency, c * frequency, permutation, gradients) / frequency
-        left -= 1.0 / frequency
-        frequency *= 2.0
-        rho = 1.0 + amplitude * noise / total
-        if abs(distance - rho) > amplitude * left / total + _SURE:
-            break
-    return distance <= rho

@@ -3,12 +3,11 @@
 Every kernel works on a box of the network cube, and gives there what it would give on the whole cube.
 """
 
-import math
-
 import numpy as np
 from numba import njit
 
 from scans.image.box import Box
+from synth.tumour.blur import whole_rows
 
 
 def linear_transform(texture: np.ndarray, ratio: float, normal_mean: float, donor_mean: float) -> np.ndarray:
@@ -84,7 +83,13 @@ def control_displacements(
     return np.where(free, control, 0.0)
 
 
-def warp(donor: np.ndarray, box: Box, shift: tuple[int, int, int], control_vox: np.ndarray | None) -> np.ndarray:
+def warp(
+    donor: np.ndarray,
+    box: Box,
+    shift: tuple[int, int, int],
+    control_vox: np.ndarray | None,
+    rows: np.ndarray | None = None,
+) -> np.ndarray:
     """Sample the donor at displaced positions, linearly; beyond its cube, its edge goes on.
 
     Parameters
@@ -96,10 +101,13 @@ def warp(donor: np.ndarray, box: Box, shift: tuple[int, int, int], control_vox: 
         Added to every position, voxels (z, y, x).
     control_vox : ndarray of float64, shape (3, n, n, n), or None
         Control points of the elastic deformation, in voxels, see `displacement_field`.
+    rows : ndarray of int32, shape (z, y, 2), optional
+        Of the box: where the texture is wanted, see `synth.tumour.blur`; all of it if not given.
 
     Returns
     -------
     ndarray of float32, shape of `box`
+        Where none is wanted, some finite number.
 
     Notes
     -----
@@ -113,51 +121,8 @@ def warp(donor: np.ndarray, box: Box, shift: tuple[int, int, int], control_vox: 
     if control_vox is None:
         at = (np.clip(axis, 0, side - 1).astype(int) for axis, side in zip((z, y, x), donor.shape, strict=True))
         return donor[np.ix_(*at)]
-    return _warp(donor, z, y, x, *_spline(control_vox, donor.shape[0], box))
-
-
-def gaussian_blur(texture: np.ndarray, sigma_vox: tuple[float, float, float], inner: Box | None = None) -> np.ndarray:
-    """Blur by a Gaussian cut at four standard deviations; at the edge, the edge voxel goes on.
-
-    Parameters
-    ----------
-    texture : ndarray of float32, shape (z, y, x)
-    sigma_vox : tuple of float
-        Standard deviations in voxels (z, y, x): mm divided by the voxel's side, so that anisotropic voxels
-        are blurred evenly in space.
-    inner : tuple of slice, optional
-        The part wanted; all of it if not given.
-
-    Returns
-    -------
-    ndarray of float32, shape of `inner`
-        As ``scipy.ndimage.gaussian_filter(mode="nearest", truncate=4)``.
-    """
-    for axis, sigma in enumerate(sigma_vox):
-        first, last = (0, texture.shape[axis]) if inner is None else (inner[axis].start, inner[axis].stop)
-        before, after = texture.shape[:axis], texture.shape[axis + 1 :]
-        if not blur_radius(sigma):
-            texture = texture[(slice(None),) * axis + (slice(first, last),)]
-        elif axis == 2:
-            lines = np.ascontiguousarray(texture).reshape(-1, texture.shape[2])
-            texture = _blur_rows(lines, _gaussian_weights(sigma), first, last).reshape(*before, last - first)
-        else:
-            rows = np.ascontiguousarray(texture).reshape(math.prod(before), texture.shape[axis], math.prod(after))
-            blurred = _blur_axis(rows, _gaussian_weights(sigma), first, last)
-            texture = blurred.reshape(*before, last - first, *after)
-    return np.ascontiguousarray(texture)
-
-
-def blur_radius(sigma_vox: float) -> int:
-    """Return how many voxels away a Gaussian of `sigma_vox` still reaches."""
-    return int(4.0 * sigma_vox + 0.5)
-
-
-def _gaussian_weights(sigma: float) -> np.ndarray:
-    radius = blur_radius(sigma)
-    weights = np.array([math.exp(-0.5 * (k / sigma) ** 2) for k in range(-radius, radius + 1)])
-    # float32 here and not later: exp differs in the last bit of a float64 between machines
-    return (weights / math.fsum(weights)).astype(np.float32)
+    rows = whole_rows((len(z), len(y), len(x))) if rows is None else rows
+    return _warp(donor, z, y, x, *_spline(control_vox, donor.shape[0], box), rows)
 
 
 def _spline(control: np.ndarray, size: int, box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -204,40 +169,6 @@ def _planes(
     return planes
 
 
-@njit(cache=True)
-def _blur_axis(texture: np.ndarray, weights: np.ndarray, first: int, last: int) -> np.ndarray:
-    """Blur the middle axis of an array of shape (outer, n, inner), its places `first` to ``last - 1``."""
-    outer, depth, inner = texture.shape
-    radius = len(weights) // 2
-    blurred = np.zeros((outer, last - first, inner), np.float32)
-    for o in range(outer):
-        for i in range(first, last):
-            row = blurred[o, i - first]
-            for k in range(len(weights)):
-                source, weight = texture[o, min(max(i + k - radius, 0), depth - 1)], weights[k]
-                for j in range(inner):
-                    row[j] += weight * source[j]
-    return blurred
-
-
-@njit(cache=True)
-def _blur_rows(texture: np.ndarray, weights: np.ndarray, first: int, last: int) -> np.ndarray:
-    """Blur the rows of an array of shape (n, width), their places `first` to ``last - 1``."""
-    count, width = texture.shape
-    radius, wanted = len(weights) // 2, last - first
-    blurred = np.zeros((count, wanted), np.float32)
-    padded = np.empty(wanted + 2 * radius, np.float32)
-    for n in range(count):
-        for i in range(len(padded)):
-            padded[i] = texture[n, min(max(first - radius + i, 0), width - 1)]
-        row = blurred[n]
-        for k in range(len(weights)):
-            weight, source = weights[k], padded[k : k + wanted]
-            for j in range(wanted):
-                row[j] += weight * source[j]
-    return blurred
-
-
 @njit(cache=True, inline="always")
 def _clamp(position: np.float32, edge: np.float32) -> np.float32:
     return min(max(position, np.float32(0)), edge)
@@ -246,23 +177,27 @@ def _clamp(position: np.float32, edge: np.float32) -> np.float32:
 @njit(cache=True)
 def _warp(
     donor: np.ndarray, zs: np.ndarray, ys: np.ndarray, xs: np.ndarray,
-    planes: np.ndarray, cell: np.ndarray, weights: np.ndarray,
+    planes: np.ndarray, cell: np.ndarray, weights: np.ndarray, rows: np.ndarray,
 ) -> np.ndarray:  # fmt: skip
     size = donor.shape[0]
     edge, inner = np.float32(size - 1), np.int32(size - 2)
     voxels, width = donor.reshape(-1), len(xs)
     # Unsigned, so that no index is tested for counting from the end.
     one, below, behind = np.uintp(1), np.uintp(size), np.uintp(size * size)
-    warped: np.ndarray = np.empty((len(zs), len(ys), width), np.float32)
+    warped: np.ndarray = np.zeros((len(zs), len(ys), width), np.float32)
     corner = np.empty(width, np.int32)
     fz, fy, fx = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
     for k in range(len(zs)):
         n, w0, w1, w2, w3 = cell[k], weights[0, k], weights[1, k], weights[2, k], weights[3, k]
         for j in range(len(ys)):
+            wanted = rows[k, j, 1] - rows[k, j, 0]
+            if wanted <= 0:
+                continue
             z0s, z1s, z2s, z3s = planes[0, n, j], planes[0, n + 1, j], planes[0, n + 2, j], planes[0, n + 3, j]
             y0s, y1s, y2s, y3s = planes[1, n, j], planes[1, n + 1, j], planes[1, n + 2, j], planes[1, n + 3, j]
             x0s, x1s, x2s, x3s = planes[2, n, j], planes[2, n + 1, j], planes[2, n + 2, j], planes[2, n + 3, j]
-            # Two passes a row: the arithmetic of positions is vectorised, the gathering of voxels cannot be.
+            # Two passes a row: the arithmetic of positions is vectorised, and costs as much for a part as for all;
+            # the gathering of voxels cannot be.
             for i in range(width):
                 z = _clamp(zs[k] + (((w0 * z0s[i] + w1 * z1s[i]) + w2 * z2s[i]) + w3 * z3s[i]), edge)
                 y = _clamp(ys[j] + (((w0 * y0s[i] + w1 * y1s[i]) + w2 * y2s[i]) + w3 * y3s[i]), edge)
@@ -270,12 +205,14 @@ def _warp(
                 z0, y0, x0 = min(np.int32(z), inner), min(np.int32(y), inner), min(np.int32(x), inner)
                 fz[i], fy[i], fx[i] = z - np.float32(z0), y - np.float32(y0), x - np.float32(x0)
                 corner[i] = (z0 * np.int32(size) + y0) * np.int32(size) + x0
-            for i in range(width):
-                at = np.uintp(corner[i])
+            row, first = warped[k, j], np.uintp(rows[k, j, 0])
+            for step in range(wanted):
+                own = first + np.uintp(step)
+                at, x, y, z = np.uintp(corner[own]), fx[own], fy[own], fz[own]
                 a, b, c, d = voxels[at], voxels[at + one], voxels[at + below], voxels[at + below + one]
                 at += behind
                 e, f, g, h = voxels[at], voxels[at + one], voxels[at + below], voxels[at + below + one]
-                a, c, e, g = a + fx[i] * (b - a), c + fx[i] * (d - c), e + fx[i] * (f - e), g + fx[i] * (h - g)
-                a, e = a + fy[i] * (c - a), e + fy[i] * (g - e)
-                warped[k, j, i] = a + fz[i] * (e - a)
+                a, c, e, g = a + x * (b - a), c + x * (d - c), e + x * (f - e), g + x * (h - g)
+                a, e = a + y * (c - a), e + y * (g - e)
+                row[own] = a + z * (e - a)
     return warped

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from scans.image.box import within
+from synth.tumour.blur import Blur, gaussian_blur
 from synth.tumour.philox import Stream
-from synth.tumour.texture import control_displacements, displacement_field, gaussian_blur, linear_transform, warp
+from synth.tumour.texture import control_displacements, displacement_field, linear_transform, warp
 
 SIZE = 32
 WHOLE = (slice(0, SIZE),) * 3
@@ -89,6 +91,25 @@ def test_blur_is_that_of_scipy(donor, sigma):
     np.testing.assert_allclose(got, expected, rtol=2e-5)
     part = (slice(3, 9), slice(0, 30), slice(31, 32))
     np.testing.assert_array_equal(gaussian_blur(donor, sigma, part), got[part])
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    sigma=st.tuples(*[st.floats(0, 2.5)] * 3),
+    corner=st.tuples(*[st.integers(0, SIZE - 12)] * 3),
+    seed=st.integers(0, 2**31),
+)
+def test_tissue_made_where_a_form_is_has_the_bits_of_tissue_made_everywhere(donor, control, sigma, corner, seed):
+    """Forms of a few voxels, at the cube's faces too, in planes and rows that are partly empty."""
+    z, y, x = (slice(first, first + side) for first, side in zip(corner, (12, 9, 11), strict=True))
+    form = np.random.default_rng(seed).random((12, 9, 11)) > 0.98
+    blur = Blur(sigma, (z, y, x), SIZE, form)
+    made = blur(warp(donor, blur.wide, (0, 0, 0), in_voxels(control), blur.rows))
+    everywhere = gaussian_blur(
+        warp(donor, blur.wide, (0, 0, 0), in_voxels(control)), sigma, within((z, y, x), blur.wide)
+    )
+    np.testing.assert_array_equal(made[form], everywhere[form])
+    assert np.isfinite(made).all()
 
 
 @settings(max_examples=50, deadline=None)

@@ -56,31 +56,43 @@ def _depth(
     table: np.ndarray, farthest: float, reach: float, middle: float,
 ) -> np.ndarray:  # fmt: skip
     found = np.full(shape, FAR)
-    width = shape[2]
+    height, width = shape[1], shape[2]
     xs = offset[2] + np.arange(width) * spacing[2]
-    a, b, c = np.empty(width), np.empty(width), np.empty(width)
-    rho, share, corners = np.empty(width), np.empty(width), np.empty(width, np.int32)
+    # Of a plane's voxels near the form, in the space of the unit sphere; then the pieces of rows that they are.
+    a, b, c = np.empty(height * width), np.empty(height * width), np.empty(height * width)
+    square, rho, share = np.empty(height * width), np.empty(height * width), np.empty(height * width)
+    corners, deep = np.empty(height * width, np.int32), np.empty(height * width, np.float32)
+    pieces = np.empty((height, 2), np.int64)
     for k in range(shape[0]):
-        for j in range(shape[1]):
-            z, y, row = offset[0] + k * spacing[0], offset[1] + j * spacing[1], found[k, j]
+        z, count = offset[0] + k * spacing[0], 0
+        for j in range(height):
+            y = offset[1] + j * spacing[1]
             first, last = chord(inverse, z, y, xs[0], spacing[2], width, farthest * farthest, 1)
-            n = last - first
-            if n <= 0:
-                continue
-            to_sphere(inverse, z, y, xs[first:last], a[:n], b[:n], c[:n])
-            estimate(table, a[:n], b[:n], c[:n], rho[:n], share[:n], corners[:n])
-            _depth_of_row(z, y, xs[first:last], a[:n], b[:n], c[:n], rho[:n], reach, middle, row[first:last])
+            pieces[j, 0], pieces[j, 1] = first, max(first, last)
+            own, x = slice(count, count + pieces[j, 1] - first), xs[first : pieces[j, 1]]
+            to_sphere(inverse, z, y, x, a[own], b[own], c[own])
+            for i in range(len(x)):
+                square[count + i] = z * z + y * y + x[i] * x[i]
+            count += len(x)
+        estimate(table, a[:count], b[:count], c[:count], rho[:count], share[:count], corners[:count])
+        _depths(a[:count], b[:count], c[:count], square[:count], rho[:count], reach, middle, deep[:count])
+        at = 0
+        for j in range(height):
+            first, last = pieces[j, 0], pieces[j, 1]
+            found[k, j, first:last] = deep[at : at + last - first]
+            at += last - first
     return found
 
 
 @njit(cache=True)
-def _depth_of_row(
-    z: float, y: float, x: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray, rho: np.ndarray,
+def _depths(
+    a: np.ndarray, b: np.ndarray, c: np.ndarray, square: np.ndarray, rho: np.ndarray,
     reach: float, middle: float, found: np.ndarray,
 ) -> None:  # fmt: skip
-    for i in range(len(x)):
+    """Write how deep points lie: in the space of the unit sphere, and the square of their distance in mm."""
+    for i in range(len(found)):
         t = math.sqrt(a[i] * a[i] + b[i] * b[i] + c[i] * c[i])
-        deep = math.sqrt(z * z + y * y + x[i] * x[i]) * (rho[i] / max(t, 1e-6) - 1.0)
+        deep = math.sqrt(square[i]) * (rho[i] / max(t, 1e-6) - 1.0)
         deep = deep if t >= 1e-6 else middle  # the centre has no direction: its depth is the least it can be
         found[i] = np.float32(deep) if deep >= -reach else FAR
 
@@ -111,6 +123,7 @@ def soften(
     """
     edge = np.zeros(deep.shape, np.uint8)
     most = -0.5 * max(sharp, diffuse)
+    least = 1e-6 - most  # from here on inwards the weight is 1, however wide the edge
     for k in range(deep.shape[0]):
         z = offset[0] + k * spacing[0]
         for j in range(deep.shape[1]):
@@ -118,6 +131,9 @@ def soften(
             for i in range(deep.shape[2]):
                 at = deep[k, j, i]
                 if at <= most:
+                    continue
+                if at >= least:
+                    edge[k, j, i] = FULL + INSIDE
                     continue
                 width = sharp
                 if diffuse != sharp:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synth.compound.depth import FAR, depth, soften
 from synth.tumour.blend import FULL, INSIDE
-from synth.tumour.depth import FAR, depth, soften
 from synth.tumour.philox import Stream
 from synth.tumour.shape import half_box, make_form, rasterise
 
