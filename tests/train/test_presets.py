@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from scans.errors import CheckpointError
 from tests.made.trainings import run, same, without_pictures
 from train.cli.application import app
+from train.network.batch_norm import BATCHES
 from train.presets import settings_of
 from train.proxies.recorded import load_checkpoint, load_network
 from train.settings import LAYERS, Adapt, Pretrain, SettingsError
@@ -128,7 +129,8 @@ def test_another_papers_task_is_averaged_too_and_its_last_network_used(corpus_pa
     assert last.record.network["norm"] == "instance"
 
 
-def test_batch_norm_is_renewed_on_the_average(corpus_path, tmp_path):
+def test_batch_norm_is_renewed_on_the_average(corpus_path, tmp_path, monkeypatch):
+    monkeypatch.setattr("train.stages.loop.BATCHES", BATCHES)  # tests take fewer
     values = {
         "network": {"width": 2, "norm": "batch"}, "validation_samples": 2,
         "schedule": {"steps": 2, "checkpoint_every": 2, "device": "cpu", "precision": "fp32"},
