@@ -100,29 +100,34 @@ def _by_axis(rows: np.ndarray, radii: Sequence[int]) -> list[np.ndarray]:
 
 def _blurred(texture: np.ndarray, sigma_vox: Three, inner: Box, wanted: Sequence[np.ndarray]) -> np.ndarray:
     radii = [blur_radius(sigma) for sigma in sigma_vox]
-    texture = _around(texture, inner, radii)
+    there = _there(inner, radii, texture.shape)
+    texture = texture[clip(inner, radii, texture.shape)]
     for axis, (sigma, part) in enumerate(zip(sigma_vox, inner, strict=True)):
         if radii[axis]:
+            wide, rows = part.stop - part.start + 2 * radii[axis], wanted[axis + 1]
+            texture = _along(texture, axis, there[axis], wide)
             sides = list(texture.shape)
             if axis < 2:  # along x, rows keep their length: they lie one behind the other
                 sides[axis] = part.stop - part.start
             blurred: np.ndarray = np.zeros(sides, np.float32)
-            _blur_axis(texture, _weights(sigma), axis, wanted[axis + 1], blurred)
+            _blur_axis(texture, _weights(sigma), axis, rows[:, there[1]] if axis == 0 else rows, blurred)
             texture = blurred
     return texture[:, :, : inner[2].stop - inner[2].start]
 
 
-def _around(texture: np.ndarray, inner: Box, radii: Sequence[int]) -> np.ndarray:
-    """Return a part of an array and what is around it, contiguous; beyond the array, its edge goes on."""
-    sides = [part.stop - part.start + 2 * radius for part, radius in zip(inner, radii, strict=True)]
-    own, there = _there(inner, radii, texture.shape), texture[clip(inner, radii, texture.shape)]
-    if list(there.shape) == sides:
-        return np.ascontiguousarray(there)
+def _along(texture: np.ndarray, axis: int, own: slice, side: int) -> np.ndarray:
+    """Return an array with `side` voxels along an axis, contiguous: its own at `own`, and beyond them its edge goes on.
+
+    One axis at a time, since a blur may reach many times further than the cube.
+    """
+    if texture.shape[axis] == side:
+        return np.ascontiguousarray(texture)
+    sides = list(texture.shape)
+    sides[axis] = side
     whole: np.ndarray = np.empty(sides, np.float32)
-    whole[own] = there
-    for axis, part in enumerate(own):
-        turned = np.moveaxis(whole, axis, 0)
-        turned[: part.start], turned[part.stop :] = turned[part.start], turned[part.stop - 1]
+    turned = np.moveaxis(whole, axis, 0)
+    turned[own] = np.moveaxis(texture, axis, 0)
+    turned[: own.start], turned[own.stop :] = turned[own.start], turned[own.stop - 1]
     return whole
 
 

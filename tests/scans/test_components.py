@@ -5,18 +5,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
-from scans.image.components import Parts, fill_holes, large_parts
+from scans.image.components import fill_holes, large_parts
 
 MASKS = arrays(bool, array_shapes(min_dims=3, max_dims=3, max_side=6))
-
-
-@settings(max_examples=60)
-@given(MASKS, st.booleans())
-def test_parts_are_numbered_as_a_pass_over_the_voxels_meets_them(mask, faces):
-    labels, count = ndimage.label(mask, None if faces else np.ones((3, 3, 3)))
-    found = Parts.of(mask, faces=faces)
-    np.testing.assert_array_equal(found.labels, labels[found.box])
-    assert found.sizes.tolist() == [int((labels == part).sum()) for part in range(1, count + 1)]
 
 
 @settings(max_examples=60)
