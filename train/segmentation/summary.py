@@ -83,8 +83,7 @@ def read_summary(folder: Path) -> dict[str, SummaryRow]:
     SettingsError
         If the file there is not a summary.
     """
-    written, begun = _read(folder / NAME).rows, _read(folder / _BEGUN).rows
-    return written | {case: row for case, row in begun.items() if case not in written}
+    return _together(_read(folder / NAME), _read(folder / _BEGUN))
 
 
 class SummaryFile:
@@ -110,10 +109,11 @@ class SummaryFile:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.rows = read_summary(folder)
+        written = _read(folder / NAME)
+        self.rows = _together(written, _read(folder / _BEGUN))
         self._begun: set[str] = set()  # cases that the hidden list alone has
-        self._classes = _read(folder / NAME).classes  # that the file has columns for
-        if (folder / _BEGUN).exists() or not _ends_a_line(folder / NAME):  # a run was killed
+        self._classes = written.classes  # that the file has columns for
+        if (folder / _BEGUN).exists() or not written.whole:  # a run was killed
             self._rewrite()
             self._forget()
 
@@ -177,23 +177,29 @@ class SummaryFile:
 
 
 class _Table(NamedTuple):
-    """What a file holds: rows by case, and the classes that it has columns for."""
+    """What a file holds: rows by case, the classes that it has columns for, and whether its last line is whole."""
 
     rows: dict[str, SummaryRow]
     classes: list[str]
+    whole: bool
+
+
+def _together(written: _Table, begun: _Table) -> dict[str, SummaryRow]:
+    return written.rows | {case: row for case, row in begun.rows.items() if case not in written.rows}
 
 
 def _read(path: Path) -> _Table:
     """Read a file of rows, without a line at its end that a crash cut off."""
     try:
         if not path.exists():
-            return _Table({}, [])
+            return _Table({}, [], True)
         text = path.read_text(encoding="utf-8")
         head, *lines = csv.reader(io.StringIO(text, newline="")) if text else [[]]
         classes = head[len(COLUMNS) :]
         if head[: len(COLUMNS)] != COLUMNS or not all(name.endswith(_ML) for name in classes):
             raise ValueError
-        if lines and (not text.endswith("\n") or len(lines[-1]) < len(head)):
+        whole = text.endswith("\n")
+        if lines and (not whole or len(lines[-1]) < len(head)):
             lines.pop()
         classes = [name.removesuffix(_ML) for name in classes]
         rows = {}
@@ -205,13 +211,8 @@ def _read(path: Path) -> _Table:
             rows[row.case] = row
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise SettingsError(f"{path} is not a summary that train segment wrote; choose another --out") from error
-    return _Table(rows, classes)
+    return _Table(rows, classes, whole)
 
 
 def _cells(row: SummaryRow, classes: Iterable[str] = ()) -> list[str]:
     return [*(getattr(row, name) for name in COLUMNS), *(row.classes_ml.get(name, "") for name in classes)]
-
-
-def _ends_a_line(path: Path) -> bool:
-    """Tell whether a file's last line is whole, as far as its end tells; also where there is no file."""
-    return not path.exists() or path.read_bytes().endswith(b"\n")
