@@ -14,7 +14,7 @@ from synth.compound.fill import LIMIT, fill
 from synth.compound.recipe import NO_PART, RING, CompoundRecipe
 from synth.compound.settings import Compound
 from synth.tumour.blend import INSIDE, widen
-from synth.tumour.blur import Blur
+from synth.tumour.blur import Blur, rows_of
 from synth.tumour.philox import Stream
 from synth.tumour.placement import elastic_control
 from synth.tumour.shape import make_form, rotation_matrix
@@ -197,7 +197,7 @@ def donor_structure(
     Where there is no form, it is some number.
     """
     z, y, x = (recipe.sigma_mm / side for side in spacing_mm)
-    blur = Blur((z, y, x), box, donor.lent.shape[0], form)
+    blur = Blur((z, y, x), box, donor.lent.shape[0], rows_of(form))
     elastic = Elastic(max_displacement_mm=settings.tissue.max_displacement_mm)
     control_vox = elastic_control(elastic, recipe.seed("elastic")) / np.reshape(spacing_mm, (3, 1, 1, 1))
     return scale(blur(warp(donor.lent, blur.wide, (0, 0, 0), control_vox, blur.rows)), donor.statistics)
@@ -206,7 +206,7 @@ def donor_structure(
 def _tissue(normal: Source, box: Box, form: np.ndarray, sigma_mm: float) -> tuple[np.ndarray, np.ndarray]:
     """Return a normal's tissue over a box, and at a form the same without its grain, in the network's units."""
     z, y, x = (sigma_mm / side for side in normal.spacing_mm)
-    blur = Blur((z, y, x), box, normal.lent.shape[0], form)
+    blur = Blur((z, y, x), box, normal.lent.shape[0], rows_of(np.ascontiguousarray(form)))
     lent = scale(normal.lent[blur.wide], normal.statistics)
     return lent[within(box, blur.wide)], np.ascontiguousarray(blur(lent))
 

@@ -18,7 +18,7 @@ from scans.image.box import Box, from_within, tight_box
 from synth.generators.facts import Facts
 from synth.generators.generator import Draw
 from synth.generators.random_field import LEAST_GRAIN, field_form
-from synth.tumour.blur import Blur
+from synth.tumour.blur import Blur, rows_of
 from synth.tumour.number import HIGH, INDEX, TRIES, VOLUME, WORD, described
 from synth.tumour.placement import Placement
 from synth.tumour.recipe import Numbers, halves
@@ -206,7 +206,7 @@ def _tissue(recipe: SmoothRecipe, normal: "Source", box: Box, form: np.ndarray) 
     with tissue, which else would bleed into the tumour.
     """
     z, y, x = (recipe.sigma_mm / side for side in normal.spacing_mm)
-    blur = Blur((z, y, x), box, normal.lent.shape[0], form)
+    blur = Blur((z, y, x), box, normal.lent.shape[0], rows_of(form))
     return blur(normal.lent[blur.wide])[form] * np.float32(recipe.factor)
 
 

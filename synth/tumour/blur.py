@@ -4,6 +4,7 @@ A form fills half of its box, so its tissue is made where it is wanted: in a par
 voxel to one past the last, int32, shape (z, y, 2). Every voxel has there the bits it has when all are made.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ from scans.image.box import Box, clip, within
 
 Three = tuple[float, float, float]
 
-_NONE = 2**30, -(2**30)  # of a row without a voxel: both ends out of reach
+NONE = 2**30, -(2**30)  # of a row without a voxel: both ends out of reach
 _BLOCK = 1024  # voxels whose sums stay in the core's cache
 
 
@@ -30,24 +31,28 @@ class Blur:
         Where a blur is wanted (z, y, x).
     size : int
         Voxels along a side of the cube.
-    form : ndarray of bool, shape of `box`
-        The voxels at which it is wanted.
+    wanted : ndarray of int32, shape (z, y, 2)
+        Of `box`: the part of each row in which it is wanted, see `rows_of`.
 
     Attributes
     ----------
     wide : tuple of slice
         The box of what is blurred: as far as the blur reaches, within the cube.
-    rows : ndarray of int32, shape (z, y, 2)
-        Of `wide`: the part of each row that the blur draws of.
     """
 
-    def __init__(self, sigma_vox: Three, box: Box, size: int, form: np.ndarray) -> None:
-        radii = [blur_radius(sigma) for sigma in sigma_vox]
-        self.wide = clip(box, radii, size)
-        self._sigma, self._inner = sigma_vox, within(box, self.wide)
-        self._wanted = _by_axis(_rows_of(form), radii)
+    def __init__(self, sigma_vox: Three, box: Box, size: int, wanted: np.ndarray) -> None:
+        self.wide = clip(box, [blur_radius(sigma) for sigma in sigma_vox], size)
+        self._sigma, self._inner, self._wanted = sigma_vox, within(box, self.wide), wanted
+
+    @functools.cached_property
+    def rows(self) -> np.ndarray:
+        """Of `wide`: the part of each row that the blur draws of, int32, shape (z, y, 2)."""
+        radii = [blur_radius(sigma) for sigma in self._sigma]
+        rows = self._wanted
+        for axis in (2, 1, 0):
+            rows = _widen(rows, axis, radii[axis])
         z, y, x = _there(self._inner, radii, [part.stop - part.start for part in self.wide])
-        self.rows = np.clip(self._wanted[0][z, y] - np.int32(x.start), 0, np.int32(x.stop - x.start))
+        return np.clip(rows[z, y] - np.int32(x.start), 0, np.int32(x.stop - x.start))
 
     def __call__(self, texture: np.ndarray) -> np.ndarray:
         """Return the blur of what lies in the wider box: float32, shape of the box; some number where none is wanted.
@@ -74,8 +79,7 @@ def gaussian_blur(texture: np.ndarray, sigma_vox: Three, inner: Box | None = Non
         As ``scipy.ndimage.gaussian_filter(mode="nearest", truncate=4)``.
     """
     z, y, x = inner or tuple(slice(0, side) for side in texture.shape)
-    rows = whole_rows([part.stop - part.start for part in (z, y, x)])
-    return _blurred(texture, sigma_vox, (z, y, x), _by_axis(rows, [blur_radius(sigma) for sigma in sigma_vox]))
+    return _blurred(texture, sigma_vox, (z, y, x), whole_rows([part.stop - part.start for part in (z, y, x)]))
 
 
 def blur_radius(sigma_vox: float) -> int:
@@ -90,45 +94,14 @@ def whole_rows(shape: Sequence[int]) -> np.ndarray:
     return rows
 
 
-def _by_axis(rows: np.ndarray, radii: Sequence[int]) -> list[np.ndarray]:
-    """Return the rows that are wanted of what is blurred, and of the results along z, y and x, which are `rows`."""
-    wanted = [rows]
-    for axis in (2, 1, 0):
-        wanted.append(_widen(wanted[-1], axis, radii[axis]))
-    return wanted[::-1]
-
-
-def _blurred(texture: np.ndarray, sigma_vox: Three, inner: Box, wanted: Sequence[np.ndarray]) -> np.ndarray:
+def _blurred(texture: np.ndarray, sigma_vox: Three, inner: Box, wanted: np.ndarray) -> np.ndarray:
     radii = [blur_radius(sigma) for sigma in sigma_vox]
-    there = _there(inner, radii, texture.shape)
-    texture = texture[clip(inner, radii, texture.shape)]
-    for axis, (sigma, part) in enumerate(zip(sigma_vox, inner, strict=True)):
-        if radii[axis]:
-            wide, rows = part.stop - part.start + 2 * radii[axis], wanted[axis + 1]
-            texture = _along(texture, axis, there[axis], wide)
-            sides = list(texture.shape)
-            if axis < 2:  # along x, rows keep their length: they lie one behind the other
-                sides[axis] = part.stop - part.start
-            blurred: np.ndarray = np.zeros(sides, np.float32)
-            _blur_axis(texture, _weights(sigma), axis, rows[:, there[1]] if axis == 0 else rows, blurred)
-            texture = blurred
-    return texture[:, :, : inner[2].stop - inner[2].start]
-
-
-def _along(texture: np.ndarray, axis: int, own: slice, side: int) -> np.ndarray:
-    """Return an array with `side` voxels along an axis, contiguous: its own at `own`, and beyond them its edge goes on.
-
-    One axis at a time, since a blur may reach many times further than the cube.
-    """
-    if texture.shape[axis] == side:
-        return np.ascontiguousarray(texture)
-    sides = list(texture.shape)
-    sides[axis] = side
-    whole: np.ndarray = np.empty(sides, np.float32)
-    turned = np.moveaxis(whole, axis, 0)
-    turned[own] = np.moveaxis(texture, axis, 0)
-    turned[: own.start], turned[own.stop :] = turned[own.start], turned[own.stop - 1]
-    return whole
+    z, y, x = _there(inner, radii, texture.shape)
+    texture = np.ascontiguousarray(texture[clip(inner, radii, texture.shape)])
+    return _blur(
+        texture, (z.start, y.start, x.start), _weights(sigma_vox[0]), _weights(sigma_vox[1]), _weights(sigma_vox[2]),
+        wanted, inner[2].stop - inner[2].start,
+    )  # fmt: skip
 
 
 def _there(inner: Box, radii: Sequence[int], shape: Sequence[int]) -> Box:
@@ -139,24 +112,26 @@ def _there(inner: Box, radii: Sequence[int], shape: Sequence[int]) -> Box:
 
 def _weights(sigma: float) -> np.ndarray:
     radius = blur_radius(sigma)
+    if radius == 0:
+        return np.ones(1, np.float32)
     weights = np.array([math.exp(-0.5 * (k / sigma) ** 2) for k in range(-radius, radius + 1)])
     # float32 here and not later: exp differs in the last bit of a float64 between machines
     return (weights / math.fsum(weights)).astype(np.float32)
 
 
 @njit(cache=True)
-def _rows_of(voxels: np.ndarray) -> np.ndarray:
+def rows_of(voxels: np.ndarray) -> np.ndarray:
     """Return the part of each row that holds its voxels: int32, shape (z, y, 2)."""
     depth, height, width = voxels.shape
     rows = np.empty((depth, height, 2), np.int32)
     for k in range(depth):
         for j in range(height):
-            row, first, last = voxels[k, j], 0, width
-            while first < width and not row[first]:
+            first, last = 0, width
+            while first < width and not voxels[k, j, first]:
                 first += 1
-            while last > first and not row[last - 1]:
+            while last > first and not voxels[k, j, last - 1]:
                 last -= 1
-            rows[k, j, 0], rows[k, j, 1] = (first, last) if first < last else _NONE
+            rows[k, j, 0], rows[k, j, 1] = (first, last) if first < last else NONE
     return rows
 
 
@@ -167,7 +142,7 @@ def _widen(rows: np.ndarray, axis: int, radius: int) -> np.ndarray:
     wide = np.empty((depth, height, 2), np.int32)
     for k in range(depth):
         for j in range(height):
-            low, high = _NONE
+            low, high = NONE
             if axis == 2:
                 low, high = rows[k, j, 0], rows[k, j, 1] + 2 * radius
             elif axis == 1:
@@ -181,34 +156,83 @@ def _widen(rows: np.ndarray, axis: int, radius: int) -> np.ndarray:
 
 
 @njit(cache=True)
-def _blur_axis(texture: np.ndarray, weights: np.ndarray, axis: int, rows: np.ndarray, blurred: np.ndarray) -> None:
-    """Blur along one axis what reaches as far as the weights on either side, planes from their first row to their last.
+def _blur(
+    texture: np.ndarray, before: tuple[int, int, int], along_z: np.ndarray, along_y: np.ndarray, along_x: np.ndarray,
+    rows: np.ndarray, width: int,
+) -> np.ndarray:  # fmt: skip
+    """Blur plane by plane, along z, y and x, from a plane's first row to its last: what a plane needs stays in cache.
 
     Rows lie one behind the other, so that a plane is one long row: short ones would cost several times as much.
+    `before` is how far the blur reaches beyond the array's first voxel.
     """
-    taps, height, width = len(weights), rows.shape[1], texture.shape[2]
-    stride = 1 if axis == 2 else width if axis == 1 else texture.shape[1] * width
-    source, target = texture.reshape(-1), blurred.reshape(-1)
-    for k in range(rows.shape[0]):
+    depth, height = rows.shape[0], rows.shape[1]
+    planes, lines, across = texture.shape
+    more, wide = len(along_y) - 1, width + len(along_x) - 1
+    source, blurred = texture.reshape(-1), np.zeros((depth, height, width), np.float32)
+    tall, flat = np.empty((height + more) * across, np.float32), np.empty(height * across, np.float32)
+    long, done = np.empty(height * wide, np.float32), np.empty(height * wide, np.float32)
+    by_z, by_y = np.empty(len(along_z), np.int64), np.arange(len(along_y)) * across
+    by_x = np.arange(len(along_x))
+    for k in range(depth):
         first, last = 0, height
         while first < height and rows[k, first, 0] >= rows[k, first, 1]:
             first += 1
         while last > first and rows[k, last - 1, 0] >= rows[k, last - 1, 1]:
             last -= 1
-        own, end = texture.shape[1] * k * width, last * width - (taps - 1 if axis == 2 else 0)
-        for low in range(first * width, end, _BLOCK):
-            count, start = min(_BLOCK, end - low), height * k * width + low
-            sums = target[start : start + count]
-            for tap in range(0, taps - 3, 4):  # several at a time: a sum is fetched and put back less often
-                at = own + low + tap * stride
-                a, b = source[at : at + count], source[at + stride : at + stride + count]
-                at += 2 * stride
-                c, d = source[at : at + count], source[at + stride : at + stride + count]
-                p, q, r, s = weights[tap], weights[tap + 1], weights[tap + 2], weights[tap + 3]
-                for i in range(count):
-                    sums[i] = (((sums[i] + p * a[i]) + q * b[i]) + r * c[i]) + s * d[i]
-            for tap in range(taps // 4 * 4, taps):
-                at = own + low + tap * stride
-                a, p = source[at : at + count], weights[tap]
-                for i in range(count):
-                    sums[i] += p * a[i]
+        if first == last:
+            continue
+        low, high = max(first - before[1], 0), min(last + more - before[1], lines)
+        for tap in range(len(along_z)):  # beyond the first and the last plane these go on
+            by_z[tap] = (min(max(k + tap - before[0], 0), planes - 1) * lines + low) * across
+        start = (low + before[1] - first) * across
+        _sum(source, by_z, along_z, tall[start:], (high - low) * across)
+        _go_on(tall, start, start + (high - low) * across, (last - first + more) * across, across)
+        _sum(tall, by_y, along_y, flat, (last - first) * across)
+        rowed = flat
+        if across != wide:
+            rowed = long
+            for j in range(last - first):
+                at = j * wide + before[2]
+                for i in range(across):
+                    long[at + i] = flat[j * across + i]
+                _go_on(long[j * wide :], before[2], before[2] + across, wide, 1)
+        _sum(rowed, by_x, along_x, done, (last - first) * wide - (wide - width))
+        for j in range(last - first):
+            for i in range(width):
+                blurred[k, first + j, i] = done[j * wide + i]
+    return blurred
+
+
+@njit(cache=True)
+def _go_on(values: np.ndarray, start: int, stop: int, end: int, step: int) -> None:
+    """Let the first and the last `step` values of a part go on to either side, from 0 to `end`."""
+    for i in range(start - 1, -1, -1):
+        values[i] = values[i + step]
+    for i in range(stop, end):
+        values[i] = values[i - step]
+
+
+@njit(cache=True)
+def _sum(source: np.ndarray, starts: np.ndarray, weights: np.ndarray, target: np.ndarray, count: int) -> None:
+    """Write the weighted sum of `count` values from each start on; one value as it is."""
+    taps = len(weights)
+    for low in range(0, count, _BLOCK):
+        n = min(_BLOCK, count - low)
+        sums = target[low : low + n]
+        if taps == 1:
+            a = source[starts[0] + low : starts[0] + low + n]
+            for i in range(n):
+                sums[i] = a[i]
+            continue
+        for i in range(n):
+            sums[i] = 0.0
+        for tap in range(0, taps - 3, 4):  # several at a time: a sum is fetched and put back less often
+            a, b = source[starts[tap] + low :], source[starts[tap + 1] + low :]
+            c, d = source[starts[tap + 2] + low :], source[starts[tap + 3] + low :]
+            p, q, r, s = weights[tap], weights[tap + 1], weights[tap + 2], weights[tap + 3]
+            for i in range(n):
+                sums[i] = (((sums[i] + p * a[i]) + q * b[i]) + r * c[i]) + s * d[i]
+        for tap in range(taps // 4 * 4, taps):
+            a, p = source[starts[tap] + low :], weights[tap]
+            for i in range(n):
+                sums[i] += p * a[i]

@@ -9,7 +9,7 @@ from scans.catalog.synthesis import Synthesis
 from scans.image.box import Box, clip, from_within, tight_box, within
 from synth.tumour import placement
 from synth.tumour.blend import FULL, INSIDE, lay, paste
-from synth.tumour.blur import Blur, blur_radius, gaussian_blur
+from synth.tumour.blur import Blur, blur_radius, gaussian_blur, rows_of
 from synth.tumour.placement import elastic_control, tissue_of
 from synth.tumour.recipe import Recipe
 from synth.tumour.sample import Layer, Sample, Tumour, empty_sample
@@ -111,7 +111,7 @@ def make_texture(
         Raw intensities of the normal's scale, in C order.
     """
     z, y, x = (recipe.sigma_mm / side if settings.blur.enabled else 0.0 for side in normal.spacing_mm)
-    blur = Blur((z, y, x), box, normal.roi.shape[0], form)
+    blur = Blur((z, y, x), box, normal.roi.shape[0], rows_of(form))
     control_vox = None
     if settings.elastic.enabled:
         control_mm = elastic_control(settings.elastic, recipe.elastic_seed)

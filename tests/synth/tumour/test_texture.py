@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from scans.image.box import within
-from synth.tumour.blur import Blur, gaussian_blur
+from synth.tumour.blur import Blur, gaussian_blur, rows_of
 from synth.tumour.philox import Stream
 from synth.tumour.texture import control_displacements, displacement_field, linear_transform, warp
 
@@ -103,7 +103,7 @@ def test_tissue_made_where_a_form_is_has_the_bits_of_tissue_made_everywhere(dono
     """Forms of a few voxels, at the cube's faces too, in planes and rows that are partly empty."""
     z, y, x = (slice(first, first + side) for first, side in zip(corner, (12, 9, 11), strict=True))
     form = np.random.default_rng(seed).random((12, 9, 11)) > 0.98
-    blur = Blur(sigma, (z, y, x), SIZE, form)
+    blur = Blur(sigma, (z, y, x), SIZE, rows_of(form))
     made = blur(warp(donor, blur.wide, (0, 0, 0), in_voxels(control), blur.rows))
     everywhere = gaussian_blur(
         warp(donor, blur.wide, (0, 0, 0), in_voxels(control)), sigma, within((z, y, x), blur.wide)
