@@ -156,7 +156,7 @@ def sample_digest(normal: bytes, before: np.ndarray, tumour: Tumour) -> bytes:
         The normal in the tumour's box.
     tumour : Tumour
     """
-    changed = (tumour.composite.view(np.uint16) != before.view(np.uint16)) | (tumour.mask > 0)
+    changed = (tumour.composite.view(np.uint16) != before.view(np.uint16)).view(np.uint8) | tumour.mask
     digest = hashlib.sha256(normal)
     if not changed.any():
         return digest.digest()
@@ -164,7 +164,7 @@ def sample_digest(normal: bytes, before: np.ndarray, tumour: Tumour) -> bytes:
     z, y, x = (slice(i.start + o.start, i.stop + o.start) for i, o in zip(tight, tumour.box, strict=True))
     digest.update(ends_of((z, y, x)).astype("<i4").tobytes())
     for values in (tumour.composite, tumour.texture, tumour.mask):
-        digest.update(values[tight].tobytes())
+        digest.update(np.ascontiguousarray(values[tight]).data)
     return digest.digest()
 
 
