@@ -45,3 +45,13 @@ def within(box: Box, outer: Sequence[slice]) -> Box:
     """Return a box (z, y, x) counted from the corner of another that holds it."""
     z, y, x = (slice(part.start - o.start, part.stop - o.start) for part, o in zip(box, outer, strict=True))
     return z, y, x
+
+
+def corner_of(box: Box) -> tuple[int, int, int]:
+    """Return the first voxel of a box (z, y, x)."""
+    return box[0].start, box[1].start, box[2].start
+
+
+def sides_of(box: Box) -> tuple[int, int, int]:
+    """Return the voxels of a box along each axis (z, y, x)."""
+    return box[0].stop - box[0].start, box[1].stop - box[1].start, box[2].stop - box[2].start

@@ -5,7 +5,6 @@ import math
 import numpy as np
 from numba import njit
 
-from synth.tumour.blend import FULL, INSIDE
 from synth.tumour.shape import Form, chord, to_sphere
 from synth.tumour.surface import estimate
 
@@ -78,9 +77,11 @@ def _depth(
         _depths(a[:count], b[:count], c[:count], square[:count], rho[:count], reach, middle, deep[:count])
         at = 0
         for j in range(height):
-            first, last = pieces[j, 0], pieces[j, 1]
-            found[k, j, first:last] = deep[at : at + last - first]
-            at += last - first
+            row = found[k, j, pieces[j, 0] : pieces[j, 1]]
+            depths = deep[at : at + len(row)]
+            for i in range(len(row)):
+                row[i] = depths[i]
+            at += len(row)
     return found
 
 
@@ -95,105 +96,3 @@ def _depths(
         deep = math.sqrt(square[i]) * (rho[i] / max(t, 1e-6) - 1.0)
         deep = deep if t >= 1e-6 else middle  # the centre has no direction: its depth is the least it can be
         found[i] = np.float32(deep) if deep >= -reach else FAR
-
-
-@njit(cache=True, inline="always")
-def step(at: float) -> float:
-    """Rise smoothly from 0 at 0 to 1 at 1."""
-    at = min(max(at, 0.0), 1.0)
-    return at * at * (3.0 - 2.0 * at)
-
-
-@njit(cache=True)
-def soften(
-    deep: np.ndarray, spacing: np.ndarray, offset: np.ndarray, direction: np.ndarray, sharp: float, diffuse: float
-) -> np.ndarray:
-    """Turn depths into an edge, as a layer keeps it: half of the weight on the surface, `diffuse` mm wide on one side.
-
-    Parameters
-    ----------
-    deep : ndarray of float32, shape (z, y, x)
-        In mm.
-    spacing, offset : ndarray of float64, shape (3,)
-        Voxel sides, and the first voxel's place from the centre, in mm.
-    direction : ndarray of float64, shape (3,)
-        Unit vector to the diffuse side.
-    sharp, diffuse : float
-        Widths in mm, over which the weight rises from 0 to 1.
-    """
-    edge = np.zeros(deep.shape, np.uint8)
-    most = -0.5 * max(sharp, diffuse)
-    least = 1e-6 - most  # from here on inwards the weight is 1, however wide the edge
-    for k in range(deep.shape[0]):
-        z = offset[0] + k * spacing[0]
-        for j in range(deep.shape[1]):
-            y = offset[1] + j * spacing[1]
-            for i in range(deep.shape[2]):
-                at = deep[k, j, i]
-                if at <= most:
-                    continue
-                if at >= least:
-                    edge[k, j, i] = FULL + INSIDE
-                    continue
-                width = sharp
-                if diffuse != sharp:
-                    x = offset[2] + i * spacing[2]
-                    length = math.sqrt(z * z + y * y + x * x)
-                    along = z * direction[0] + y * direction[1] + x * direction[2]
-                    width += (diffuse - sharp) * step(1.25 * along / max(length, 1e-6))
-                weight = step(at / width + 0.5)
-                edge[k, j, i] = int(weight * FULL + 0.5) + (INSIDE if at >= 0.0 else 0)
-    return edge
-
-
-@njit(cache=True)
-def mean_around(deep: np.ndarray, roi: np.ndarray, own: np.ndarray, shell: float, fluid: float) -> float:
-    """Return the mean of the normal's tissue in a shell around a tumour; of what lies there, if there is no tissue.
-
-    Parameters
-    ----------
-    deep : ndarray of float32, shape (z, y, x)
-        In mm.
-    roi : ndarray of bool, same shape
-    own : ndarray of float32, same shape
-        The normal.
-    shell : float
-        Thickness in mm.
-    fluid : float
-        What is darker is no tissue.
-    """
-    sums, counts = np.zeros(3), np.zeros(3)  # tissue in the shell, fluid in the shell, under the tumour
-    for k in range(deep.shape[0]):
-        for j in range(deep.shape[1]):
-            for i in range(deep.shape[2]):
-                at = deep[k, j, i]
-                if at >= -shell and roi[k, j, i]:
-                    which = 2 if at >= 0.0 else 1 if own[k, j, i] < fluid else 0
-                    sums[which] += own[k, j, i]
-                    counts[which] += 1
-    for which in range(3):
-        if counts[which] > 0:
-            return sums[which] / counts[which]
-    return 0.0
-
-
-@njit(cache=True)
-def follow(deep: np.ndarray, roi: np.ndarray, smooth: np.ndarray, by_mm: float) -> np.ndarray:
-    """Move a surface outward by so many mm for each unit that `smooth` is darker there than its mean inside.
-
-    By no more than one unit's worth. Sums run in a fixed order, in float64.
-    """
-    total, count = 0.0, 0
-    for k in range(deep.shape[0]):
-        for j in range(deep.shape[1]):
-            for i in range(deep.shape[2]):
-                if deep[k, j, i] >= 0.0 and roi[k, j, i]:
-                    total += smooth[k, j, i]
-                    count += 1
-    middle = total / max(count, 1)
-    moved = deep.copy()
-    for k in range(deep.shape[0]):
-        for j in range(deep.shape[1]):
-            for i in range(deep.shape[2]):
-                moved[k, j, i] += by_mm * min(max(middle - smooth[k, j, i], -1.0), 1.0)
-    return moved

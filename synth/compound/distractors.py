@@ -43,7 +43,7 @@ def distractors(recipe: CompoundRecipe, normal: Source, settings: Compound) -> l
         z, y, x = horns[stream.below(len(horns))].tolist()
         radii, contrast = _radii(stream, asked.cap_mm), stream.uniform(*asked.cap_contrast)
         patches.append(_blob(normal, (z, y, x), radii, contrast * unit, fluid))
-    return [patch for patch in patches if patch.edge.any()]
+    return [patch for patch in patches if len(patch.edges)]
 
 
 def _radii(stream: Stream, interval: tuple[float, float]) -> Three:
@@ -72,7 +72,8 @@ def _blob(
         tissue = np.clip((own.astype(np.float64) - fluid) / _GATE, 0.0, 1.0)
         weight = weight * tissue
     edge = np.rint(weight * FULL).astype(np.uint8) * normal.roi[box]
-    return Patch(box, edge, own + np.float32(level))
+    form = edge != 0
+    return Patch(box, edge, edge[form], own[form] + np.float32(level))
 
 
 @functools.lru_cache(maxsize=1024)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scans.image.box import Box, clip, within
+from scans.image.box import Box, box_of, clip, within
 from synth.compound.depth import depth
+from synth.compound.edge import near_rows
 from synth.compound.recipe import CAVITY, CORE, NO_PART, RING, CompoundRecipe
 from synth.compound.settings import Compound
 from synth.generators.generator import Draw
@@ -141,9 +142,11 @@ def _put(recipe: CompoundRecipe, places: Stream, normal: Source, settings: Compo
 
 def _form(deep: np.ndarray, normal: Source) -> Placement:
     """Return the voxels inside a surface, to be tried at many centres."""
-    inside = (deep >= 0).view(np.uint8)
-    z, y, x = (-(n // 2) for n in inside.shape)
-    whole = VoxelForm(None, inside, (z, y, x), int(np.count_nonzero(inside)))
+    _, ends = near_rows(deep, (0, 0, 0), deep.shape, 0.0)
+    tight = box_of(ends)
+    inside = deep[tight] >= 0
+    z, y, x = (part.start - n // 2 for part, n in zip(tight, deep.shape, strict=True))
+    whole = VoxelForm(None, inside.view(np.uint8), (z, y, x), int(np.count_nonzero(inside)))
     return Placement(whole, normal.roi, normal.spacing_mm)
 
 
@@ -182,11 +185,11 @@ def _depth_of(
     return found
 
 
-def placed(deep: np.ndarray, centre: tuple[int, int, int], size: int) -> tuple[Box, np.ndarray]:
-    """Put depths around a centre voxel: the part of the cube that they fill, and what of them lies in it."""
-    z, y, x = (slice(c - n // 2, c - n // 2 + n) for c, n in zip(centre, deep.shape, strict=True))
+def placed(shape: tuple[int, ...], centre: tuple[int, int, int], size: int) -> tuple[Box, Box]:
+    """Put a box of depths around a centre voxel: the part of the cube that it fills, and the part of it that does."""
+    z, y, x = (slice(c - n // 2, c - n // 2 + n) for c, n in zip(centre, shape, strict=True))
     box = clip((z, y, x), [0, 0, 0], size)
-    return box, deep[within(box, (z, y, x))]
+    return box, within(box, (z, y, x))
 
 
 def first(recipe: CompoundRecipe) -> Focus:

@@ -1,19 +1,20 @@
 """One tumour of `compound`: its soft edge, its parts, and tissue that is seen with the contrast that was drawn."""
 
 import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from scans.catalog.synthesis import Elastic
-from scans.image.box import Box, from_within, tight_box, within
+from scans.image.box import Box, box_of, corner_of, from_within, sides_of
 from scans.image.normalisation import Statistics, scale
-from synth.compound.depth import FAR, depth, follow, mean_around, soften
+from synth.compound.depth import depth
 from synth.compound.draw import SHELL_MM, Focus, depth_of, edge_reach_mm, placed
-from synth.compound.fill import LIMIT, fill
+from synth.compound.edge import mean_around, near_rows, settle, soften
+from synth.compound.fill import LIMIT, fill, rows_in
 from synth.compound.recipe import NO_PART, RING, CompoundRecipe
 from synth.compound.settings import Compound
-from synth.tumour.blend import INSIDE, widen
 from synth.tumour.blur import Blur, rows_of
 from synth.tumour.philox import Stream
 from synth.tumour.placement import elastic_control
@@ -39,13 +40,16 @@ class Patch:
     box : tuple of slice
         Of the cube (z, y, x).
     edge : ndarray of uint8, shape of `box`
-        As in `synth.tumour.sample.Layer`; 0 where the patch has nothing.
-    tissue : ndarray of float32, shape of `box`
-        In the network's units.
+        0 where the patch has nothing, elsewhere as `edges`.
+    edges : ndarray of uint8, shape (n,)
+        At the n voxels where it has something, in C order, as in `synth.tumour.sample.Layer`.
+    tissue : ndarray of float32, shape (n,)
+        There too, in the network's units.
     """
 
     box: Box
     edge: np.ndarray
+    edges: np.ndarray
     tissue: np.ndarray
 
 
@@ -84,23 +88,22 @@ def make_focus(focus: Focus, recipe: CompoundRecipe, normal: Source, donor: Sour
     """
     spacing = normal.spacing_mm
     place = place_of(focus, recipe, normal, settings)
-    structure = (
-        place.smooth if recipe.own else donor_structure(recipe, donor, place.box, place.edge != 0, spacing, settings)
-    )
-    part = np.full(place.deep.shape, FAR)
-    if recipe.part != NO_PART and focus.part:
-        part = part_depth(focus, recipe, settings, place.box, spacing)
+    structure = place.smooth if recipe.own else donor_structure(recipe, donor, place.box, place.rows, spacing, settings)
+    has_part = recipe.part != NO_PART and focus.part
+    part = part_depth(focus, recipe, settings, place.box, spacing) if has_part else None
+    found = rows_in(place.edge, place.rows, corner_of(place.box), normal, place.deep, place.smooth, structure, part)
     unit = contrast_unit(normal, settings)
     contrast = (-1.0 if recipe.darker else 1.0) * recipe.contrast * unit
     ring = contrast * recipe.ring_gain if recipe.part == RING else 0.0
     low, high = _window(normal.statistics)
-    tissue = fill(
-        place.deep, part, place.edge, normal.roi[place.box], place.own, place.smooth, structure,
+    edges, tissue = fill(
+        found.edge, found.inside, found.deep, found.part, found.own, found.smooth,
+        found.structure if recipe.own else scale(found.structure, donor.statistics),
         float(np.float32(recipe.alpha)), place.around, contrast, recipe.part_contrast * unit / recipe.alpha,
         ring / recipe.alpha, recipe.rim_mm, recipe.ring_mm, max(settings.parts.border_mm, 1e-3), recipe.heterogeneity,
         recipe.fade, place.radius_mm, low, high, 1 if (low, high) == (-LIMIT, LIMIT) else _ROUNDS,
     )  # fmt: skip
-    return Patch(place.box, place.edge, tissue)
+    return Patch(place.box, place.edge, edges, tissue)
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,10 @@ class Place:
         Depth below the surface in mm, after the tissue has moved it.
     edge : ndarray of uint8, shape of `box`
         As in `synth.tumour.sample.Layer`.
-    own, smooth : ndarray of float32, shape of `box`
-        The normal, and the same without its grain, in the network's units; outside the ROI what it would lend.
+    rows : ndarray of int32, shape (z, y, 2)
+        The part of each row that holds its voxels.
+    smooth : ndarray of float32, shape of `box`
+        What the normal would lend, without its grain, in the network's units; near the tumour.
     around : float
         Mean of the normal's tissue around the drawn form.
     radius_mm : float
@@ -126,7 +131,7 @@ class Place:
     box: Box
     deep: np.ndarray
     edge: np.ndarray
-    own: np.ndarray
+    rows: np.ndarray
     smooth: np.ndarray
     around: float
     radius_mm: float
@@ -134,36 +139,32 @@ class Place:
 
 def place_of(focus: Focus, recipe: CompoundRecipe, normal: Source, settings: Compound) -> Place:
     """Put a form into its normal: its surface runs along the tissue, and may end at fluid and at the middle plane."""
-    spacing = normal.spacing_mm
-    box, deep = placed(depth_of(focus, recipe, settings, normal), focus.centre, normal.roi.shape[0])
-    fluid = -LIMIT if settings.fluid is None else settings.fluid
-    own = widen(normal.normal.voxels[box])
-    around = mean_around(deep, normal.roi[box], own, SHELL_MM, fluid)
+    whole, size = depth_of(focus, recipe, settings, normal), normal.roi.shape[0]
     form = focus.form(recipe, settings)
     radius_mm = float(form.table.min()) * min(form.half_extent_mm)
     follow_mm = min(max(recipe.follow_mm, -_MOST_FOLLOW * radius_mm), _MOST_FOLLOW * radius_mm)
-
     reach = edge_reach_mm(recipe) + abs(follow_mm)
-    near = deep > -reach
-    tight = tight_box(near)
-    box, deep, own = from_within(tight, box), deep[tight], own[tight]
-    roi = normal.roi[box]
-    lent, smooth = _tissue(normal, box, near[tight], settings.tissue.grain_mm)
-    deep = follow(deep, roi, smooth, follow_mm)
-    direction = _diffuse_side(recipe)
-    edge = _edge(deep, box, focus, recipe, direction, spacing, radius_mm)
-    kept, limits, inside = deep, [], np.count_nonzero((edge >= INSIDE) & roi)
-    if recipe.one_side:
-        limits.append(_own_side(focus, box, normal))
-    if recipe.spared and settings.fluid is not None:
-        limits.append((smooth - np.float32(fluid)) * np.float32(_SPARE_MM))
-    for limit in limits:
-        ended = np.minimum(kept, limit)
-        ending = _edge(ended, box, focus, recipe, direction, spacing, radius_mm)
-        left = np.count_nonzero((ending >= INSIDE) & roi)
-        if 2 * left >= inside:
-            kept, edge, inside = ended, ending, left
-    return Place(box, deep, edge, np.where(roi, own, lent), smooth, around, radius_mm)
+
+    box, own = placed(whole.shape, focus.centre, size)
+    rows, ends = near_rows(whole, corner_of(own), sides_of(box), -max(SHELL_MM, reach))
+    halves, fluid = normal.normal.voxels.view(np.int16), -LIMIT if settings.fluid is None else settings.fluid
+    around = mean_around(
+        whole, corner_of(own), rows, normal.roi, halves, corner_of(box), SHELL_MM, fluid
+    )  # fmt: skip
+    if reach < SHELL_MM:
+        rows, ends = near_rows(whole, corner_of(own), sides_of(box), -reach)
+    tight = box_of(ends)
+    rows = rows[tight[:2]] - np.int32(tight[2].start)
+    box, own = from_within(tight, box), from_within(tight, own)
+    smooth = _smooth(normal, box, rows, settings.tissue.grain_mm)
+    spared = bool(recipe.spared) and settings.fluid is not None
+    deep, ended = settle(
+        whole, corner_of(own), rows, normal.roi, corner_of(box), smooth, follow_mm,
+        _own_side(focus, box, normal) if recipe.one_side else np.full(smooth.shape[2], np.inf, np.float32),
+        fluid if spared else -math.inf, _SPARE_MM,
+    )  # fmt: skip
+    edge = _edge(ended, rows, box, focus, recipe, normal.spacing_mm, radius_mm)
+    return Place(box, deep, edge, rows_of(edge != 0), smooth, around, radius_mm)
 
 
 def _own_side(focus: Focus, box: Box, normal: Source) -> np.ndarray:
@@ -179,36 +180,33 @@ def _diffuse_side(recipe: CompoundRecipe) -> np.ndarray:
 
 
 def _edge(
-    deep: np.ndarray, box: Box, focus: Focus, recipe: CompoundRecipe, direction: np.ndarray, spacing_mm: Three,
+    deep: np.ndarray, rows: np.ndarray, box: Box, focus: Focus, recipe: CompoundRecipe, spacing_mm: Three,
     radius_mm: float,
 ) -> np.ndarray:  # fmt: skip
-    """Return the edge of a tumour over a box, see `synth.compound.depth.soften`; narrower if the tumour is small."""
+    """Return the edge of a tumour over a box, see `synth.compound.edge.soften`; narrower if the tumour is small."""
     offset = np.array([(p.start - c) * s for p, c, s in zip(box, focus.centre, spacing_mm, strict=True)])
     sharp_mm = min(recipe.edge_mm, radius_mm)
     wide_mm = min(recipe.diffuse_mm, 2 * radius_mm) if recipe.diffuse else sharp_mm
-    return soften(deep, np.array(spacing_mm), offset, direction, sharp_mm, wide_mm)
+    direction = _diffuse_side(recipe) if recipe.diffuse else np.zeros(3)
+    return soften(deep, rows, np.array(spacing_mm), offset, direction, sharp_mm, wide_mm)
 
 
 def donor_structure(
-    recipe: CompoundRecipe, donor: Source, box: Box, form: np.ndarray, spacing_mm: Three, settings: Compound
+    recipe: CompoundRecipe, donor: Source, box: Box, rows: np.ndarray, spacing_mm: Three, settings: Compound
 ) -> np.ndarray:
-    """Return the donor's tissue over a box, warped and blurred, in the network's units by the donor's statistics.
-
-    Where there is no form, it is some number.
-    """
+    """Return the donor's tissue over a box, warped and blurred: raw, and some number where `rows` want none."""
     z, y, x = (recipe.sigma_mm / side for side in spacing_mm)
-    blur = Blur((z, y, x), box, donor.lent.shape[0], rows_of(form))
+    blur = Blur((z, y, x), box, donor.lent.shape[0], rows)
     elastic = Elastic(max_displacement_mm=settings.tissue.max_displacement_mm)
     control_vox = elastic_control(elastic, recipe.seed("elastic")) / np.reshape(spacing_mm, (3, 1, 1, 1))
-    return scale(blur(warp(donor.lent, blur.wide, (0, 0, 0), control_vox, blur.rows)), donor.statistics)
+    return blur(warp(donor.lent, blur.wide, (0, 0, 0), control_vox, blur.rows))
 
 
-def _tissue(normal: Source, box: Box, form: np.ndarray, sigma_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return a normal's tissue over a box, and at a form the same without its grain, in the network's units."""
+def _smooth(normal: Source, box: Box, rows: np.ndarray, sigma_mm: float) -> np.ndarray:
+    """Return what a normal would lend over a box, without its grain, in the network's units; see `donor_structure`."""
     z, y, x = (sigma_mm / side for side in normal.spacing_mm)
-    blur = Blur((z, y, x), box, normal.lent.shape[0], rows_of(np.ascontiguousarray(form)))
-    lent = scale(normal.lent[blur.wide], normal.statistics)
-    return lent[within(box, blur.wide)], np.ascontiguousarray(blur(lent))
+    blur = Blur((z, y, x), box, normal.lent.shape[0], rows)
+    return blur(scale(normal.lent[blur.wide], normal.statistics))
 
 
 def part_depth(focus: Focus, recipe: CompoundRecipe, settings: Compound, box: Box, spacing_mm: Three) -> np.ndarray:

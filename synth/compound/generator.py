@@ -62,26 +62,22 @@ class CompoundGenerator:
 
 def _layer(patches: list[Patch]) -> Layer:
     """Join patches; where two meet, the first one stays."""
+    parts = [tight_box(patch.edge) for patch in patches]
+    boxes = [from_within(part, patch.box) for part, patch in zip(parts, patches, strict=True)]
+    forms = [patch.edge[part] != 0 for part, patch in zip(parts, patches, strict=True)]
     if len(patches) == 1:
-        box, edge, tissue = patches[0].box, patches[0].edge, patches[0].tissue
-    else:
-        z, y, x = (
-            slice(min(patch.box[axis].start for patch in patches), max(patch.box[axis].stop for patch in patches))
-            for axis in range(3)
-        )
-        box = (z, y, x)
-        sides = [part.stop - part.start for part in box]
-        edge, tissue = np.zeros(sides, np.uint8), np.zeros(sides, np.float32)
-        at = within(patches[0].box, box)
-        edge[at], tissue[at] = patches[0].edge, patches[0].tissue
-        for patch in patches[1:]:
-            at = within(patch.box, box)
-            free = (edge[at] == 0) & (patch.edge != 0)
-            edge[at][free], tissue[at][free] = patch.edge[free], patch.tissue[free]
-    tight = tight_box(edge)
-    edge, tissue = edge[tight], tissue[tight]
-    form = edge != 0
-    return Layer(from_within(tight, box), form, narrow(tissue[form]), edge[form])
+        return Layer(boxes[0], forms[0], narrow(patches[0].tissue), patches[0].edges)
+    z, y, x = (
+        slice(min(part[axis].start for part in boxes), max(part[axis].stop for part in boxes)) for axis in range(3)
+    )
+    form = np.zeros((z.stop - z.start, y.stop - y.start, x.stop - x.start), bool)
+    edge, tissue = np.empty(form.shape, np.uint8), np.empty(form.shape, np.float16)
+    for patch, part, own in reversed(list(zip(patches, boxes, forms, strict=True))):
+        at = within(part, (z, y, x))
+        form[at] |= own
+        edge[at][own], tissue[at][own] = patch.edges, narrow(patch.tissue)
+    places = np.flatnonzero(form)
+    return Layer((z, y, x), form, tissue.reshape(-1)[places], edge.reshape(-1)[places])
 
 
 def _nothing(recipe: CompoundRecipe, normal: Source) -> Layer:

@@ -74,7 +74,9 @@ def seen(recipe, normal, sample, wanted):
         part = part_depth(focus, recipe, wanted, place.box, normal.spacing_mm)
         inside &= np.minimum(part, place.deep - recipe.rim_mm) < 0
     inside &= normal.roi[place.box]
-    box, deep = placed(depth_of(focus, recipe, wanted, normal), focus.centre, normal.roi.shape[0])
+    deep = depth_of(focus, recipe, wanted, normal)
+    box, own = placed(deep.shape, focus.centre, normal.roi.shape[0])
+    deep = deep[own]
     around = (deep < 0) & (deep >= -SHELL_MM) & normal.roi[box]
     if wanted.fluid is not None and (around & (sample.normal[box] >= wanted.fluid)).any():
         around &= sample.normal[box] >= wanted.fluid

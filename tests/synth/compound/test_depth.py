@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synth.compound.depth import FAR, depth, soften
+from synth.compound.depth import FAR, depth
+from synth.compound.edge import soften
 from synth.tumour.blend import FULL, INSIDE
+from synth.tumour.blur import whole_rows
 from synth.tumour.philox import Stream
 from synth.tumour.shape import half_box, make_form, rasterise
 
@@ -53,7 +55,7 @@ def test_a_box_elsewhere_holds_what_the_whole_has_there():
 @pytest.mark.parametrize("width", [0.5, 2.0, 6.0])
 def test_an_edge_has_half_of_its_weight_on_the_surface_and_rises_inward(width):
     deep = np.linspace(-8, 8, 161, dtype=np.float32).reshape(1, 1, -1)
-    edge = soften(deep, np.ones(3), np.zeros(3), np.array([1.0, 0, 0]), width, width).ravel()
+    edge = soften(deep, whole_rows(deep.shape), np.ones(3), np.zeros(3), np.array([1.0, 0, 0]), width, width).ravel()
     weight = (edge & FULL).astype(int)
     np.testing.assert_array_equal(edge >= INSIDE, deep.ravel() >= 0)
     assert (np.diff(weight) >= 0).all()
