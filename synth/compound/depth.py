@@ -46,23 +46,24 @@ def depth(
     farthest = float(form.table.max()) + reach_mm * narrowest
     middle = float(form.table.min()) / narrowest
     spacing, offset = np.asarray(spacing_mm, np.float64), np.asarray(offset_mm, np.float64)
-    return _depth(form.inverse, spacing, offset, shape, form.table, farthest, reach_mm, middle)
+    found = np.full(shape, FAR)
+    _depth(form.inverse, spacing, offset, form.table, farthest, reach_mm, middle, found)
+    return found
 
 
 @njit(cache=True)
 def _depth(
-    inverse: np.ndarray, spacing: np.ndarray, offset: np.ndarray, shape: tuple[int, int, int],
-    table: np.ndarray, farthest: float, reach: float, middle: float,
-) -> np.ndarray:  # fmt: skip
-    found = np.full(shape, FAR)
-    height, width = shape[1], shape[2]
+    inverse: np.ndarray, spacing: np.ndarray, offset: np.ndarray, table: np.ndarray,
+    farthest: float, reach: float, middle: float, found: np.ndarray,
+) -> None:  # fmt: skip
+    height, width = found.shape[1], found.shape[2]
     xs = offset[2] + np.arange(width) * spacing[2]
     # Of a plane's voxels near the form, in the space of the unit sphere; then the pieces of rows that they are.
     a, b, c = np.empty(height * width), np.empty(height * width), np.empty(height * width)
     square, rho, share = np.empty(height * width), np.empty(height * width), np.empty(height * width)
     corners, deep = np.empty(height * width, np.int32), np.empty(height * width, np.float32)
     pieces = np.empty((height, 2), np.int64)
-    for k in range(shape[0]):
+    for k in range(len(found)):
         z, count = offset[0] + k * spacing[0], 0
         for j in range(height):
             y = offset[1] + j * spacing[1]
@@ -82,7 +83,6 @@ def _depth(
             for i in range(len(row)):
                 row[i] = depths[i]
             at += len(row)
-    return found
 
 
 @njit(cache=True)

@@ -9,7 +9,6 @@ import math
 import numpy as np
 from numba import njit
 
-from synth.compound.depth import FAR
 from synth.tumour.blend import FULL, INSIDE
 from synth.tumour.blur import NONE
 
@@ -121,8 +120,8 @@ def mean_around(
 @njit(cache=True)
 def settle(
     deep: np.ndarray, first: Corner, rows: np.ndarray, roi: np.ndarray, corner: Corner, smooth: np.ndarray,
-    by_mm: float, side: np.ndarray, fluid: float, spare_mm: float,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    by_mm: float, side: np.ndarray, fluid: float, spare_mm: float, moved: np.ndarray,
+) -> np.ndarray:  # fmt: skip
     """Move a surface outward in dark tissue, and let it end at limits that leave at least half of what is inside.
 
     It moves by `by_mm` for each unit that `smooth` is darker there than its mean inside, by no more than one unit's
@@ -141,13 +140,13 @@ def settle(
         The second limit lies where `smooth` is as dark.
     spare_mm : float
         Of depth, for each unit that it is brighter.
+    moved : ndarray of float32, shape of `smooth`
+        Written over in the rows: depths in mm below the surface, wherever it ends.
 
     Returns
     -------
-    moved : ndarray of float32, shape of `smooth`
-        Depths in mm below the surface, wherever it ends; `FAR` where no row is.
-    ended : ndarray of float32, same shape
-        The same below the surface and within its limits; anything where no row is.
+    ndarray of float32, shape of `smooth`
+        Depths below the surface and within its limits; anything where no row is.
     """
     total, count = 0.0, 0
     for k in range(rows.shape[0]):
@@ -162,7 +161,7 @@ def settle(
                         total += tissue[i]
                         count += 1
     middle = total / max(count, 1)
-    moved, ended = np.full(smooth.shape, FAR), np.empty(smooth.shape, np.float32)
+    ended = np.empty(smooth.shape, np.float32)
     dark, steep = np.float32(fluid), np.float32(spare_mm)
     within, one, other, both = 0, 0, 0, 0  # voxels inside, by limits
     for k in range(rows.shape[0]):
@@ -195,7 +194,7 @@ def settle(
                 if spared:
                     for i in range(len(row)):
                         row[i] = min(row[i], (tissue[i] - dark) * steep)
-    return moved, ended
+    return ended
 
 
 @njit(cache=True)
@@ -218,7 +217,9 @@ def soften(
     sharp, diffuse : float
         Widths in mm, over which the weight rises from 0 to 1.
     """
-    edge, widths = np.zeros(deep.shape, np.uint8), np.full(deep.shape[2], sharp)
+    edge, widths = np.zeros(deep.shape, np.uint8), np.empty(deep.shape[2])
+    for i in range(len(widths)):
+        widths[i] = sharp
     for k in range(rows.shape[0]):
         z = offset[0] + k * spacing[0]
         for j in range(rows.shape[1]):

@@ -62,8 +62,8 @@ def rows_in(
         As of `Rows`; no `part`: there is none.
     """
     numbers, lent, halves, edges, seen = _gathered(
-        edge, rows, corner, normal.roi, normal.normal.voxels.view(np.int16), normal.lent, deep, smooth, structure,
-        deep if part is None else part,
+        rows, corner, edge, normal.roi, normal.normal.voxels.view(np.int16), normal.lent,
+        (deep, smooth, structure, deep if part is None else part),
     )  # fmt: skip
     own = np.where(seen, widen(halves.view(np.float16)), scale(lent, normal.statistics))
     parts = np.full(len(edges), FAR) if part is None else numbers[3]
@@ -72,10 +72,10 @@ def rows_in(
 
 @njit(cache=True)
 def _gathered(
-    edge: np.ndarray, rows: np.ndarray, corner: Corner, roi: np.ndarray, halves: np.ndarray, lent: np.ndarray,
-    deep: np.ndarray, smooth: np.ndarray, structure: np.ndarray, part: np.ndarray,
+    rows: np.ndarray, corner: Corner, edge: np.ndarray, roi: np.ndarray, halves: np.ndarray, lent: np.ndarray,
+    volumes: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """Gather deep, smooth, structure and part; what is lent; the normal's bits; edges; and what the ROI shows."""
+    """Gather rows of volumes of the box's shape; what is lent; the normal's bits; edges; and what the ROI shows."""
     count = 0
     for k in range(rows.shape[0]):
         for j in range(rows.shape[1]):
@@ -85,19 +85,17 @@ def _gathered(
     at = 0
     for k in range(rows.shape[0]):
         for j in range(rows.shape[1]):
-            low, high = rows[k, j, 0], rows[k, j, 1]
-            if low >= high:
+            low, n = rows[k, j, 0], rows[k, j, 1] - rows[k, j, 0]
+            if n <= 0:
                 continue
-            z, y, x, to = corner[0] + k, corner[1] + j, corner[2] + low, at + high - low
-            _copy(edge[k, j, low:high], edges[at:to])
-            _copy(roi[z, y, x:], seen[at:to])
-            _copy(halves[z, y, x:], bits[at:to])
-            _copy(lent[z, y, x:], outside[at:to])
-            _copy(deep[k, j, low:high], numbers[0, at:to])
-            _copy(smooth[k, j, low:high], numbers[1, at:to])
-            _copy(structure[k, j, low:high], numbers[2, at:to])
-            _copy(part[k, j, low:high], numbers[3, at:to])
-            at = to
+            z, y, x = corner[0] + k, corner[1] + j, corner[2] + low
+            _copy(edge[k, j, low:], edges[at : at + n])
+            _copy(roi[z, y, x:], seen[at : at + n])
+            _copy(halves[z, y, x:], bits[at : at + n])
+            _copy(lent[z, y, x:], outside[at : at + n])
+            for volume in range(4):
+                _copy(volumes[volume][k, j, low:], numbers[volume, at : at + n])
+            at += n
     return numbers, outside, bits, edges, seen
 
 

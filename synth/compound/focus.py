@@ -9,7 +9,7 @@ import numpy as np
 from scans.catalog.synthesis import Elastic
 from scans.image.box import Box, box_of, corner_of, from_within, sides_of
 from scans.image.normalisation import Statistics, scale
-from synth.compound.depth import depth
+from synth.compound.depth import FAR, depth
 from synth.compound.draw import SHELL_MM, Focus, depth_of, edge_reach_mm, placed
 from synth.compound.edge import mean_around, near_rows, settle, soften
 from synth.compound.fill import LIMIT, fill, rows_in
@@ -158,10 +158,11 @@ def place_of(focus: Focus, recipe: CompoundRecipe, normal: Source, settings: Com
     box, own = from_within(tight, box), from_within(tight, own)
     smooth = _smooth(normal, box, rows, settings.tissue.grain_mm)
     spared = bool(recipe.spared) and settings.fluid is not None
-    deep, ended = settle(
+    deep = np.full(smooth.shape, FAR)
+    ended = settle(
         whole, corner_of(own), rows, normal.roi, corner_of(box), smooth, follow_mm,
         _own_side(focus, box, normal) if recipe.one_side else np.full(smooth.shape[2], np.inf, np.float32),
-        fluid if spared else -math.inf, _SPARE_MM,
+        fluid if spared else -math.inf, _SPARE_MM, deep,
     )  # fmt: skip
     edge = _edge(ended, rows, box, focus, recipe, normal.spacing_mm, radius_mm)
     return Place(box, deep, edge, rows_of(edge != 0), smooth, around, radius_mm)

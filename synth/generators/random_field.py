@@ -78,10 +78,14 @@ def noise_field(grain: float, noise_seed: int) -> np.ndarray:
 
 
 @njit(cache=True)
-def _level(field: np.ndarray, roughness: float, radius: float, spacing: np.ndarray, place: tuple[int, int, int]) -> int:
-    """Return the level at an offset from the centre in voxels, 0 to ``_LEVELS - 1``."""
+def _level(
+    field: np.ndarray, roughness: float, radius: float, spacing: np.ndarray, half: tuple[int, int, int],
+    place: tuple[int, int, int],
+) -> int:  # fmt: skip
+    """Return the level at a voxel, 0 to ``_LEVELS - 1``; the centre is at `half`."""
     nodes = field.shape[0]
-    z, y, x = place[0] * spacing[0] / radius, place[1] * spacing[1] / radius, place[2] * spacing[2] / radius
+    k, j, i = place[0] - half[0], place[1] - half[1], place[2] - half[2]
+    z, y, x = k * spacing[0] / radius, j * spacing[1] / radius, i * spacing[2] / radius
     a, b, c = (z + _REACH) * _NODES, (y + _REACH) * _NODES, (x + _REACH) * _NODES
     k, j, i = min(int(a), nodes - 2), min(int(b), nodes - 2), min(int(c), nodes - 2)
     a, b, c = a - k, b - j, c - i
@@ -108,11 +112,13 @@ def _grow(
     depth, height, width = 2 * half[0] + 1, 2 * half[1] + 1, 2 * half[2] + 1
     seen, taken = np.zeros((depth, height, width), np.uint8), np.zeros((depth, height, width), np.uint8)
     # A queue a level: the last that came, and for each the one before it. No voxel is queued twice.
-    last = np.full(_LEVELS, -1, np.int32)
+    last = np.empty(_LEVELS, np.int32)
+    for level in range(_LEVELS):
+        last[level] = -1
     places, before = np.empty(7 * count + 1, np.int32), np.empty(7 * count + 1, np.int32)
     places[0], before[0], queued = (half[0] * height + half[1]) * width + half[2], -1, 1
     seen[half[0], half[1], half[2]] = 1
-    top = _level(field, roughness, radius, spacing, (0, 0, 0))
+    top = _level(field, roughness, radius, spacing, half, half)
     last[top] = 0
     for _ in range(count):
         while top >= 0 and last[top] < 0:
@@ -130,7 +136,7 @@ def _grow(
                 if not (0 <= z < depth and 0 <= y < height and 0 <= x < width) or seen[z, y, x]:
                     continue
                 seen[z, y, x] = 1
-                level = _level(field, roughness, radius, spacing, (z - half[0], y - half[1], x - half[2]))
+                level = _level(field, roughness, radius, spacing, half, (z, y, x))
                 places[queued], before[queued], last[level] = (z * height + y) * width + x, last[level], queued
                 top = max(top, level)
                 queued += 1

@@ -186,30 +186,28 @@ def _blur(
             by_z[tap] = (min(max(k + tap - before[0], 0), planes - 1) * lines + low) * across
         start = (low + before[1] - first) * across
         _sum(source, by_z, along_z, tall[start:], (high - low) * across)
-        _go_on(tall, start, start + (high - low) * across, (last - first + more) * across, across)
+        stop = start + (high - low) * across
+        for i in range(start):  # and so do the first and the last row
+            tall[i] = tall[start + i % across]
+        for i in range(stop, (last - first + more) * across):
+            tall[i] = tall[i - across]
         _sum(tall, by_y, along_y, flat, (last - first) * across)
         rowed = flat
         if across != wide:
             rowed = long
             for j in range(last - first):
-                at = j * wide + before[2]
+                row, own = long[j * wide : (j + 1) * wide], flat[j * across : (j + 1) * across]
+                for i in range(before[2]):
+                    row[i] = own[0]
                 for i in range(across):
-                    long[at + i] = flat[j * across + i]
-                _go_on(long[j * wide :], before[2], before[2] + across, wide, 1)
+                    row[before[2] + i] = own[i]
+                for i in range(before[2] + across, wide):
+                    row[i] = own[across - 1]
         _sum(rowed, by_x, along_x, done, (last - first) * wide - (wide - width))
         for j in range(last - first):
             for i in range(width):
                 blurred[k, first + j, i] = done[j * wide + i]
     return blurred
-
-
-@njit(cache=True)
-def _go_on(values: np.ndarray, start: int, stop: int, end: int, step: int) -> None:
-    """Let the first and the last `step` values of a part go on to either side, from 0 to `end`."""
-    for i in range(start - 1, -1, -1):
-        values[i] = values[i + step]
-    for i in range(stop, end):
-        values[i] = values[i - step]
 
 
 @njit(cache=True)

@@ -133,7 +133,10 @@ def rasterise(
     """
     field = np.zeros((3, 0, 0, 0), np.float32) if displacement_mm is None else displacement_mm
     unsure = doubt(form.octaves, form.amplitude)
-    mask = _rasterise(form.inverse, np.asarray(spacing_mm, np.float64), start, shape, field, form.table, unsure)
+    nearest, farthest = (float(form.table.min()) - unsure) ** 2, (float(form.table.max()) + unsure) ** 2
+    mask = _rasterise(
+        form.inverse, np.asarray(spacing_mm, np.float64), start, shape, field, form.table, nearest, farthest, unsure
+    )
     flat = mask.reshape(-1)
     left = np.flatnonzero(flat == _ASK)
     z, y, x = (
@@ -210,11 +213,15 @@ def _rasterise(
     shape: tuple[int, int, int],
     displacement: np.ndarray,
     table: np.ndarray,
+    nearest: float,
+    farthest: float,
     unsure: float,
 ) -> np.ndarray:
-    """Let the table say which voxels lie inside: 1 or 0; `_ASK` where it is too near to the surface to say."""
+    """Let the table say which voxels lie inside: 1 or 0; `_ASK` where it is too near to the surface to say.
+
+    All rho lie between `nearest` and `farthest`, which are squares.
+    """
     warped = displacement.size > 0
-    nearest, farthest = (table.min() - unsure) ** 2, (table.max() + unsure) ** 2
     mask = np.zeros(shape, np.uint8)
     height, width = shape[1], shape[2]
     xs = (start[2] + np.arange(width)) * spacing[2]
@@ -234,16 +241,19 @@ def _rasterise(
                 sure, again = chord(inverse, z, y, xs[0], spacing[2], width, nearest, -2)
                 if sure >= again:
                     sure, again = last, last
-                mask[k, j, sure:again] = 1
+                for i in range(sure, again):
+                    mask[k, j, i] = 1
             for low, high in ((first, sure), (again, last)):
                 n = high - low
                 if n <= 0:
                     continue
                 if warped:
                     for i in range(n):
-                        moved_z, moved_y = z + displacement[0, k, j, i], y + displacement[1, k, j, i]
-                        moved_x, at = xs[i : i + 1] + displacement[2, k, j, i], count + i
-                        to_sphere(inverse, moved_z, moved_y, moved_x, a[at : at + 1], b[at : at + 1], c[at : at + 1])
+                        at, moved_z, moved_y = count + i, z + displacement[0, k, j, i], y + displacement[1, k, j, i]
+                        moved_x = xs[i] + displacement[2, k, j, i]
+                        a[at] = inverse[0, 0] * moved_z + inverse[0, 1] * moved_y + inverse[0, 2] * moved_x
+                        b[at] = inverse[1, 0] * moved_z + inverse[1, 1] * moved_y + inverse[1, 2] * moved_x
+                        c[at] = inverse[2, 0] * moved_z + inverse[2, 1] * moved_y + inverse[2, 2] * moved_x
                 else:
                     own = slice(count, count + n)
                     to_sphere(inverse, z, y, xs[low:high], a[own], b[own], c[own])
@@ -254,8 +264,9 @@ def _rasterise(
         at = 0
         for piece in range(found):
             j, low, high = pieces[piece, 0], pieces[piece, 1], pieces[piece, 2]
-            mask[k, j, low:high] = verdicts[at : at + high - low]
-            at += high - low
+            for i in range(low, high):
+                mask[k, j, i] = verdicts[at]
+                at += 1
     return mask
 
 
