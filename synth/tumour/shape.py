@@ -241,8 +241,9 @@ def _rasterise(
                 sure, again = chord(inverse, z, y, xs[0], spacing[2], width, nearest, -2)
                 if sure >= again:
                     sure, again = last, last
-                for i in range(sure, again):
-                    mask[k, j, i] = 1
+                row = mask[k, j, sure:again]
+                for i in range(len(row)):
+                    row[i] = 1
             for low, high in ((first, sure), (again, last)):
                 n = high - low
                 if n <= 0:
@@ -264,9 +265,10 @@ def _rasterise(
         at = 0
         for piece in range(found):
             j, low, high = pieces[piece, 0], pieces[piece, 1], pieces[piece, 2]
-            for i in range(low, high):
-                mask[k, j, i] = verdicts[at]
-                at += 1
+            row, judged = mask[k, j, low:high], verdicts[at : at + high - low]
+            for i in range(len(row)):
+                row[i] = judged[i]
+            at += high - low
     return mask
 
 
