@@ -4,19 +4,18 @@ All resampling is linear. What comes from a lab may lie a little askew, so the w
 grid to another, by SimpleITK. The cube's axes are the scan's, so on the way back each axis is interpolated by itself.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import permutations
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
 
 from scans.catalog.region import REFERENCE_SIZE, FieldOfView
 from scans.errors import ScanError
 from scans.image.box import Box, box_of, ends_of, tight_box
 from scans.image.grid import Grid
+from scans.image.smoothing import reach_voxels, smoothed, smoothed_at
 from scans.image.volume import Volume
 
 _AXES = {
@@ -27,7 +26,6 @@ _AXES = {
     "S": (0, 0, 1),
     "I": (0, 0, -1),
 }  # LPS
-_TRUNCATE = 4.0  # standard deviations that the anti-aliasing kernel reaches
 _NEAR = 1e-6  # of a voxel; an index may be off by less
 
 
@@ -182,7 +180,7 @@ def box_in_scan(voxels: np.ndarray, frame: Frame) -> Box | None:
     """
     if not voxels.any():
         return None
-    reach = np.ceil(_TRUNCATE * _sigma(frame.network, frame.scan)) + 1
+    reach = reach_voxels(_sigma(frame.network, frame.scan)) + 1
     return _seen(frame.scan, frame.network, tight_box(voxels), reach, np.ones(3))
 
 
@@ -191,7 +189,7 @@ def part_from_frame(array: np.ndarray, frame: Frame, box: Box) -> Volume:
     if array.shape != frame.network.shape:
         raise ScanError(f"an array of {array.shape} voxels does not fill a cube of {frame.network.shape}")
     part = frame.scan.part(box)
-    array = _smoothed(array.astype(np.float32, copy=False), _sigma(frame.network, part))
+    array = smoothed(array.astype(np.float32, copy=False), _sigma(frame.network, part)[::-1])
     return Volume.on(part, _along_axes(array, frame.network, part))
 
 
@@ -237,11 +235,16 @@ def _resample(volume: Volume, target: Grid) -> np.ndarray:
     """
     sigma = _sigma(volume.grid, target)
     z, y, x = (slice(0, side) for side in target.shape)
-    if (box := _seen(volume.grid, target, (z, y, x), np.zeros(3), np.ceil(_TRUNCATE * sigma) + 2)) is None:
+    if (box := _seen(volume.grid, target, (z, y, x), np.zeros(3), reach_voxels(sigma) + 2)) is None:
         return np.zeros(target.shape, np.float32)
     part = volume.crop(box)
-    array = part.array.astype(np.float32, copy=False)
-    part = part.with_array(_smoothed(array, sigma, _looked_at(part.grid, target)))
+    array = part.array if part.array.dtype in (bool, np.uint8) else part.array.astype(np.float32, copy=False)
+    if sigma.any():
+        wanted = _looked_at(part.grid, target)
+        smooth = smoothed_at(array, sigma[::-1], wanted)
+        array = np.zeros(part.array.shape, np.float32)
+        array[np.ix_(*wanted)] = smooth
+    part = part.with_array(array.astype(np.float32, copy=False))
 
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize(target.shape[::-1])
@@ -295,32 +298,12 @@ def _between(low: np.ndarray, high: np.ndarray, share: np.ndarray) -> np.ndarray
     return found
 
 
-def _smoothed(array: np.ndarray, sigma: np.ndarray, wanted: Sequence[np.ndarray] | None = None) -> np.ndarray:
-    """Return an array (z, y, x) smoothed by a Gaussian, of standard deviations along (x, y, z) in voxels.
-
-    With `wanted`, places along z, y and x, right there alone: each pass leaves out what no later one needs.
-    """
-    if not sigma.any():
-        return array
-    shape = array.shape
-    for axis, deviation in enumerate(sigma[::-1]):
-        if deviation:
-            array = ndimage.gaussian_filter1d(array, deviation, axis, mode="nearest", truncate=_TRUNCATE)
-        if wanted is not None and axis < 2:  # of rows along x, where they are whole, less is not faster
-            array = array.take(wanted[axis], axis)
-    if wanted is None:
-        return array
-    smoothed = np.zeros(shape, np.float32)
-    smoothed[np.ix_(*wanted[:2])] = array
-    return smoothed
-
-
 def _looked_at(grid: Grid, target: Grid) -> list[np.ndarray]:
-    """Return the indices along z, y and x of the voxels that a linear interpolation to `target` looks at."""
+    """Return the indices along z and y of the planes and rows that a linear interpolation to `target` looks at."""
     steps = np.linalg.inv(grid.affine) @ target.affine  # from indices (x, y, z) of the target to the grid's
     last = np.array(target.shape[::-1]) - 1
     wanted = []
-    for axis, side in zip((2, 1, 0), grid.shape, strict=True):
+    for axis, side in zip((2, 1), grid.shape, strict=False):
         along = int(np.abs(steps[axis, :3]).argmax())
         aside = np.delete(steps[axis, :3] * last, along)  # none, unless a file lies askew
         places = steps[axis, 3] + steps[axis, along] * np.arange(last[along] + 1)
