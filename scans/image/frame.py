@@ -64,21 +64,22 @@ class Frame:
         return cls(**{name: Grid(**{k: tuple(v) for k, v in content[name].items()}) for name in ("scan", "network")})
 
 
-def fit_frame(roi: Volume, field_of_view: FieldOfView, orientation: str, size: int) -> Frame:
+def fit_frame(grid: Grid, roi: Box, field_of_view: FieldOfView, orientation: str, size: int) -> Frame:
     """Lay the network's cube around a region of interest.
 
     Parameters
     ----------
-    roi : Volume
-        Mask in the scan's grid, not empty.
+    grid : Grid
+        The scan's own.
+    roi : Box
+        The region's bounding box there.
     field_of_view : FieldOfView
-        ``resize``: the ROI's bounding box becomes the cube. ``spacing``: isotropic voxels around its centre.
+        ``resize``: that box becomes the cube. ``spacing``: isotropic voxels around its centre.
     orientation : str
         Where the cube's axes x, y, z point, e.g. ``LPS``.
     size : int
         Voxels along each side.
     """
-    grid = roi.grid
     low, high = _first_and_last(roi)
     centre = (grid.affine @ [*((low + high) / 2), 1.0])[:3]
     order, direction = _oriented(np.reshape(grid.direction, (3, 3)), orientation)
@@ -111,7 +112,7 @@ def widen(cube: Frame, roi: Volume, *, native: bool) -> Frame:
         With as many voxels along each side as that takes.
     """
     grid = roi.grid
-    low, high = _first_and_last(roi)
+    low, high = _first_and_last(tight_box(roi.array))
     direction = np.reshape(cube.network.direction, (3, 3))
     if native:
         order = np.abs(direction.T @ np.reshape(grid.direction, (3, 3))).argmax(axis=1)  # scan axis of x, y, z
@@ -210,9 +211,9 @@ def coverage(frame: Frame, mask: np.ndarray) -> float:
     return float(np.count_nonzero(inside)) / float(np.count_nonzero(mask))
 
 
-def _first_and_last(mask: Volume) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first and the last index (x, y, z) of a mask's voxels along each axis, float64."""
-    ends = ends_of(tight_box(mask.array))[::-1].astype(float)
+def _first_and_last(box: Box) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first and the last index (x, y, z) in a box along each axis, float64."""
+    ends = ends_of(box)[::-1].astype(float)
     return ends[1::2], ends[::2] - 1
 
 

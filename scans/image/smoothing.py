@@ -84,7 +84,7 @@ def smoothed_at(array: np.ndarray, sigma: np.ndarray, wanted: Sequence[np.ndarra
     -------
     ndarray of float32, shape (wanted z, wanted y, x)
     """
-    filled: np.ndarray = array.view(f"u{array.itemsize}").any(axis=2)  # by its bytes: of -0 SciPy makes no 0
+    filled = np.logical_or.reduce(array.view(f"u{array.itemsize}"), axis=2)  # by its bytes: of -0 SciPy makes no 0
     for deviation, places in zip(sigma[:2], wanted, strict=True):
         array, filled = _along_first(array, deviation, places, filled)
     return smoothed(array, np.array([0, 0, sigma[2]]))  # of rows along x, where they are whole, less is not faster
