@@ -108,6 +108,8 @@ def smoothed_whole(volume: Volume, frame: Frame) -> np.ndarray:
     orientation=st.sampled_from(["LPS", "SPL", "AIR"]),
     side_mm=st.sampled_from([None, 0.4]),
 )
+@example(turn=(0, 0, 0), askew=0, orientation="LPS", side_mm=None)  # along the axes of space, where ITK is not asked
+@example(turn=(0, 180, 0), askew=0, orientation="RPS", side_mm=0.4)
 def test_the_cube_is_that_of_the_scan_smoothed_whole_to_the_bit(turn, askew, orientation, side_mm):
     direction = Rotation.from_euler("xyz", turn, degrees=True)
     grid = Grid((41, 48, 36), (1.0, 0.6, 0.8), (3.0, -2.0, 7.0), tuple(direction.as_matrix().ravel()))
