@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scans.csv_text import csv_text
-from scans.durable import write_text
+from scans.durable import append_text, write_text
 from scans.errors import StoreError
 from scans.writing import writing
 
@@ -72,8 +72,14 @@ COLUMNS = [each.name for each in fields(PseudoLabel)]
 _NUMBERS = [each.name for each in fields(PseudoLabel) if each.type is float]
 
 
-def read_pseudo_labels(folder: Path) -> dict[str, PseudoLabel]:
-    """Return the rows of a folder's table by case.
+def read_pseudo_labels(folder: Path, *, under_way: bool = False) -> dict[str, PseudoLabel]:
+    """Return the rows of a folder's table by case, in the order of their names.
+
+    Parameters
+    ----------
+    folder : Path
+    under_way : bool
+        Of a run that may have been killed: a row that is cut off at its end is left out.
 
     Raises
     ------
@@ -82,11 +88,18 @@ def read_pseudo_labels(folder: Path) -> dict[str, PseudoLabel]:
     """
     path = folder / NAME
     try:
-        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+        content = path.read_bytes()
+        if under_way:
+            content = content[: content.rfind(b"\n") + 1]
+        if not content.endswith(b"\n"):  # cut off, perhaps within a digest
+            raise ValueError
+        reader = csv.DictReader(io.StringIO(content.decode(), newline=""))
         if reader.fieldnames != COLUMNS:
             raise ValueError
-        rows = []
-        for values in reader:
+        lines, rows = list(reader), []
+        if under_way and lines and None in lines[-1].values():
+            lines.pop()  # its last whole line is within a sentence of several
+        for values in lines:
             if None in values.values() or None in values or values["confident"] not in _YES.values():
                 raise ValueError
             if values["mask"] != Path(values["mask"]).name:  # a stranger's table: nothing outside the folder
@@ -99,7 +112,7 @@ def read_pseudo_labels(folder: Path) -> dict[str, PseudoLabel]:
         raise StoreError(f"{folder}: no {NAME} here; make it with train pseudo-label --out {folder}") from error
     except (OSError, ValueError, csv.Error) as error:
         raise StoreError(f"{path} is damaged or not of train pseudo-label; make it again in another folder") from error
-    return {row.case: row for row in rows}
+    return {row.case: row for row in sorted(rows, key=lambda row: row.case)}  # of two of a case the later
 
 
 def write_pseudo_labels(folder: Path, rows: Iterable[PseudoLabel]) -> None:
@@ -110,9 +123,24 @@ def write_pseudo_labels(folder: Path, rows: Iterable[PseudoLabel]) -> None:
     StoreError
         If it cannot be written.
     """
-    table = [COLUMNS]
-    for row in sorted(rows, key=lambda row: row.case):
-        values = {**vars(row), "confident": _YES[row.confident], **{n: f"{getattr(row, n):.6g}" for n in _NUMBERS}}
-        table.append([values[name] for name in COLUMNS])
+    table = [COLUMNS, *(_cells(row) for row in sorted(rows, key=lambda row: row.case))]
     with writing(folder / NAME, StoreError):
         write_text(folder / NAME, csv_text(table))
+
+
+def add_pseudo_label(folder: Path, row: PseudoLabel) -> None:
+    """Add a row to a folder's table, in place of an earlier one of its case; costs the same however long the table is.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be written.
+    """
+    with writing(folder / NAME, StoreError):
+        append_text(folder / NAME, csv_text([_cells(row)]))
+
+
+def _cells(row: PseudoLabel) -> list[Any]:
+    numbers = {name: f"{getattr(row, name):.6g}" for name in _NUMBERS}
+    values = {**vars(row), "confident": _YES[row.confident], **numbers}
+    return [values[name] for name in COLUMNS]

@@ -1,7 +1,7 @@
 """Bytes of a file, plain or packed by gzip, read to the last one, with no more memory than there are bytes.
 
-What a header claims is checked against the file's size before anything is made for it, and what gzip packs is
-taken in pieces: a header that claims a thousand times too much costs nothing.
+What a header claims is checked against the file's size before anything is made for it: a header that claims a thousand
+times too much costs nothing.
 """
 
 import gzip
@@ -9,8 +9,9 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from isal import igzip, igzip_lib
@@ -19,6 +20,7 @@ from scans.errors import ScanError
 
 MOST_VOXELS = 2**31  # a header that claims more is damaged, or a bomb
 _PIECE = 2**20  # bytes
+_MOST_PACKED = 1032  # bytes that gzip packs into one
 _PACKED = (".gz", ".mgz")
 
 
@@ -85,8 +87,11 @@ def read_voxels(file: BinaryIO, path: Path, offset: int, shape: tuple[int, ...],
     ScanError
         If the voxels are cut off.
     """
-    needed = math.prod(shape) * dtype.itemsize
-    if not isinstance(file, gzip.GzipFile) and (size := os.fstat(file.fileno()).st_size) < offset + needed:
+    needed, size = math.prod(shape) * dtype.itemsize, os.fstat(file.fileno()).st_size
+    if isinstance(file, gzip.GzipFile):
+        if size * _MOST_PACKED < needed:
+            raise _cut_off(path, sum(map(len, iter(partial(file.read, _PIECE), b""))), offset + needed)
+    elif size < offset + needed:
         raise _cut_off(path, size, offset + needed)
     passed = 0
     while passed < offset:
@@ -94,15 +99,15 @@ def read_voxels(file: BinaryIO, path: Path, offset: int, shape: tuple[int, ...],
         if not piece:
             raise _cut_off(path, passed, offset + needed)
         passed += len(piece)
-    content = bytearray()
-    while len(content) < needed:
-        piece = file.read(min(_PIECE, needed - len(content)))
-        if not piece:
-            raise _cut_off(path, offset + len(content), offset + needed)
-        content += piece
+    content = np.empty(needed, np.uint8)  # a page of it takes memory once something is written there
+    room, filled = content.data, 0
+    while filled < needed:
+        if not (count := cast(Any, file).readinto(room[filled : filled + _PIECE])):
+            raise _cut_off(path, offset + filled, offset + needed)
+        filled += count
     while file.read(_PIECE):  # gzip checks its sum only at the end
         pass
-    array = np.frombuffer(content, dtype).reshape(shape[::-1])
+    array = content.view(dtype).reshape(shape[::-1])
     if not dtype.isnative:
         array = array.byteswap(inplace=True).view(dtype.newbyteorder("="))
     return array

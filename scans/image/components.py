@@ -1,10 +1,13 @@
 """Connected parts of a mask."""
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
-from scans.image.box import Box, tight_box
+from scans.image.box import Box, from_within, tight_box
+
+_SKIN = 8  # planes at each face of a mask's box, in which a large part of it shows as large
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,30 @@ def large_parts(mask: np.ndarray, least: float) -> np.ndarray:
     if len(sizes) < 3:  # one part at the most
         return mask
     return (sizes >= least * sizes.max())[labels]
+
+
+def box_of_large_parts(mask: np.ndarray, least: float) -> Box:
+    """Return the tight box around `large_parts`, mostly without a look at what is deep inside.
+
+    What counts is whether a part that reaches a face of the mask's box is large. If it is by what a few planes at the
+    face hold of it, all of it is.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (z, y, x)
+        Not empty.
+    least : float
+    """
+    box = tight_box(mask)
+    mask = mask[box]
+    enough = least * np.count_nonzero(mask)  # of the largest part it would be less, or as much
+    for axis, end in product(range(3), (1, -1)):
+        inwards = np.moveaxis(mask, axis, 0)[::end][:_SKIN]
+        labels = _labels(inwards[(slice(None), *tight_box(inwards)[1:])])
+        at_face = np.unique(labels[0])
+        if np.bincount(labels.reshape(-1))[at_face[at_face > 0]].max() < enough:
+            return from_within(tight_box(large_parts(mask, least)), box)
+    return box
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
 
 from scans.catalog.region import REFERENCE_SIZE, FieldOfView
 from scans.errors import ScanError
 from scans.image.box import Box, box_of, ends_of, tight_box
 from scans.image.grid import Grid
+from scans.image.smoothing import reach_voxels, smoothed, smoothed_at
 from scans.image.volume import Volume
 
 _AXES = {
@@ -27,7 +27,6 @@ _AXES = {
     "S": (0, 0, 1),
     "I": (0, 0, -1),
 }  # LPS
-_TRUNCATE = 4.0  # standard deviations that the anti-aliasing kernel reaches
 _NEAR = 1e-6  # of a voxel; an index may be off by less
 
 
@@ -66,21 +65,22 @@ class Frame:
         return cls(**{name: Grid(**{k: tuple(v) for k, v in content[name].items()}) for name in ("scan", "network")})
 
 
-def fit_frame(roi: Volume, field_of_view: FieldOfView, orientation: str, size: int) -> Frame:
+def fit_frame(grid: Grid, roi: Box, field_of_view: FieldOfView, orientation: str, size: int) -> Frame:
     """Lay the network's cube around a region of interest.
 
     Parameters
     ----------
-    roi : Volume
-        Mask in the scan's grid, not empty.
+    grid : Grid
+        The scan's own.
+    roi : Box
+        The region's bounding box there.
     field_of_view : FieldOfView
-        ``resize``: the ROI's bounding box becomes the cube. ``spacing``: isotropic voxels around its centre.
+        ``resize``: that box becomes the cube. ``spacing``: isotropic voxels around its centre.
     orientation : str
         Where the cube's axes x, y, z point, e.g. ``LPS``.
     size : int
         Voxels along each side.
     """
-    grid = roi.grid
     low, high = _first_and_last(roi)
     centre = (grid.affine @ [*((low + high) / 2), 1.0])[:3]
     order, direction = _oriented(np.reshape(grid.direction, (3, 3)), orientation)
@@ -113,7 +113,7 @@ def widen(cube: Frame, roi: Volume, *, native: bool) -> Frame:
         With as many voxels along each side as that takes.
     """
     grid = roi.grid
-    low, high = _first_and_last(roi)
+    low, high = _first_and_last(tight_box(roi.array))
     direction = np.reshape(cube.network.direction, (3, 3))
     if native:
         order = np.abs(direction.T @ np.reshape(grid.direction, (3, 3))).argmax(axis=1)  # scan axis of x, y, z
@@ -182,7 +182,7 @@ def box_in_scan(voxels: np.ndarray, frame: Frame) -> Box | None:
     """
     if not voxels.any():
         return None
-    reach = np.ceil(_TRUNCATE * _sigma(frame.network, frame.scan)) + 1
+    reach = reach_voxels(_sigma(frame.network, frame.scan)) + 1
     return _seen(frame.scan, frame.network, tight_box(voxels), reach, np.ones(3))
 
 
@@ -191,8 +191,14 @@ def part_from_frame(array: np.ndarray, frame: Frame, box: Box) -> Volume:
     if array.shape != frame.network.shape:
         raise ScanError(f"an array of {array.shape} voxels does not fill a cube of {frame.network.shape}")
     part = frame.scan.part(box)
-    array = _smoothed(array.astype(np.float32, copy=False), _sigma(frame.network, part))
-    return Volume.on(part, _along_axes(array, frame.network, part))
+    array = smoothed(array.astype(np.float32, copy=False), _sigma(frame.network, part)[::-1])
+    steps = np.linalg.inv(frame.network.affine) @ part.affine  # from indices (x, y, z) of the scan to the cube's
+    places = [
+        steps[axis, 3] + steps[axis, along] * np.arange(part.shape[::-1][along])
+        for axis, along in enumerate(_axes_along(frame.network, part))
+    ]
+    kept = [np.arange(side) for side in array.shape[:2]]
+    return Volume.on(part, _along_axes(array, frame.network, part, places, kept))
 
 
 def coverage(frame: Frame, mask: np.ndarray) -> float:
@@ -212,9 +218,9 @@ def coverage(frame: Frame, mask: np.ndarray) -> float:
     return float(np.count_nonzero(inside)) / float(np.count_nonzero(mask))
 
 
-def _first_and_last(mask: Volume) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first and the last index (x, y, z) of a mask's voxels along each axis, float64."""
-    ends = ends_of(tight_box(mask.array))[::-1].astype(float)
+def _first_and_last(box: Box) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first and the last index (x, y, z) in a box along each axis, float64."""
+    ends = ends_of(box)[::-1].astype(float)
     return ends[1::2], ends[::2] - 1
 
 
@@ -237,11 +243,19 @@ def _resample(volume: Volume, target: Grid) -> np.ndarray:
     """
     sigma = _sigma(volume.grid, target)
     z, y, x = (slice(0, side) for side in target.shape)
-    if (box := _seen(volume.grid, target, (z, y, x), np.zeros(3), np.ceil(_TRUNCATE * sigma) + 2)) is None:
+    if (box := _seen(volume.grid, target, (z, y, x), np.zeros(3), reach_voxels(sigma) + 2)) is None:
         return np.zeros(target.shape, np.float32)
     part = volume.crop(box)
-    array = part.array.astype(np.float32, copy=False)
-    part = part.with_array(_smoothed(array, sigma, _looked_at(part.grid, target)))
+    array = part.array if part.array.dtype in (bool, np.uint8) else part.array.astype(np.float32, copy=False)
+    kept = [np.arange(side) for side in array.shape[:2]]
+    if sigma.any():
+        kept = _looked_at(part.grid, target)
+        array = smoothed_at(array, sigma[::-1], kept)
+    if (places := _itk_places(part.grid, target)) is not None:
+        return _along_axes(array, part.grid, target, places, kept)
+    whole = np.zeros(part.array.shape, np.float32)
+    whole[np.ix_(*kept)] = array
+    part = part.with_array(whole)
 
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize(target.shape[::-1])
@@ -254,20 +268,54 @@ def _resample(volume: Volume, target: Grid) -> np.ndarray:
     return result.astype(np.float32, copy=False)
 
 
-def _along_axes(array: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
+def _itk_places(source: Grid, target: Grid) -> list[np.ndarray] | None:
+    """Return where ITK finds the target's voxels along the source's x, y and z, in its voxels and to the bit.
+
+    Along x it asks for the two ends of a row, and goes from one to the other. None where an axis is not that of space
+    with the same name: its inverse of such a matrix is rounded, and each row another.
+    """
+    turned = np.reshape([source.itk_direction, target.itk_direction], (2, 3, 3)) * ~np.eye(3, dtype=bool)
+    if turned.any():
+        return None
+    here, there = (Volume.on(grid, np.zeros((1, 1, 1), np.uint8)).to_itk() for grid in (source, target))
+    places = []
+    for axis, side in enumerate(target.shape[::-1]):
+        asked = np.zeros((side if axis else 2, 3), int)
+        asked[:, axis] = np.arange(side) if axis else (0, side)
+        points = map(there.TransformIndexToPhysicalPoint, asked.tolist())
+        found = np.array([here.TransformPhysicalPointToContinuousIndex(point)[axis] for point in points])
+        places.append(found if axis else found[0] + np.arange(side) / side * (found[1] - found[0]))
+    return places
+
+
+def _axes_along(source: Grid, target: Grid) -> np.ndarray:
+    """Return the target's axis along the source's x, y and z."""
+    steps = np.linalg.inv(source.affine) @ target.affine  # from indices (x, y, z) of the target to the source's
+    along: np.ndarray = np.abs(steps[:3, :3]).argmax(axis=1)
+    return along
+
+
+def _along_axes(
+    array: np.ndarray, source: Grid, target: Grid, places: Sequence[np.ndarray], kept: Sequence[np.ndarray]
+) -> np.ndarray:
     """Resample, axis by axis, to a grid whose axes are those of the source, permuted and flipped.
 
     In float64 from x to z, as ITK does in each voxel; but only the last axis is gone along in as many voxels as the
     target has, so that a brain takes a tenth of the time.
+
+    Parameters
+    ----------
+    array : ndarray, shape (kept z, kept y, x)
+    source, target : Grid
+    places : sequence of ndarray
+        Of the target's voxels along the source's x, y and z, in its voxels.
+    kept : sequence of ndarray
+        Indices along the source's z and y that `array` has, ascending: all that are looked at.
     """
-    steps = np.linalg.inv(source.affine) @ target.affine  # from indices (x, y, z) of the target to the source's
-    order = np.abs(steps[:3, :3]).argmax(axis=1)  # the target's axis along the source's x, y and z
+    order = _axes_along(source, target)
     sides = np.array(target.shape[::-1])[order]
-    places = [
-        steps[axis, 3] + steps[axis, along] * np.arange(side)
-        for axis, (along, side) in enumerate(zip(order, sides, strict=True))
-    ]
-    x, y, z = (_neighbours(each, side) for each, side in zip(places, array.shape[::-1], strict=True))
+    x, y, z = (_neighbours(each, side) for each, side in zip(places, source.shape[::-1], strict=True))
+    z, y = ((*np.searchsorted(indices, pair[:2]), pair[2]) for indices, pair in zip(kept, (z, y), strict=True))
     first, last = z[0].min(initial=0), z[1].max(initial=0) + 1
     planes = array[first:last].astype(np.float64)
     planes = _between(planes[..., x[0]], planes[..., x[1]], x[2])
@@ -275,7 +323,7 @@ def _along_axes(array: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     result = np.empty(sides[::-1], np.float32)
     for plane, low, high, share in zip(result, z[0] - first, z[1] - first, z[2], strict=True):
         plane[...] = _between(planes[low], planes[high], share)
-    for axis, (place, side) in enumerate(zip(places[::-1], array.shape, strict=True)):
+    for axis, (place, side) in enumerate(zip(places[::-1], source.shape, strict=True)):
         outside = ~((place >= -0.5) & (place < side - 0.5))
         result[(slice(None),) * axis + (outside,)] = 0
     return np.ascontiguousarray(result.transpose(np.argsort(2 - order[::-1])))
@@ -295,32 +343,12 @@ def _between(low: np.ndarray, high: np.ndarray, share: np.ndarray) -> np.ndarray
     return found
 
 
-def _smoothed(array: np.ndarray, sigma: np.ndarray, wanted: Sequence[np.ndarray] | None = None) -> np.ndarray:
-    """Return an array (z, y, x) smoothed by a Gaussian, of standard deviations along (x, y, z) in voxels.
-
-    With `wanted`, places along z, y and x, right there alone: each pass leaves out what no later one needs.
-    """
-    if not sigma.any():
-        return array
-    shape = array.shape
-    for axis, deviation in enumerate(sigma[::-1]):
-        if deviation:
-            array = ndimage.gaussian_filter1d(array, deviation, axis, mode="nearest", truncate=_TRUNCATE)
-        if wanted is not None and axis < 2:  # of rows along x, where they are whole, less is not faster
-            array = array.take(wanted[axis], axis)
-    if wanted is None:
-        return array
-    smoothed = np.zeros(shape, np.float32)
-    smoothed[np.ix_(*wanted[:2])] = array
-    return smoothed
-
-
 def _looked_at(grid: Grid, target: Grid) -> list[np.ndarray]:
-    """Return the indices along z, y and x of the voxels that a linear interpolation to `target` looks at."""
+    """Return the indices along z and y of the planes and rows that a linear interpolation to `target` looks at."""
     steps = np.linalg.inv(grid.affine) @ target.affine  # from indices (x, y, z) of the target to the grid's
     last = np.array(target.shape[::-1]) - 1
     wanted = []
-    for axis, side in zip((2, 1, 0), grid.shape, strict=True):
+    for axis, side in zip((2, 1), grid.shape, strict=False):
         along = int(np.abs(steps[axis, :3]).argmax())
         aside = np.delete(steps[axis, :3] * last, along)  # none, unless a file lies askew
         places = steps[axis, 3] + steps[axis, along] * np.arange(last[along] + 1)

@@ -10,8 +10,8 @@ import numpy as np
 
 from scans.catalog.region import Region
 from scans.errors import ScanError
-from scans.image.box import clip, tight_box
-from scans.image.components import large_parts
+from scans.image.box import clip, from_within, tight_box
+from scans.image.components import box_of_large_parts
 from scans.image.foreground import border_value, region_of_interest
 from scans.image.frame import Frame, coverage, fit_frame, from_frame, to_frame
 from scans.image.normalisation import Statistics, unscale
@@ -104,9 +104,8 @@ def prepare(
         raise ScanError(f"{where}: nothing varies inside the ROI; check that the mask belongs to the scan")
     zero = np.float32(_raw_zero(values, region, background))
     # A stray voxel of a mask must not stretch the cube.
-    framed = volume.with_array(np.zeros_like(inside))
-    framed.array[box] = large_parts(inside[box], _LEAST_FRAMED)
-    frame = fit_frame(framed, region.field_of_view, region.orientation, size)
+    framed = from_within(box_of_large_parts(inside[box], _LEAST_FRAMED), box)
+    frame = fit_frame(volume.grid, framed, region.field_of_view, region.orientation, size)
     intensity, roi_cube = _resampled(volume, inside, zero, frame)
     if not roi_cube.any():
         raise ScanError(

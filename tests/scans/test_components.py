@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
-from scans.image.components import fill_holes, large_parts
+from scans.image.box import tight_box
+from scans.image.components import box_of_large_parts, fill_holes, large_parts
 
 MASKS = arrays(bool, array_shapes(min_dims=3, max_dims=3, max_side=6))
 
@@ -17,6 +18,19 @@ def test_small_parts_alone_are_left_out(mask, least):
     sizes = [int((labels == part).sum()) for part in range(1, count + 1)]
     kept = [part for part, size in enumerate(sizes, 1) if size >= least * max(sizes)]
     np.testing.assert_array_equal(large_parts(mask, least), np.isin(labels, kept))
+
+
+@settings(max_examples=60)
+@given(
+    arrays(bool, array_shapes(min_dims=3, max_dims=3, min_side=3, max_side=6)).filter(np.any),
+    st.tuples(*[st.integers(0, 14)] * 3),
+    st.sampled_from([0.001, 0.05, 0.4]),
+)
+def test_the_box_of_large_parts_is_found_without_looking_at_all_of_a_mask(stray, corner, least):
+    mask = np.zeros((20, 20, 20), bool)
+    mask[3:16, 2:14, 3:15] = True
+    mask[tuple(slice(first, first + side) for first, side in zip(corner, stray.shape, strict=True))] |= stray
+    assert box_of_large_parts(mask, least) == tight_box(large_parts(mask, least))
 
 
 @settings(max_examples=60)

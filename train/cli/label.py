@@ -14,8 +14,8 @@ from train.cli.application import (
     RevisionOption,
     ShippedOption,
     app,
+    ready_for_many_scans,
     tell,
-    wait_idly,
 )
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def pseudo_label(
     Labels are not opened, if there are any. Stopped or killed, the same command goes on; with another --set it judges
     the masks that are there. Exits with 1 if a scan could not be segmented; that is no reason not to go on.
     """
-    wait_idly()
+    ready_for_many_scans()
     from train.inference.named_network import checkpoint_or_shipped
 
     network = checkpoint_or_shipped(checkpoint, revision, tell)

@@ -26,8 +26,8 @@ from train.cli.application import (
     ShippedOption,
     app,
     named,
+    ready_for_many_scans,
     tell,
-    wait_idly,
 )
 from train.settings import SettingsError
 
@@ -158,7 +158,7 @@ def segment(
     another network or with other options are not touched without --overwrite.
     Exits with 1 if a scan could not be segmented.
     """
-    wait_idly()
+    ready_for_many_scans()
     from train.inference.named_network import checkpoint_or_shipped
 
     if not scans and bids is None:
@@ -246,7 +246,7 @@ def evaluate(
     A network of several classes is scored on each of them; the threshold row on the whole tumour alone.
     Exits with 1 if a case could not be scored.
     """
-    wait_idly()
+    ready_for_many_scans()
     from train.evaluation.evaluate import evaluate as run
     from train.inference.named_network import checkpoint_or_shipped
     from train.inference.reading import Asked

@@ -16,7 +16,7 @@ from scans.errors import UserError
 from scans.one_scan import one_scan
 from train.network.hardware import available_cores
 
-_MOST_THREADS = 8  # a brain takes each a third of a second: together they ready twenty a second
+_MOST_THREADS = 8  # a brain takes each a seventh of a second: together they ready fifty a second
 _VOXELS = 2**28  # of all scans under way: about 4 GB with what is made of them; one is read ahead of any size
 
 _Item = TypeVar("_Item")

@@ -14,7 +14,13 @@ from scans.catalog.dataset import Dataset
 from scans.durable import only_writer
 from scans.errors import CatalogError, CheckpointError, UserError
 from scans.formats.files import content_sha256
-from scans.formats.pseudo_labels import NAME, PseudoLabel, read_pseudo_labels, write_pseudo_labels
+from scans.formats.pseudo_labels import (
+    NAME,
+    PseudoLabel,
+    add_pseudo_label,
+    read_pseudo_labels,
+    write_pseudo_labels,
+)
 from scans.image.brain_mask import check_program, is_needed
 from scans.image.cases import Case, read_case
 from scans.image.preparation import Prepared
@@ -110,7 +116,8 @@ def pseudo_label(
             for row, kept in made:
                 row = _judged(row, rule)
                 rows[row.case] = row
-                write_pseudo_labels(out, {**before, **rows}.values())
+                if row != before.get(row.case):
+                    add_pseudo_label(out, row)
                 told(row, kept)
         write_pseudo_labels(out, rows.values())  # without those that an earlier run did not leave out
     return list(rows.values())
@@ -134,8 +141,9 @@ def _unlabelled(catalog: Catalog, name: str, model: Model, leave_out: Sequence[s
 def _rows_of(out: Path, network: str) -> dict[str, PseudoLabel]:
     """Return what an earlier run of this network wrote; refuse a folder of anything else."""
     if (out / NAME).exists():
-        rows = read_pseudo_labels(out)
+        rows = read_pseudo_labels(out, under_way=True)
         if all(row.network == network for row in rows.values()):
+            write_pseudo_labels(out, rows.values())  # without the half of a line that a killed run may have left
             return rows
         raise SettingsError(f"{out} holds pseudo-labels of another network; choose another --out")
     if any(not entry.name.startswith(".") for entry in out.iterdir()):

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from train.architectures.zhang import Pool
 from train.network.symmetry import seen
 from train.network.unet import UNet
 from train.settings import Network
@@ -56,3 +57,14 @@ def test_a_network_that_sees_mirror_images_gives_the_layers_of_its_modalities_fr
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
     plain = UNet(Network(width=2, in_channels=2)).state_dict()
     assert plain.keys() == network.state_dict().keys()  # an encoder can be carried from one to the other
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_what_is_pooled_is_the_same_to_the_bit_where_gradients_are_needed_and_where_not(precision):
+    features = torch.randn(2, 5, 6, 7, 8, generator=torch.Generator().manual_seed(0)).to(precision)
+    features[0, 0, 2, 2, 2] = float("nan")
+    for layout in (torch.contiguous_format, torch.channels_last_3d):
+        pooled = Pool(2)(given := features.to(memory_format=layout))
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            quick = Pool(2)(given)
+        torch.testing.assert_close(quick, pooled, rtol=0, atol=0, equal_nan=True)

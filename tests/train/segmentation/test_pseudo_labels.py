@@ -138,6 +138,23 @@ def test_what_a_killed_run_lacks_is_made_again_and_is_the_same(folder, pseudo):
     assert (pseudo / "pseudo_labels.csv").read_bytes() == table
 
 
+@pytest.mark.parametrize("left", [0.4, 0.97])
+def test_a_table_that_a_killed_run_cut_off_loses_the_last_row_alone_and_is_made_whole(folder, pseudo, left):
+    table = (pseudo / "pseudo_labels.csv").read_bytes()
+    last = table.rindex(b"\n", 0, -1) + 1
+    (pseudo / "pseudo_labels.csv").write_bytes(table[: last + int(left * (len(table) - last))])
+    with pytest.raises(StoreError, match="damaged"):
+        read_pseudo_labels(pseudo)  # whoever uses it is told
+    seen = {}
+    label(folder, pseudo, told=lambda row, kept: seen.update({row.case: (kept, on_disk(pseudo, row))}))
+    assert seen == {"t0": (True, True), "t1": (True, True), "t2": (True, True), "two": (False, True)}
+    assert (pseudo / "pseudo_labels.csv").read_bytes() == table
+
+
+def on_disk(folder, row):
+    return read_pseudo_labels(folder, under_way=True)[row.case].mask_sha256 == row.mask_sha256
+
+
 def test_a_scan_that_cannot_be_read_is_named_and_the_others_go_on(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "scans")
     (tmp_path / "scans" / "tumour" / "t0_flair.nii.gz").write_bytes(b"no scan")

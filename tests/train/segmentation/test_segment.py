@@ -2,6 +2,7 @@ import csv
 import gzip
 import hashlib
 import os
+import platform
 import struct
 import subprocess
 import sys
@@ -639,3 +640,20 @@ def test_a_wrong_value_of_an_option_is_one_sentence(small, tmp_path, option, val
     assert option.strip("-").replace("-", "_") in str(result.exception)
     assert "\n" not in str(result.exception)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_the_memory_of_a_scan_serves_the_next():
+    lines = (
+        "import resource",
+        "from train.cli.application import ready_for_many_scans",
+        "ready_for_many_scans()",
+        "faults = []",
+        "for _ in range(4):",
+        "    blocks = [bytearray(b'x') * 2**24 for _ in range(4)]",
+        "    del blocks",
+        "    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)",
+        "print(faults[-1] - faults[-2])",
+    )
+    told = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert int(told.stdout) < 100  # of 16 thousand pages
