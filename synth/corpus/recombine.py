@@ -5,7 +5,7 @@ N x M samples and more. Sample `step` is a pure function of (corpus, seed, step)
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from scans.errors import StoreError
 from scans.image.box import Box
 from scans.image.normalisation import Statistics, scale
-from synth.tumour.blend import INSIDE, lay, narrow, paste, widen
+from synth.tumour.blend import INSIDE, lay, lay_over, narrow, widen, write_normal
 from synth.tumour.philox import Stream
 from synth.tumour.sample import Layer, Sample, Tumour, empty_sample
 from synth.tumour.source import lends_tumour
@@ -146,20 +146,21 @@ class Recombine:
             intervals, strength = self._ratio or generation.facts.ratio, self._alpha or generation.facts.alpha
             ratio = stream.uniform_over(intervals) if intervals else 1.0
             alpha = float(np.float32(stream.uniform(*strength))) if strength else float(self.corpus.alpha[index])
-            layer = _flipped(self.corpus.layer(index), flip)
+            layer = self.corpus.layer(index)
             normal = self.corpus.source(position)
             if not len(normal.centres):
                 continue
             anchor = self._anchor(index, layer.box, flip)
             core, old = _core(layer), tuple(part.start for part in layer.box)
-            pinned = _pinned(layer.box, flip, self.corpus.size)
+            pinned, count = _pinned(layer.box, flip, self.corpus.size), max(1, int(np.count_nonzero(core)))
+            roi = normal.turned(_turn(flip)).roi
             for _ in range(_TRIES if self.move else 1):
                 free = old
                 if self.move:
                     centre = normal.centres[stream.below(len(normal.centres))]
                     free = tuple(c - a for c, a in zip(centre, anchor, strict=True))
                 start = tuple(f if p is None else p for f, p in zip(free, pinned, strict=True))
-                kept = _kept(core, start, normal.roi)
+                kept = _seen_of(core, _turned(start, core.shape, flip, self.corpus.size), roi) / count
                 if kept >= generation.facts.least_kept:
                     z, y, x = start
                     mirror = (flip[0], flip[1], flip[2])
@@ -175,10 +176,25 @@ class Recombine:
 
     def tumour(self, step: int) -> tuple[int, Tumour]:
         """Return the position of the normal of sample `step`, and its tumour."""
+        drawn, layer, target = self._layer(step)
+        turn = _turn(drawn.flip)
+        tumour = lay(layer, self.corpus.source(drawn.normal).turned(turn), drawn.alpha, target)
+        corner = [part.start for part in layer.box]
+        z, y, x = _turned(corner, layer.form.shape, drawn.flip, self.corpus.size)
+        depth, height, width = layer.form.shape
+        box = slice(z, z + depth), slice(y, y + height), slice(x, x + width)
+        upright = (np.ascontiguousarray(part[turn]) for part in (tumour.composite, tumour.texture, tumour.mask))
+        return drawn.normal, Tumour(box, *upright, tumour.alpha)
+
+    def _layer(self, step: int) -> tuple[Recombination, Layer, str]:
+        """Return what makes a sample, its tumour as it stands in the corpus, cut to the cube, and the target.
+
+        It is the normal that is turned over in its stead: to look at an array from the other side costs nothing.
+        """
         drawn, layer = self._draw(step)
-        normal = self.corpus.source(drawn.normal)
-        moved = self._in_units_of(drawn, _moved(layer, drawn.start, self.corpus.size))
-        return drawn.normal, lay(moved, normal, drawn.alpha, self.corpus.generation(drawn.tumour).facts.target)
+        start = _turned(drawn.start, layer.form.shape, drawn.flip, self.corpus.size)
+        moved = self._in_units_of(drawn, _moved(layer, start, self.corpus.size))
+        return drawn, moved, self.corpus.generation(drawn.tumour).facts.target
 
     def _in_units_of(self, drawn: Recombination, layer: Layer) -> Layer:
         """Bring the tissue from the scale and contrast of its first normal to those of the new one (Eq. 4)."""
@@ -202,8 +218,11 @@ class Recombine:
 
     def read(self, step: int, out: Sample) -> Sample:
         """Write sample `step` into arrays that are there; see `Corpus.read`."""
-        position, tumour = self.tumour(step)
-        return paste(self.corpus.source(position).voxels, tumour, out)
+        drawn, layer, target = self._layer(step)
+        normal, turn = self.corpus.source(drawn.normal), _turn(drawn.flip)
+        write_normal(normal.voxels, out)
+        lay_over(layer, normal.turned(turn), drawn.alpha, target, out.turned(turn))
+        return replace(out, alpha=drawn.alpha)
 
     def __getitem__(self, step: int) -> Sample:
         """Return sample `step`, 0 or more, float32."""
@@ -225,20 +244,16 @@ def _lends_tumour(corpus: "Corpus", position: int) -> bool:
     return 0 <= position < len(sources) and lends_tumour(sources[position])
 
 
-def _flipped(layer: Layer, flip: Sequence[bool]) -> Layer:
-    """Mirror a layer within its box."""
-    if not any(flip):
-        return layer
-    turn = tuple(slice(None, None, -1 if turned else 1) for turned in flip)
-    form = np.ascontiguousarray(layer.form[turn])
+def _turn(flip: Sequence[bool]) -> Box:
+    """Return the index that turns an array over."""
+    z, y, x = (slice(None, None, -1 if over else 1) for over in flip)
+    return z, y, x
 
-    def turned(per_voxel: np.ndarray) -> np.ndarray:
-        whole = np.zeros(layer.form.shape, per_voxel.dtype)
-        whole[layer.form] = per_voxel
-        return whole[turn][form]
 
-    edge = None if layer.edge is None else turned(layer.edge)
-    return Layer(layer.box, form, turned(layer.tissue), edge)
+def _turned(start: Sequence[int], shape: Sequence[int], flip: Sequence[bool], size: int) -> tuple[int, ...]:
+    """Return where a box begins in the cube turned over."""
+    sides = zip(start, shape, flip, strict=True)
+    return tuple(size - n - first if over else first for first, n, over in sides)
 
 
 def _pinned(box: Box, flip: Sequence[bool], size: int) -> tuple[int | None, ...]:
@@ -272,13 +287,13 @@ def _core(layer: Layer) -> np.ndarray:
     return core
 
 
-def _kept(core: np.ndarray, start: Sequence[int], roi: np.ndarray) -> float:
-    """Return the share of a form's voxels that a ROI leaves of it at `start`."""
+def _seen_of(core: np.ndarray, start: Sequence[int], roi: np.ndarray) -> int:
+    """Return how many of a form's voxels a ROI leaves of it at `start`."""
     boxes = _within(core.shape, start, roi.shape[0])
     if boxes is None:
-        return 0.0
+        return 0
     cube, own = boxes
-    return int(np.count_nonzero(core[own] & roi[cube])) / max(1, int(np.count_nonzero(core)))
+    return int(np.count_nonzero(core[own] & roi[cube]))
 
 
 def _moved(layer: Layer, start: Sequence[int], size: int) -> Layer:
