@@ -1,4 +1,4 @@
-"""Boxes of voxels (z, y, x): the tight one around a mask, one as six numbers, one within another."""
+"""Boxes of voxels (z, y, x): the tight one around a mask, one as six numbers, one within another, turned over."""
 
 from collections.abc import Sequence
 
@@ -45,3 +45,24 @@ def within(box: Box, outer: Sequence[slice]) -> Box:
     """Return a box (z, y, x) counted from the corner of another that holds it."""
     z, y, x = (slice(part.start - o.start, part.stop - o.start) for part, o in zip(box, outer, strict=True))
     return z, y, x
+
+
+def overlap(shape: Sequence[int], start: Sequence[int], size: int) -> tuple[Box, Box] | None:
+    """Return the part of a box at `start` that lies in the cube, in the cube and in the box; None if none does."""
+    cube = [slice(max(s, 0), min(s + n, size)) for s, n in zip(start, shape, strict=True)]
+    if any(part.start >= part.stop for part in cube):
+        return None
+    z, y, x = cube
+    return (z, y, x), within((z, y, x), [slice(s, s + n) for s, n in zip(start, shape, strict=True)])
+
+
+def turn_of(flip: Sequence[bool]) -> Box:
+    """Return the index by which an array is seen turned over along axes (z, y, x)."""
+    z, y, x = (slice(None, None, -1 if over else 1) for over in flip)
+    return z, y, x
+
+
+def turned(start: Sequence[int], shape: Sequence[int], flip: Sequence[bool], size: int) -> tuple[int, ...]:
+    """Return where a box at `start` begins in the cube that is turned over."""
+    sides = zip(start, shape, flip, strict=True)
+    return tuple(size - n - first if over else first for first, n, over in sides)

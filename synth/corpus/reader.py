@@ -172,8 +172,9 @@ class Corpus:
         index = range(len(self))[index]
         if self.layout == "layered":
             normal, target = self.source(int(self.normal[index])), self.generation(index).facts.target
+            layer = self.layer(index)
             write_normal(normal.voxels, out)
-            lay_over(self.layer(index), normal, float(self.alpha[index]), target, out)
+            lay_over(layer, normal, float(self.alpha[index]), target, out)
         else:
             self._dense.read(index, int(self.normal[index]), out)
         return replace(out, alpha=float(self.alpha[index]))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scans.errors import StoreError
-from scans.image.box import Box
+from scans.image.box import Box, overlap, turn_of, turned
 from scans.image.normalisation import Statistics, scale
 from synth.tumour.blend import INSIDE, lay, lay_over, narrow, widen, write_normal
 from synth.tumour.philox import Stream
@@ -153,14 +153,14 @@ class Recombine:
             anchor = self._anchor(index, layer.box, flip)
             core, old = _core(layer), tuple(part.start for part in layer.box)
             pinned, count = _pinned(layer.box, flip, self.corpus.size), max(1, int(np.count_nonzero(core)))
-            roi = normal.turned(_turn(flip)).roi
+            roi = normal.turned(turn_of(flip)).roi
             for _ in range(_TRIES if self.move else 1):
                 free = old
                 if self.move:
                     centre = normal.centres[stream.below(len(normal.centres))]
                     free = tuple(c - a for c, a in zip(centre, anchor, strict=True))
                 start = tuple(f if p is None else p for f, p in zip(free, pinned, strict=True))
-                kept = _seen_of(core, _turned(start, core.shape, flip, self.corpus.size), roi) / count
+                kept = _seen_of(core, turned(start, core.shape, flip, self.corpus.size), roi) / count
                 if kept >= generation.facts.least_kept:
                     z, y, x = start
                     mirror = (flip[0], flip[1], flip[2])
@@ -177,14 +177,15 @@ class Recombine:
     def tumour(self, step: int) -> tuple[int, Tumour]:
         """Return the position of the normal of sample `step`, and its tumour."""
         drawn, layer, target = self._layer(step)
-        turn = _turn(drawn.flip)
+        turn = turn_of(drawn.flip)
         tumour = lay(layer, self.corpus.source(drawn.normal).turned(turn), drawn.alpha, target)
         corner = [part.start for part in layer.box]
-        z, y, x = _turned(corner, layer.form.shape, drawn.flip, self.corpus.size)
+        z, y, x = turned(corner, layer.form.shape, drawn.flip, self.corpus.size)
         depth, height, width = layer.form.shape
         box = slice(z, z + depth), slice(y, y + height), slice(x, x + width)
-        upright = (np.ascontiguousarray(part[turn]) for part in (tumour.composite, tumour.texture, tumour.mask))
-        return drawn.normal, Tumour(box, *upright, tumour.alpha)
+        layers = (tumour.composite, tumour.texture, tumour.mask)
+        composite, texture, mask = (np.ascontiguousarray(part[turn]) for part in layers)
+        return drawn.normal, Tumour(box, composite, texture, mask, tumour.alpha)
 
     def _layer(self, step: int) -> tuple[Recombination, Layer, str]:
         """Return what makes a sample, its tumour as it stands in the corpus, cut to the cube, and the target.
@@ -192,7 +193,7 @@ class Recombine:
         It is the normal that is turned over in its stead: to look at an array from the other side costs nothing.
         """
         drawn, layer = self._draw(step)
-        start = _turned(drawn.start, layer.form.shape, drawn.flip, self.corpus.size)
+        start = turned(drawn.start, layer.form.shape, drawn.flip, self.corpus.size)
         moved = self._in_units_of(drawn, _moved(layer, start, self.corpus.size))
         return drawn, moved, self.corpus.generation(drawn.tumour).facts.target
 
@@ -219,7 +220,7 @@ class Recombine:
     def read(self, step: int, out: Sample) -> Sample:
         """Write sample `step` into arrays that are there; see `Corpus.read`."""
         drawn, layer, target = self._layer(step)
-        normal, turn = self.corpus.source(drawn.normal), _turn(drawn.flip)
+        normal, turn = self.corpus.source(drawn.normal), turn_of(drawn.flip)
         write_normal(normal.voxels, out)
         lay_over(layer, normal.turned(turn), drawn.alpha, target, out.turned(turn))
         return replace(out, alpha=drawn.alpha)
@@ -244,18 +245,6 @@ def _lends_tumour(corpus: "Corpus", position: int) -> bool:
     return 0 <= position < len(sources) and lends_tumour(sources[position])
 
 
-def _turn(flip: Sequence[bool]) -> Box:
-    """Return the index that turns an array over."""
-    z, y, x = (slice(None, None, -1 if over else 1) for over in flip)
-    return z, y, x
-
-
-def _turned(start: Sequence[int], shape: Sequence[int], flip: Sequence[bool], size: int) -> tuple[int, ...]:
-    """Return where a box begins in the cube turned over."""
-    sides = zip(start, shape, flip, strict=True)
-    return tuple(size - n - first if over else first for first, n, over in sides)
-
-
 def _pinned(box: Box, flip: Sequence[bool], size: int) -> tuple[int | None, ...]:
     """Return where a box must begin along each axis; None where it may begin anywhere.
 
@@ -263,19 +252,10 @@ def _pinned(box: Box, flip: Sequence[bool], size: int) -> tuple[int | None, ...]
     opposite one with the flip: in the middle of an organ no tumour ends in a plane.
     """
     pins: list[int | None] = []
-    for part, turned in zip(box, flip, strict=True):
-        low, high = (part.start == 0, part.stop == size)[:: -1 if turned else 1]
+    for part, over in zip(box, flip, strict=True):
+        low, high = (part.start == 0, part.stop == size)[:: -1 if over else 1]
         pins.append(0 if low else size - (part.stop - part.start) if high else None)
     return tuple(pins)
-
-
-def _within(shape: tuple[int, ...], start: Sequence[int], size: int) -> tuple[Box, Box] | None:
-    """Return the part of a box at `start` that lies in the cube, in the cube and in the box; None if none does."""
-    cube = [slice(max(s, 0), min(s + n, size)) for s, n in zip(start, shape, strict=True)]
-    if any(part.start >= part.stop for part in cube):
-        return None
-    own = [slice(part.start - s, part.stop - s) for part, s in zip(cube, start, strict=True)]
-    return (cube[0], cube[1], cube[2]), (own[0], own[1], own[2])
 
 
 def _core(layer: Layer) -> np.ndarray:
@@ -289,7 +269,7 @@ def _core(layer: Layer) -> np.ndarray:
 
 def _seen_of(core: np.ndarray, start: Sequence[int], roi: np.ndarray) -> int:
     """Return how many of a form's voxels a ROI leaves of it at `start`."""
-    boxes = _within(core.shape, start, roi.shape[0])
+    boxes = overlap(core.shape, start, roi.shape[0])
     if boxes is None:
         return 0
     cube, own = boxes
@@ -298,7 +278,7 @@ def _seen_of(core: np.ndarray, start: Sequence[int], roi: np.ndarray) -> int:
 
 def _moved(layer: Layer, start: Sequence[int], size: int) -> Layer:
     """Put a layer's box elsewhere, cut to the cube."""
-    boxes = _within(layer.form.shape, start, size)
+    boxes = overlap(layer.form.shape, start, size)
     assert boxes is not None  # most of it is kept
     cube, own = boxes
     form = layer.form[own]

@@ -69,8 +69,8 @@ def lay(layer: Layer, normal: Normal, alpha: float, target: str = "texture") -> 
     Tumour
         In the layer's box.
     """
-    visible, blended, own, inside = _seen(layer, normal, alpha, target)
     composite = normal.voxels[layer.box].copy()
+    visible, blended, own, inside = _seen(layer, normal.roi, composite, alpha, target)
     composite[visible] = blended
     texture, mask = np.zeros(visible.shape, np.float16), visible.view(np.uint8)
     texture[visible] = own
@@ -90,7 +90,8 @@ def lay_over(layer: Layer, normal: Normal, alpha: float, target: str, out: Sampl
     out : Sample
         Written where the tumour is seen, and nowhere else.
     """
-    visible, blended, own, inside = _seen(layer, normal, alpha, target)
+    below = np.ascontiguousarray(normal.voxels[layer.box])
+    visible, blended, own, inside = _seen(layer, normal.roi, below, alpha, target)
     is_wide = out.texture.dtype != np.float16
     out.composite[layer.box][visible] = widen(blended) if is_wide else blended
     out.texture[layer.box][visible] = widen(own) if is_wide else own
@@ -101,22 +102,23 @@ def lay_over(layer: Layer, normal: Normal, alpha: float, target: str, out: Sampl
 
 
 def _seen(
-    layer: Layer, normal: Normal, alpha: float, target: str
+    layer: Layer, roi: np.ndarray, below: np.ndarray, alpha: float, target: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return what the ROI leaves of a layer, bool, shape of its box; of each such voxel the composite, the texture
-    and, where the edge is soft, whether the mask is 1.
+    """Return what a ROI leaves of a layer over the voxels of its box, which are contiguous: they are found faster.
+
+    First where it is, bool, shape of the box; then of each such voxel the composite, the texture and, where the edge is
+    soft, whether the mask is 1.
     """
-    visible = layer.form & normal.roi[layer.box]
+    visible = layer.form & roi[layer.box]
     tissue, edge, strength = layer.tissue, layer.edge, np.float32(alpha)
     if np.count_nonzero(visible) < len(tissue):
         kept = visible[layer.form]
         tissue, edge = tissue[kept], None if edge is None else edge[kept]
-    below = np.ascontiguousarray(normal.voxels[layer.box])[visible]
     if edge is None:
-        blended = blend(below, tissue, strength)
+        blended = blend(below[visible], tissue, strength)
         return visible, blended, tissue if target == "texture" else blended, None
     weight = strength * ((edge & FULL).astype(np.float32) / np.float32(FULL))
-    blended, inside = blend(below, tissue, weight), edge >= INSIDE
+    blended, inside = blend(below[visible], tissue, weight), edge >= INSIDE
     return visible, blended, np.where(inside, tissue if target == "texture" else blended, np.float16(0)), inside
 
 
@@ -180,9 +182,8 @@ def write_twice(values: np.ndarray, first: np.ndarray, second: np.ndarray) -> No
         np.copyto(second, first)
         return
     flat, one, other = values.reshape(-1), first.reshape(-1), second.reshape(-1)
-    for part in _parts(
-        flat.size, _PART if first.dtype == np.float32 else flat.size
-    ):  # while a part is in the core's cache
+    # What is widened is copied while it is in the core's cache; what is not, goes faster as a whole.
+    for part in _parts(flat.size, _PART if one.dtype != flat.dtype else flat.size):
         write(flat[part], one[part])
         np.copyto(other[part], one[part])
 
