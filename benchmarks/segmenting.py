@@ -1,7 +1,7 @@
 """Segmenting many scans: scans a minute, what a scan takes of the processor, and how much of that is the network's.
 
     python -m benchmarks.segmenting scans [--pattern '{case}_flair.nii.gz'] [--roi '{case}_brain.nii.gz']
-        [--tree OTHER_CHECKOUT]
+        [--tree OTHER_CHECKOUT] [--out segmenting.md]
 
 The command itself is run, on all scans and on the first alone; a figure is the difference, so that starting Python does
 not count, and the median over rounds. Other checkouts take turns with this one. After that the steps of a scan are
@@ -9,6 +9,7 @@ taken one after the other in this process, on one thread.
 """
 
 import argparse
+import datetime
 import os
 import resource
 import statistics
@@ -82,10 +83,11 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--tree", type=Path, action="append", default=[], help="another checkout to compare with")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     checkpoint = checkpoint_or_shipped(given.checkpoint)
     torch.set_num_threads(1)
-    model = load_model(checkpoint, "cpu")
+    model = load_model(checkpoint)
     rois = [given.roi] if given.roi else []
     inputs = find_inputs([given.folder], model.modalities, Path("none"), patterns=[given.pattern], rois=rois)
     inputs = [one for one in inputs if not one.problem and (one.roi is None or one.roi.exists())]
@@ -94,17 +96,29 @@ def main() -> None:
     for _ in range(given.rounds):
         for tree in trees:
             figures[tree].append(a_scan(tree, inputs, checkpoint))
-    print(f"{machine()}, torch {torch.__version__}, {len(inputs)} scans, {given.rounds} rounds\n")
-    print("| checkout | scans a minute | CPU seconds a scan |\n|---|---|---|")
-    for tree, each in figures.items():
-        seconds, cpu = (statistics.median(numbers) for numbers in zip(*each, strict=True))
-        print(f"| {tree.name} | {60 / seconds:.0f} | {cpu:.2f} |")
+    medians = {
+        tree: [statistics.median(numbers) for numbers in zip(*each, strict=True)] for tree, each in figures.items()
+    }
     steps(model, inputs[:1])
     taken = steps(model, inputs)
-    print("\n| step, one thread | CPU ms a scan |\n|---|---|")
-    for name, seconds in taken.items():
-        print(f"| {name} | {1000 * seconds:.0f} |")
-    print(f"\nThe network's share: {taken['network'] / sum(taken.values()):.0%}")
+    lines = [
+        f"# Segmenting many scans, {datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
+        "",
+        f"{machine()}, torch {torch.__version__}, {model.machine}, {len(inputs)} scans, {given.rounds} rounds",
+        "",
+        "| checkout | scans a minute | CPU seconds a scan |",
+        "|---|---|---|",
+        *(f"| {tree.name} | {60 / seconds:.0f} | {cpu:.2f} |" for tree, (seconds, cpu) in medians.items()),
+        "",
+        "| step, one after the other, one thread | CPU ms a scan |",
+        "|---|---|",
+        *(f"| {name} | {1000 * seconds:.0f} |" for name, seconds in taken.items()),
+        "",
+        f"The network's share: {taken['network'] / sum(taken.values()):.0%}",
+    ]
+    print("\n".join(lines))
+    if given.out:
+        given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Boxes of voxels (z, y, x): the tight one around a mask, one as six numbers, one within another."""
+"""Boxes of voxels (z, y, x): the tight one around a mask, one as six numbers, one within another, turned over."""
 
 from collections.abc import Sequence
 
@@ -55,3 +55,24 @@ def corner_of(box: Box) -> tuple[int, int, int]:
 def sides_of(box: Box) -> tuple[int, int, int]:
     """Return the voxels of a box along each axis (z, y, x)."""
     return box[0].stop - box[0].start, box[1].stop - box[1].start, box[2].stop - box[2].start
+
+
+def overlap(shape: Sequence[int], start: Sequence[int], size: int) -> tuple[Box, Box] | None:
+    """Return the part of a box at `start` that lies in the cube, in the cube and in the box; None if none does."""
+    cube = [slice(max(s, 0), min(s + n, size)) for s, n in zip(start, shape, strict=True)]
+    if any(part.start >= part.stop for part in cube):
+        return None
+    z, y, x = cube
+    return (z, y, x), within((z, y, x), [slice(s, s + n) for s, n in zip(start, shape, strict=True)])
+
+
+def turn_of(flip: Sequence[bool]) -> Box:
+    """Return the index by which an array is seen turned over along axes (z, y, x)."""
+    z, y, x = (slice(None, None, -1 if over else 1) for over in flip)
+    return z, y, x
+
+
+def turned(start: Sequence[int], shape: Sequence[int], flip: Sequence[bool], size: int) -> tuple[int, ...]:
+    """Return where a box at `start` begins in the cube that is turned over."""
+    sides = zip(start, shape, flip, strict=True)
+    return tuple(size - n - first if over else first for first, n, over in sides)

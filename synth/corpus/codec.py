@@ -12,6 +12,7 @@ import numcodecs.zstd
 import numpy as np
 from google_crc32c import value as crc32c
 
+from scans import memory
 from scans.errors import StoreError
 from synth.corpus.layout import BLOSC, PLAIN, Array
 
@@ -70,7 +71,7 @@ def decode(array: Array, content: bytes, out: np.ndarray | None = None) -> np.nd
     """
     body = _checked(array, content)
     if out is None:
-        out = np.empty(array.chunk_bytes // array.itemsize, array.dtype)
+        out = memory.empty(array.chunk_bytes // array.itemsize, array.dtype)
     target = out.reshape(-1).view(np.uint8)
     try:
         if array.codec == "plain":

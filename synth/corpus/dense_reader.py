@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scans import memory
 from scans.errors import StoreError
 from synth.corpus.codec import blocks_of, decode, decode_blocks
 from synth.corpus.layout import source_arrays
@@ -82,7 +83,7 @@ class DenseReader:
         return bool(self._compared[index])
 
     def _lay_out(self, index: int, known: Known, normal: np.ndarray, composite: np.ndarray) -> None:
-        """Write normal and composite, run by run of blocks that are the source's or others."""
+        """Write normal and composite, block by block: the source's, or another."""
         array, size = self._rows.arrays["composite"], len(known.voxels) // len(known.blocks)
 
         def lay(content: bytes) -> None:
@@ -96,17 +97,14 @@ class DenseReader:
                 write(known.voxels, normal)
                 self._decoded(functools.partial(decode, array, content), composite)
                 return
-            first = 0
-            for same, run in itertools.groupby(own):
-                stop = first + len(list(run))
-                part = slice(first * size, stop * size)
+            for number, same in enumerate(own):  # one by one: a block is still in the core's cache when it is widened
+                part = slice(number * size, (number + 1) * size)
                 if same:
                     write_twice(known.voxels[part], normal[part], composite[part])
                 else:
                     write(known.voxels[part], normal[part])
-                    blocks = functools.partial(decode_blocks, content, ends[first : stop + 1])
-                    self._decoded(blocks, composite[part])
-                first = stop
+                    block = functools.partial(decode_blocks, content, ends[number : number + 2])
+                    self._decoded(block, composite[part])
 
         self._rows.chunk("composite", index, lay)
 
@@ -138,7 +136,7 @@ class DenseReader:
         """Return memory of this thread's own, which is used again: fresh memory costs more than decoding."""
         own: np.ndarray | None = getattr(self._own, "values", None)
         if own is None or len(own) < count:
-            own = self._own.values = np.empty(count, np.float16)
+            own = self._own.values = memory.empty(count, np.float16)
         return own[:count]
 
     def _known_source(self, position: int) -> Known | None:

@@ -24,7 +24,7 @@ from synth.generators.generation import Generation
 from synth.store.base import Readable
 from synth.store.cached import Cached
 from synth.store.opening import open_store
-from synth.tumour.blend import lay, layer_of, paste
+from synth.tumour.blend import lay, lay_over, layer_of, write_normal
 from synth.tumour.sample import Layer, Normal, Sample, Tumour, empty_sample
 
 MOST_NORMALS = 64  # that a reader keeps decoded: at 128 voxels 6 MB each
@@ -171,8 +171,12 @@ class Corpus:
         """
         index = range(len(self))[index]
         if self.layout == "layered":
-            return paste(self.source(int(self.normal[index])).voxels, self.tumour(index), out)
-        self._dense.read(index, int(self.normal[index]), out)
+            normal, target = self.source(int(self.normal[index])), self.generation(index).facts.target
+            layer = self.layer(index)
+            write_normal(normal.voxels, out)
+            lay_over(layer, normal, float(self.alpha[index]), target, out)
+        else:
+            self._dense.read(index, int(self.normal[index]), out)
         return replace(out, alpha=float(self.alpha[index]))
 
     def tumour(self, index: int) -> Tumour:

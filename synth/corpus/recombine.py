@@ -5,15 +5,15 @@ N x M samples and more. Sample `step` is a pure function of (corpus, seed, step)
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scans.errors import StoreError
-from scans.image.box import Box
+from scans.image.box import Box, corner_of, overlap, turn_of, turned
 from scans.image.normalisation import Statistics, scale
-from synth.tumour.blend import INSIDE, lay, narrow, paste, widen
+from synth.tumour.blend import INSIDE, lay, lay_over, narrow, widen, write_normal
 from synth.tumour.philox import Stream
 from synth.tumour.sample import Layer, Sample, Tumour, empty_sample
 from synth.tumour.source import lends_tumour
@@ -146,20 +146,21 @@ class Recombine:
             intervals, strength = self._ratio or generation.facts.ratio, self._alpha or generation.facts.alpha
             ratio = stream.uniform_over(intervals) if intervals else 1.0
             alpha = float(np.float32(stream.uniform(*strength))) if strength else float(self.corpus.alpha[index])
-            layer = _flipped(self.corpus.layer(index), flip)
+            layer = self.corpus.layer(index)
             normal = self.corpus.source(position)
             if not len(normal.centres):
                 continue
             anchor = self._anchor(index, layer.box, flip)
             core, old = _core(layer), tuple(part.start for part in layer.box)
-            pinned = _pinned(layer.box, flip, self.corpus.size)
+            pinned, count = _pinned(layer.box, flip, self.corpus.size), max(1, int(np.count_nonzero(core)))
+            roi = normal.turned(turn_of(flip)).roi
             for _ in range(_TRIES if self.move else 1):
                 free = old
                 if self.move:
                     centre = normal.centres[stream.below(len(normal.centres))]
                     free = tuple(c - a for c, a in zip(centre, anchor, strict=True))
                 start = tuple(f if p is None else p for f, p in zip(free, pinned, strict=True))
-                kept = _kept(core, start, normal.roi)
+                kept = _seen_of(core, turned(start, core.shape, flip, self.corpus.size), roi) / count
                 if kept >= generation.facts.least_kept:
                     z, y, x = start
                     mirror = (flip[0], flip[1], flip[2])
@@ -175,10 +176,25 @@ class Recombine:
 
     def tumour(self, step: int) -> tuple[int, Tumour]:
         """Return the position of the normal of sample `step`, and its tumour."""
+        drawn, layer, target = self._layer(step)
+        turn = turn_of(drawn.flip)
+        tumour = lay(layer, self.corpus.source(drawn.normal).turned(turn), drawn.alpha, target)
+        z, y, x = turned(corner_of(layer.box), layer.form.shape, drawn.flip, self.corpus.size)
+        depth, height, width = layer.form.shape
+        box = slice(z, z + depth), slice(y, y + height), slice(x, x + width)
+        layers = (tumour.composite, tumour.texture, tumour.mask)
+        composite, texture, mask = (np.ascontiguousarray(part[turn]) for part in layers)
+        return drawn.normal, Tumour(box, composite, texture, mask, tumour.alpha)
+
+    def _layer(self, step: int) -> tuple[Recombination, Layer, str]:
+        """Return what makes a sample, its tumour as it stands in the corpus, cut to the cube, and the target.
+
+        It is the normal that is turned over in its stead: to look at an array from the other side costs nothing.
+        """
         drawn, layer = self._draw(step)
-        normal = self.corpus.source(drawn.normal)
-        moved = self._in_units_of(drawn, _moved(layer, drawn.start, self.corpus.size))
-        return drawn.normal, lay(moved, normal, drawn.alpha, self.corpus.generation(drawn.tumour).facts.target)
+        start = turned(drawn.start, layer.form.shape, drawn.flip, self.corpus.size)
+        moved = self._in_units_of(drawn, _moved(layer, start, self.corpus.size))
+        return drawn, moved, self.corpus.generation(drawn.tumour).facts.target
 
     def _in_units_of(self, drawn: Recombination, layer: Layer) -> Layer:
         """Bring the tissue from the scale and contrast of its first normal to those of the new one (Eq. 4)."""
@@ -202,8 +218,11 @@ class Recombine:
 
     def read(self, step: int, out: Sample) -> Sample:
         """Write sample `step` into arrays that are there; see `Corpus.read`."""
-        position, tumour = self.tumour(step)
-        return paste(self.corpus.source(position).voxels, tumour, out)
+        drawn, layer, target = self._layer(step)
+        normal, turn = self.corpus.source(drawn.normal), turn_of(drawn.flip)
+        write_normal(normal.voxels, out)
+        lay_over(layer, normal.turned(turn), drawn.alpha, target, out.turned(turn))
+        return replace(out, alpha=drawn.alpha)
 
     def __getitem__(self, step: int) -> Sample:
         """Return sample `step`, 0 or more, float32."""
@@ -225,22 +244,6 @@ def _lends_tumour(corpus: "Corpus", position: int) -> bool:
     return 0 <= position < len(sources) and lends_tumour(sources[position])
 
 
-def _flipped(layer: Layer, flip: Sequence[bool]) -> Layer:
-    """Mirror a layer within its box."""
-    if not any(flip):
-        return layer
-    turn = tuple(slice(None, None, -1 if turned else 1) for turned in flip)
-    form = np.ascontiguousarray(layer.form[turn])
-
-    def turned(per_voxel: np.ndarray) -> np.ndarray:
-        whole = np.zeros(layer.form.shape, per_voxel.dtype)
-        whole[layer.form] = per_voxel
-        return whole[turn][form]
-
-    edge = None if layer.edge is None else turned(layer.edge)
-    return Layer(layer.box, form, turned(layer.tissue), edge)
-
-
 def _pinned(box: Box, flip: Sequence[bool], size: int) -> tuple[int | None, ...]:
     """Return where a box must begin along each axis; None where it may begin anywhere.
 
@@ -248,19 +251,10 @@ def _pinned(box: Box, flip: Sequence[bool], size: int) -> tuple[int | None, ...]
     opposite one with the flip: in the middle of an organ no tumour ends in a plane.
     """
     pins: list[int | None] = []
-    for part, turned in zip(box, flip, strict=True):
-        low, high = (part.start == 0, part.stop == size)[:: -1 if turned else 1]
+    for part, over in zip(box, flip, strict=True):
+        low, high = (part.start == 0, part.stop == size)[:: -1 if over else 1]
         pins.append(0 if low else size - (part.stop - part.start) if high else None)
     return tuple(pins)
-
-
-def _within(shape: tuple[int, ...], start: Sequence[int], size: int) -> tuple[Box, Box] | None:
-    """Return the part of a box at `start` that lies in the cube, in the cube and in the box; None if none does."""
-    cube = [slice(max(s, 0), min(s + n, size)) for s, n in zip(start, shape, strict=True)]
-    if any(part.start >= part.stop for part in cube):
-        return None
-    own = [slice(part.start - s, part.stop - s) for part, s in zip(cube, start, strict=True)]
-    return (cube[0], cube[1], cube[2]), (own[0], own[1], own[2])
 
 
 def _core(layer: Layer) -> np.ndarray:
@@ -272,18 +266,18 @@ def _core(layer: Layer) -> np.ndarray:
     return core
 
 
-def _kept(core: np.ndarray, start: Sequence[int], roi: np.ndarray) -> float:
-    """Return the share of a form's voxels that a ROI leaves of it at `start`."""
-    boxes = _within(core.shape, start, roi.shape[0])
+def _seen_of(core: np.ndarray, start: Sequence[int], roi: np.ndarray) -> int:
+    """Return how many of a form's voxels a ROI leaves of it at `start`."""
+    boxes = overlap(core.shape, start, roi.shape[0])
     if boxes is None:
-        return 0.0
+        return 0
     cube, own = boxes
-    return int(np.count_nonzero(core[own] & roi[cube])) / max(1, int(np.count_nonzero(core)))
+    return int(np.count_nonzero(core[own] & roi[cube]))
 
 
 def _moved(layer: Layer, start: Sequence[int], size: int) -> Layer:
     """Put a layer's box elsewhere, cut to the cube."""
-    boxes = _within(layer.form.shape, start, size)
+    boxes = overlap(layer.form.shape, start, size)
     assert boxes is not None  # most of it is kept
     cube, own = boxes
     form = layer.form[own]

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from scans import memory
 from scans.errors import StoreError
 from synth.corpus.codec import decode, decode_index, index_bytes
 from synth.corpus.layout import Array, sample_arrays, source_arrays
@@ -62,7 +63,7 @@ class ShardReader:
         array, length = self._array, math.prod(self._array.chunk)
         chunks = self.chunks(shard, place, -(-count // length))
         if out is None:
-            out = np.empty(len(chunks) * length, array.dtype)
+            out = memory.empty(len(chunks) * length, array.dtype)
         for number, chunk in enumerate(chunks):
             try:
                 decode(array, chunk, out[number * length : (number + 1) * length])

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -70,25 +69,57 @@ def lay(layer: Layer, normal: Normal, alpha: float, target: str = "texture") -> 
     Tumour
         In the layer's box.
     """
-    visible = layer.form & normal.roi[layer.box]
+    composite = normal.voxels[layer.box].copy()
+    visible, blended, own, inside = _seen(layer, normal.roi, composite, alpha, target)
+    composite[visible] = blended
+    texture, mask = np.zeros(visible.shape, np.float16), visible.view(np.uint8)
+    texture[visible] = own
+    if inside is not None:
+        mask = np.zeros(visible.shape, np.uint8)
+        mask[visible] = inside
+    return Tumour(layer.box, composite, texture, mask, float(np.float32(alpha)))
+
+
+def lay_over(layer: Layer, normal: Normal, alpha: float, target: str, out: Sample) -> None:
+    """Lay a tumour over a sample that is its normal so far, see `write_normal`: what `lay` returns, pasted.
+
+    Parameters
+    ----------
+    layer, normal, alpha, target
+        As of `lay`.
+    out : Sample
+        Written where the tumour is seen, and nowhere else.
+    """
+    below = np.ascontiguousarray(normal.voxels[layer.box])
+    visible, blended, own, inside = _seen(layer, normal.roi, below, alpha, target)
+    is_wide = out.texture.dtype != np.float16
+    out.composite[layer.box][visible] = widen(blended) if is_wide else blended
+    out.texture[layer.box][visible] = widen(own) if is_wide else own
+    if inside is None:
+        out.mask[layer.box] = visible
+    else:
+        out.mask[layer.box][visible] = inside
+
+
+def _seen(
+    layer: Layer, roi: np.ndarray, below: np.ndarray, alpha: float, target: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return what a ROI leaves of a layer over the voxels of its box, which are contiguous: they are found faster.
+
+    First where it is, bool, shape of the box; then of each such voxel the composite, the texture and, where the edge is
+    soft, whether the mask is 1.
+    """
+    visible = layer.form & roi[layer.box]
     tissue, edge, strength = layer.tissue, layer.edge, np.float32(alpha)
     if np.count_nonzero(visible) < len(tissue):
         kept = visible[layer.form]
         tissue, edge = tissue[kept], None if edge is None else edge[kept]
-    weight: Any = strength
-    if edge is not None:
-        weight = strength * ((edge & FULL).astype(np.float32) / np.float32(FULL))
-    composite = normal.voxels[layer.box].copy()
-    blended = blend(composite[visible], tissue, weight)  # the tumour's voxels alone, half of its box
-    composite[visible] = blended
-    own, mask = tissue if target == "texture" else blended, visible.view(np.uint8)
-    if edge is not None:
-        inside = edge >= INSIDE
-        own, mask = np.where(inside, own, np.float16(0)), np.zeros(visible.shape, np.uint8)
-        mask[visible] = inside
-    texture = np.zeros(visible.shape, np.float16)
-    texture[visible] = own
-    return Tumour(layer.box, composite, texture, mask, float(strength))
+    if edge is None:
+        blended = blend(below[visible], tissue, strength)
+        return visible, blended, tissue if target == "texture" else blended, None
+    weight = strength * ((edge & FULL).astype(np.float32) / np.float32(FULL))
+    blended, inside = blend(below[visible], tissue, weight), edge >= INSIDE
+    return visible, blended, np.where(inside, tissue if target == "texture" else blended, np.float16(0)), inside
 
 
 def paste(normal: np.ndarray, tumour: Tumour, out: Sample) -> Sample:
@@ -106,13 +137,18 @@ def paste(normal: np.ndarray, tumour: Tumour, out: Sample) -> Sample:
     Sample
         Of `out`'s arrays.
     """
-    write_twice(normal, out.normal, out.composite)
-    out.texture.fill(0)
-    out.mask.fill(0)
+    write_normal(normal, out)
     write(tumour.composite, out.composite[tumour.box])
     write(tumour.texture, out.texture[tumour.box])
     out.mask[tumour.box] = tumour.mask
     return replace(out, alpha=tumour.alpha)
+
+
+def write_normal(normal: np.ndarray, out: Sample) -> None:
+    """Write a sample without a tumour: over all that its arrays hold, alpha apart."""
+    write_twice(normal, out.normal, out.composite)
+    out.texture.fill(0)
+    out.mask.fill(0)
 
 
 def write(values: np.ndarray, out: np.ndarray) -> None:
@@ -146,7 +182,8 @@ def write_twice(values: np.ndarray, first: np.ndarray, second: np.ndarray) -> No
         np.copyto(second, first)
         return
     flat, one, other = values.reshape(-1), first.reshape(-1), second.reshape(-1)
-    for part in _parts(flat.size, _PART):  # while a part is in the core's cache
+    # What is widened is copied while it is in the core's cache; what is not, goes faster as a whole.
+    for part in _parts(flat.size, _PART if one.dtype != flat.dtype else flat.size):
         write(flat[part], one[part])
         np.copyto(other[part], one[part])
 

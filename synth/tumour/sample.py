@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scans import memory
 from scans.image.box import Box
 
 
@@ -27,6 +28,10 @@ class Normal:
     def centres(self) -> "Voxels":
         """The voxels of `roi`, by number."""
         return Voxels(self.roi)
+
+    def turned(self, turn: Box) -> "Normal":
+        """Return it seen through an index of whole axes, some of them backwards; nothing is copied."""
+        return Normal(self.voxels[turn], self.roi[turn])
 
 
 class Voxels:
@@ -137,9 +142,13 @@ class Sample:
     mask: np.ndarray
     alpha: float
 
+    def turned(self, turn: Box) -> "Sample":
+        """Return it seen through an index of whole axes, some of them backwards; nothing is copied."""
+        return Sample(self.composite[turn], self.normal[turn], self.texture[turn], self.mask[turn], self.alpha)
+
 
 def empty_sample(size: int, dtype: type = np.float32) -> Sample:
     """Return a sample without content, to be written over; `dtype` is that of its three layers."""
     cube = (size, size, size)
-    composite: np.ndarray = np.empty(cube, dtype)
-    return Sample(composite, np.empty_like(composite), np.empty_like(composite), np.empty(cube, np.uint8), 0.0)
+    composite, normal, texture = (memory.empty(cube, dtype) for _ in range(3))
+    return Sample(composite, normal, texture, memory.empty(cube, np.uint8), 0.0)

@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from scans import memory
 from synth.corpus import Sample
 
 
@@ -87,7 +88,7 @@ def empty_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
 
     NumPy asks Linux for such pages, torch does not.
     """
-    return torch.from_numpy(np.empty(shape, torch.empty(0, dtype=dtype).numpy().dtype))
+    return torch.from_numpy(memory.empty(shape, torch.empty(0, dtype=dtype).numpy().dtype))
 
 
 def placed(values: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from scans import memory
 from scans.errors import StoreError
 from synth.corpus import Corpus, Recombination, Recombine, Sample
 from train.data.alignment import check_aligned
@@ -166,9 +167,8 @@ def open_corpus(paths: str | Path | Sequence[str | Path], cache: Path | None = N
 
 def empty_sample(channels: int, size: int, dtype: type = np.float32) -> Sample:
     """Return a sample of several modalities without content, to be written over; `dtype` is that of its layers."""
-    composite: np.ndarray = np.empty((channels, size, size, size), dtype)
-    mask: np.ndarray = np.empty((size, size, size), np.uint8)
-    return Sample(composite, np.empty_like(composite), np.empty_like(composite), mask, 0.0)
+    composite, normal, texture = (memory.empty((channels, size, size, size), dtype) for _ in range(3))
+    return Sample(composite, normal, texture, memory.empty((size, size, size), np.uint8), 0.0)
 
 
 def _together(each: Sequence[Corpus | Recombine], index: int, out: Sample) -> Sample:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synth.corpus import Corpus
-from synth.tumour.blend import FULL, INSIDE, blend, lay, narrow, widen, write
+from synth.tumour.blend import FULL, INSIDE, blend, lay, lay_over, narrow, paste, widen, write, write_normal
 from synth.tumour.sample import Layer, Normal, empty_sample
 
 SIDE = 8
@@ -34,7 +34,9 @@ def test_a_tumour_is_laid_voxel_by_voxel_where_the_roi_leaves_it(seed, soft, tar
     tissue = rng.normal(size=int(form.sum())).astype(np.float16)
     alpha = float(np.float32(rng.random()))
 
-    tumour = lay(Layer(box, form, tissue, edge), Normal(normal, roi), alpha, target)
+    layer, source = Layer(box, form, tissue, edge), Normal(normal, roi)
+
+    tumour = lay(layer, source, alpha, target)
 
     composite, texture = normal[box].copy(), np.zeros(form.shape, np.float16)
     mask = np.zeros(form.shape, np.uint8)
@@ -53,6 +55,14 @@ def test_a_tumour_is_laid_voxel_by_voxel_where_the_roi_leaves_it(seed, soft, tar
         assert found.dtype == expected.dtype
         np.testing.assert_array_equal(found.view(np.uint8), expected.view(np.uint8), err_msg=name)
     assert tumour.alpha == alpha
+    for dtype in (np.float16, np.float32):
+        pasted, over = empty_sample(SIDE, dtype), empty_sample(SIDE, dtype)
+        paste(normal, tumour, pasted)
+        write_normal(normal, over)
+        lay_over(layer, source, alpha, target, over)
+        for name in ("composite", "normal", "texture", "mask"):
+            expected, found = getattr(pasted, name), getattr(over, name)
+            np.testing.assert_array_equal(found.view(np.uint8), expected.view(np.uint8), err_msg=name)
 
 
 def test_blend_rounds_once_an_operation():
