@@ -14,6 +14,7 @@ ROOMS = {  # a room: the rooms of its half that it may import
         "file_names": "",
         "release": "",
         "markdown": "",
+        "memory": "",
         "one_scan": "errors",
         "writing": "errors",
         "yaml_text": "errors",
