@@ -4,13 +4,12 @@
 """
 
 import csv
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from scans.csv_text import csv_text
+from scans.csv_text import csv_text, rows_so_far
 from scans.durable import append_text, write_text
 from scans.errors import StoreError
 from scans.writing import writing
@@ -88,19 +87,14 @@ def read_pseudo_labels(folder: Path, *, under_way: bool = False) -> dict[str, Ps
     """
     path = folder / NAME
     try:
-        content = path.read_bytes()
-        if under_way:
-            content = content[: content.rfind(b"\n") + 1]
-        if not content.endswith(b"\n"):  # cut off, perhaps within a digest
+        read, whole = rows_so_far(path.read_bytes())
+        head, *lines = read or [[]]
+        if head != COLUMNS or not (whole or under_way):
             raise ValueError
-        reader = csv.DictReader(io.StringIO(content.decode(), newline=""))
-        if reader.fieldnames != COLUMNS:
-            raise ValueError
-        lines, rows = list(reader), []
-        if under_way and lines and None in lines[-1].values():
-            lines.pop()  # its last whole line is within a sentence of several
-        for values in lines:
-            if None in values.values() or None in values or values["confident"] not in _YES.values():
+        rows = []
+        for line in lines:
+            values = dict(zip(COLUMNS, line, strict=True))
+            if values["confident"] not in _YES.values():
                 raise ValueError
             if values["mask"] != Path(values["mask"]).name:  # a stranger's table: nothing outside the folder
                 raise ValueError

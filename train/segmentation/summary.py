@@ -5,14 +5,13 @@ command goes on where it stopped and never takes the mask of another network for
 """
 
 import csv
-import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
-from scans.csv_text import csv_text
+from scans.csv_text import csv_text, rows_so_far
 from scans.durable import append_text, write_text
 from train.settings import SettingsError
 
@@ -193,14 +192,11 @@ def _read(path: Path) -> _Table:
     try:
         if not path.exists():
             return _Table({}, [], True)
-        text = path.read_text(encoding="utf-8")
-        head, *lines = csv.reader(io.StringIO(text, newline="")) if text else [[]]
+        read, whole = rows_so_far(path.read_bytes())
+        head, *lines = read or [[]]
         classes = head[len(COLUMNS) :]
         if head[: len(COLUMNS)] != COLUMNS or not all(name.endswith(_ML) for name in classes):
             raise ValueError
-        whole = text.endswith("\n")
-        if lines and (not whole or len(lines[-1]) < len(head)):
-            lines.pop()
         classes = [name.removesuffix(_ML) for name in classes]
         rows = {}
         for line in lines:
