@@ -9,13 +9,12 @@ import math
 import numpy as np
 from numba import njit
 
-from synth.tumour.blend import FULL, INSIDE
+from synth.tumour.blend import FULL, INSIDE, SIGN_AND_NUMBER, UNIT
 from synth.tumour.blur import NONE
 
 Corner = tuple[int, int, int]
 
-_SIGN_AND_NUMBER = np.int32(0x8FFFE000 - 2**32)  # float16 to float32, as `synth.tumour.blend.write` does it
-_UNIT = np.float32(2.0**112)
+_SIGN_AND_NUMBER, _UNIT = np.int32(SIGN_AND_NUMBER), np.float32(UNIT)  # of the steps of `synth.tumour.blend.write`
 
 
 @njit(cache=True, inline="always")
@@ -23,6 +22,12 @@ def step(at: float) -> float:
     """Rise smoothly from 0 at 0 to 1 at 1."""
     at = min(max(at, 0.0), 1.0)
     return at * at * (3.0 - 2.0 * at)
+
+
+@njit(cache=True, inline="always")
+def _row(volume: np.ndarray, corner: Corner, k: int, j: int, low: int, high: int) -> np.ndarray:
+    """Return a part of a row along x, all counted from a corner of the volume."""
+    return volume[corner[0] + k, corner[1] + j, corner[2] + low : corner[2] + high]
 
 
 @njit(cache=True)
@@ -50,7 +55,7 @@ def near_rows(deep: np.ndarray, first: Corner, shape: Corner, least: float) -> t
     nearest, width, none = np.float32(least), np.int32(shape[2]), np.int32(0)
     for k in range(shape[0]):
         for j in range(shape[1]):
-            row = deep[first[0] + k, first[1] + j, first[2] : first[2] + shape[2]]
+            row = _row(deep, first, k, j, 0, shape[2])
             low, high = width, none
             for i in range(len(row)):  # all of it: several at a time are found sooner than the first one is
                 is_near = row[i] >= nearest
@@ -100,9 +105,8 @@ def mean_around(
                 low, high = rows[k, j, 0], rows[k, j, 1]
                 if low >= high:
                     continue
-                depths = deep[first[0] + k, first[1] + j, first[2] + low : first[2] + high]
-                own = halves[corner[0] + k, corner[1] + j, corner[2] + low : corner[2] + high]
-                inside = roi[corner[0] + k, corner[1] + j, corner[2] + low : corner[2] + high]
+                depths = _row(deep, first, k, j, low, high)
+                own, inside = _row(halves, corner, k, j, low, high), _row(roi, corner, k, j, low, high)
                 for i in range(len(own)):
                     bits[i] = (np.int32(own[i]) << 13) & _SIGN_AND_NUMBER
                 for i in range(len(own)):
@@ -153,8 +157,7 @@ def settle(
         for j in range(rows.shape[1]):
             low, high = rows[k, j, 0], rows[k, j, 1]
             if low < high:
-                depths = deep[first[0] + k, first[1] + j, first[2] + low : first[2] + high]
-                inside = roi[corner[0] + k, corner[1] + j, corner[2] + low : corner[2] + high]
+                depths, inside = _row(deep, first, k, j, low, high), _row(roi, corner, k, j, low, high)
                 tissue = smooth[k, j, low:high]
                 for i in range(len(depths)):
                     if depths[i] >= 0.0 and inside[i]:
@@ -168,8 +171,7 @@ def settle(
         for j in range(rows.shape[1]):
             low, high = rows[k, j, 0], rows[k, j, 1]
             if low < high:
-                depths = deep[first[0] + k, first[1] + j, first[2] + low : first[2] + high]
-                inside = roi[corner[0] + k, corner[1] + j, corner[2] + low : corner[2] + high]
+                depths, inside = _row(deep, first, k, j, low, high), _row(roi, corner, k, j, low, high)
                 tissue, ends, row = smooth[k, j, low:high], side[low:high], moved[k, j, low:high]
                 for i in range(len(row)):
                     row[i] = depths[i] + by_mm * min(max(middle - tissue[i], -1.0), 1.0)

@@ -148,9 +148,7 @@ def place_of(focus: Focus, recipe: CompoundRecipe, normal: Source, settings: Com
     box, own = placed(whole.shape, focus.centre, size)
     rows, ends = near_rows(whole, corner_of(own), sides_of(box), -max(SHELL_MM, reach))
     halves, fluid = normal.normal.voxels.view(np.int16), -LIMIT if settings.fluid is None else settings.fluid
-    around = mean_around(
-        whole, corner_of(own), rows, normal.roi, halves, corner_of(box), SHELL_MM, fluid
-    )  # fmt: skip
+    around = mean_around(whole, corner_of(own), rows, normal.roi, halves, corner_of(box), SHELL_MM, fluid)
     if reach < SHELL_MM:
         rows, ends = near_rows(whole, corner_of(own), sides_of(box), -reach)
     tight = box_of(ends)

@@ -8,9 +8,9 @@ import numpy as np
 from synth.tumour.sample import Layer, Normal, Sample, Tumour
 
 # Arrays of one number: a plain number costs each call of NumPy as much as 8,000 values do.
-_SIGN_AND_NUMBER = np.array(0x8FFFE000 - 2**32, np.int32)
+SIGN_AND_NUMBER = np.array(0x8FFFE000 - 2**32, np.int32)
 _SHIFT = np.array(13, np.int32)
-_UNIT = np.array(2.0**112, np.float32)
+UNIT = np.array(2.0**112, np.float32)
 # The bits of a number without its sign; the least and the most that become normal float16; to a half's exponent, and
 # what rounds the 13 bits that fall away, up to a tie.
 _NUMBER, _LEAST, _MOST = np.array(0x7FFFFFFF, np.int32), 0x38800000, 0x477FF000
@@ -171,8 +171,8 @@ def write(values: np.ndarray, out: np.ndarray) -> None:
         bits = own.view(np.int32)
         np.copyto(bits, halves[part])  # carries the sign along
         np.left_shift(bits, _SHIFT, bits)
-        np.bitwise_and(bits, _SIGN_AND_NUMBER, bits)
-        np.multiply(own, _UNIT, own)
+        np.bitwise_and(bits, SIGN_AND_NUMBER, bits)
+        np.multiply(own, UNIT, own)
 
 
 def write_twice(values: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:

@@ -252,9 +252,7 @@ def _rasterise(
                     for i in range(n):
                         at, moved_z, moved_y = count + i, z + displacement[0, k, j, i], y + displacement[1, k, j, i]
                         moved_x = xs[i] + displacement[2, k, j, i]
-                        a[at] = inverse[0, 0] * moved_z + inverse[0, 1] * moved_y + inverse[0, 2] * moved_x
-                        b[at] = inverse[1, 0] * moved_z + inverse[1, 1] * moved_y + inverse[1, 2] * moved_x
-                        c[at] = inverse[2, 0] * moved_z + inverse[2, 1] * moved_y + inverse[2, 2] * moved_x
+                        a[at], b[at], c[at] = _point(inverse, moved_z, moved_y, moved_x)
                 else:
                     own = slice(count, count + n)
                     to_sphere(inverse, z, y, xs[low:high], a[own], b[own], c[own])
@@ -272,15 +270,22 @@ def _rasterise(
     return mask
 
 
+@njit(cache=True, inline="always")
+def _point(inverse: np.ndarray, z: float, y: float, x: float) -> tuple[float, float, float]:
+    return (
+        inverse[0, 0] * z + inverse[0, 1] * y + inverse[0, 2] * x,
+        inverse[1, 0] * z + inverse[1, 1] * y + inverse[1, 2] * x,
+        inverse[2, 0] * z + inverse[2, 1] * y + inverse[2, 2] * x,
+    )
+
+
 @njit(cache=True)
 def to_sphere(
     inverse: np.ndarray, z: float, y: float, x: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray
 ) -> None:
     """Write the voxels of a row, whose places are in mm from the centre, in the space of the unit sphere."""
     for i in range(len(x)):
-        a[i] = inverse[0, 0] * z + inverse[0, 1] * y + inverse[0, 2] * x[i]
-        b[i] = inverse[1, 0] * z + inverse[1, 1] * y + inverse[1, 2] * x[i]
-        c[i] = inverse[2, 0] * z + inverse[2, 1] * y + inverse[2, 2] * x[i]
+        a[i], b[i], c[i] = _point(inverse, z, y, x[i])
 
 
 @njit(cache=True)
