@@ -116,7 +116,7 @@ def pack(scene: Scene) -> dict[str, Any]:
     labels = None if scene.areas is None else scene.areas.labels
     covered = there if labels is None else there | (labels > 0)
     box = _with_margin(covered)
-    grid = _cropped(scene.grid, box)
+    grid = scene.grid.part(box)
     layers = [_grey(grey, there, scene.window, box, grid) for grey in scene.greys]
     if scene.areas is not None:
         layers.append(_areas(scene.areas, box, grid))
@@ -192,13 +192,6 @@ def _focus(marks: list[np.ndarray], shape: tuple[int, ...]) -> list[int]:
 def _with_margin(covered: np.ndarray) -> Box:
     box = tight_box(covered if covered.any() else np.ones_like(covered))
     return clip(box, (_MARGIN,) * 3, covered.shape)
-
-
-def _cropped(grid: Grid, box: Box) -> Grid:
-    z, y, x = (part.start for part in box)
-    ox, oy, oz = (grid.affine @ [x, y, z, 1.0])[:3].tolist()
-    nz, ny, nx = (part.stop - part.start for part in box)
-    return Grid((nz, ny, nx), grid.spacing_mm, (ox, oy, oz), grid.direction)
 
 
 def _finite(voxels: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scans.image.box import Box, box_of, clip, within
+from scans.image.box import Box, box_of, overlap
 from synth.compound.depth import depth
 from synth.compound.edge import near_rows
 from synth.compound.recipe import CAVITY, CORE, NO_PART, RING, CompoundRecipe
@@ -187,9 +187,9 @@ def _depth_of(
 
 def placed(shape: tuple[int, ...], centre: tuple[int, int, int], size: int) -> tuple[Box, Box]:
     """Put a box of depths around a centre voxel: the part of the cube that it fills, and the part of it that does."""
-    z, y, x = (slice(c - n // 2, c - n // 2 + n) for c, n in zip(centre, shape, strict=True))
-    box = clip((z, y, x), [0, 0, 0], size)
-    return box, within(box, (z, y, x))
+    boxes = overlap(shape, [c - n // 2 for c, n in zip(centre, shape, strict=True)], size)
+    assert boxes is not None  # the centre lies in the cube
+    return boxes
 
 
 def first(recipe: CompoundRecipe) -> Focus:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scans.catalog.settings import Strict
-from scans.image.box import Box, from_within, tight_box, within
+from scans.image.box import Box, from_within, sides_of, tight_box, within
 from synth.compound.distractors import distractors
 from synth.compound.draw import draw_recipe, foci_of
 from synth.compound.focus import Patch, make_focus
@@ -70,7 +70,7 @@ def _layer(patches: list[Patch]) -> Layer:
     z, y, x = (
         slice(min(part[axis].start for part in boxes), max(part[axis].stop for part in boxes)) for axis in range(3)
     )
-    form = np.zeros((z.stop - z.start, y.stop - y.start, x.stop - x.start), bool)
+    form = np.zeros(sides_of((z, y, x)), bool)
     edge, tissue = np.empty(form.shape, np.uint8), np.empty(form.shape, np.float16)
     for patch, part, own in reversed(list(zip(patches, boxes, forms, strict=True))):
         at = within(part, (z, y, x))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from scans.errors import StoreError
-from scans.image.box import Box, box_of, tight_box
+from scans.image.box import Box, box_of, sides_of, tight_box
 from synth.corpus.dense_reader import DenseReader
 from synth.corpus.layout import VOLUMES
 from synth.corpus.manifest import load_manifest
@@ -203,7 +203,7 @@ class Corpus:
                 )
             return layer_of(self.tumour(index))
         box = self._box(index)
-        sides = [part.stop - part.start for part in box]
+        sides = sides_of(box)
         voxels = sides[0] * sides[1] * sides[2]
         packed = self._rows.values("form", index, -(-voxels // 8))
         form = np.unpackbits(packed, count=voxels, bitorder="little").view(bool)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scans.errors import StoreError
-from scans.image.box import Box, corner_of, overlap, turn_of, turned
+from scans.image.box import Box, corner_of, overlap, sides_of, turn_of, turned
 from scans.image.normalisation import Statistics, scale
 from synth.tumour.blend import INSIDE, lay, lay_over, narrow, widen, write_normal
 from synth.tumour.philox import Stream
@@ -151,11 +151,11 @@ class Recombine:
             if not len(normal.centres):
                 continue
             anchor = self._anchor(index, layer.box, flip)
-            core, old = _core(layer), tuple(part.start for part in layer.box)
+            core, old = _core(layer), corner_of(layer.box)
             pinned, count = _pinned(layer.box, flip, self.corpus.size), max(1, int(np.count_nonzero(core)))
             roi = normal.turned(turn_of(flip)).roi
             for _ in range(_TRIES if self.move else 1):
-                free = old
+                free: tuple[int, ...] = old
                 if self.move:
                     centre = normal.centres[stream.below(len(normal.centres))]
                     free = tuple(c - a for c, a in zip(centre, anchor, strict=True))
@@ -170,9 +170,8 @@ class Recombine:
     def _anchor(self, index: int, box: Box, flip: tuple[bool, ...]) -> tuple[int, ...]:
         """Return the form's centre, counted from its box's corner, after flipping."""
         recipe = self.corpus.recipe(index)
-        within = [int(recipe[f"centre_{axis}"]) - part.start for axis, part in zip("zyx", box, strict=True)]
-        sides = [part.stop - part.start for part in box]
-        return tuple(n - 1 - c if turned else c for c, n, turned in zip(within, sides, flip, strict=True))
+        within = [int(recipe[f"centre_{axis}"]) - start for axis, start in zip("zyx", corner_of(box), strict=True)]
+        return tuple(n - 1 - c if over else c for c, n, over in zip(within, sides_of(box), flip, strict=True))
 
     def tumour(self, step: int) -> tuple[int, Tumour]:
         """Return the position of the normal of sample `step`, and its tumour."""

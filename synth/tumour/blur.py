@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
-from scans.image.box import Box, clip, within
+from scans.image.box import Box, clip, sides_of, within
 
 Three = tuple[float, float, float]
 
@@ -51,7 +51,7 @@ class Blur:
         rows = self._wanted
         for axis in (2, 1, 0):
             rows = _widen(rows, axis, radii[axis])
-        z, y, x = _there(self._inner, radii, [part.stop - part.start for part in self.wide])
+        z, y, x = _there(self._inner, radii, sides_of(self.wide))
         return np.clip(rows[z, y] - np.int32(x.start), 0, np.int32(x.stop - x.start))
 
     def __call__(self, texture: np.ndarray) -> np.ndarray:
@@ -79,7 +79,7 @@ def gaussian_blur(texture: np.ndarray, sigma_vox: Three, inner: Box | None = Non
         As ``scipy.ndimage.gaussian_filter(mode="nearest", truncate=4)``.
     """
     z, y, x = inner or tuple(slice(0, side) for side in texture.shape)
-    return _blurred(texture, sigma_vox, (z, y, x), whole_rows([part.stop - part.start for part in (z, y, x)]))
+    return _blurred(texture, sigma_vox, (z, y, x), whole_rows(sides_of((z, y, x))))
 
 
 def blur_radius(sigma_vox: float) -> int:

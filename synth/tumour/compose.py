@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scans.catalog.synthesis import Synthesis
-from scans.image.box import Box, clip, from_within, tight_box, within
+from scans.image.box import Box, clip, from_within, sides_of, tight_box, within
 from synth.tumour import placement
 from synth.tumour.blend import FULL, INSIDE, lay, paste
 from synth.tumour.blur import Blur, blur_radius, gaussian_blur, rows_of
@@ -81,7 +81,7 @@ def _soften(box: Box, mask: np.ndarray, soft_mm: float, normal: "Source") -> tup
     """Blur a mask's edge for the blend: the wider box, the mask in it, and its edge as a layer keeps it."""
     sigma_vox = [soft_mm / side for side in normal.spacing_mm]
     wide = clip(box, [blur_radius(sigma) for sigma in sigma_vox], normal.roi.shape[0])
-    binary = np.zeros([part.stop - part.start for part in wide], np.uint8)
+    binary = np.zeros(sides_of(wide), np.uint8)
     binary[within(box, wide)] = mask
     soft = gaussian_blur(binary.astype(np.float32), (sigma_vox[0], sigma_vox[1], sigma_vox[2]))
     edge = np.rint(np.clip(soft, 0, 1) * FULL).astype(np.uint8) + INSIDE * binary
